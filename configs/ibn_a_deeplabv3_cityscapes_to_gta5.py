@@ -1,0 +1,21 @@
+"""IBN-Net-a, ResNet-50 with DeepLabV3, Cityscapes -> GTA5.
+
+python tools/train.py configs/ibn_a_deeplabv3_cityscapes_to_gta5.py --data-root DATA
+"""
+
+_base_ = [
+    './_base_/models/deeplabv3_ibn_r50.py',
+    './_base_/datasets/cityscapes_to_gta5.py',
+    './_base_/schedules/paper.py',
+    './_base_/default_runtime.py',
+]
+model = dict(
+    backbone=dict(
+        placement='ibn_a',
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='https://github.com/XingangPan/IBN-Net/releases/download/v1.0/'
+            'resnet50_ibn_a-d9d0bb7b.pth',
+        ),
+    )
+)

@@ -1,0 +1,21 @@
+"""IBN-Net-b, ResNet-50 with FCN, Cityscapes -> GTA5.
+
+python tools/train.py configs/ibn_b_cityscapes_to_gta5.py --data-root DATA
+"""
+
+_base_ = [
+    './_base_/models/fcn_ibn_r50.py',
+    './_base_/datasets/cityscapes_to_gta5.py',
+    './_base_/schedules/paper.py',
+    './_base_/default_runtime.py',
+]
+model = dict(
+    backbone=dict(
+        placement='ibn_b',
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='https://github.com/XingangPan/IBN-Net/releases/download/v1.0/'
+            'resnet50_ibn_b-9ca61e85.pth',
+        ),
+    )
+)

@@ -1,0 +1,20 @@
+"""Plain ResNet-50 with DeepLabV3, Cityscapes -> GTA5.
+
+python tools/train.py configs/resnet50_deeplabv3_cityscapes_to_gta5.py --data-root DATA
+"""
+
+_base_ = [
+    './_base_/models/deeplabv3_ibn_r50.py',
+    './_base_/datasets/cityscapes_to_gta5.py',
+    './_base_/schedules/paper.py',
+    './_base_/default_runtime.py',
+]
+model = dict(
+    backbone=dict(
+        placement='bn',
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='https://download.pytorch.org/models/resnet50-0676ba61.pth',
+        ),
+    )
+)

@@ -1,0 +1,20 @@
+"""Plain ResNet-50 with FCN, GTA5 -> Cityscapes.
+
+python tools/train.py configs/resnet50_gta5_to_cityscapes.py --data-root DATA
+"""
+
+_base_ = [
+    './_base_/models/fcn_ibn_r50.py',
+    './_base_/datasets/gta5_to_cityscapes.py',
+    './_base_/schedules/paper.py',
+    './_base_/default_runtime.py',
+]
+model = dict(
+    backbone=dict(
+        placement='bn',
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='https://download.pytorch.org/models/resnet50-0676ba61.pth',
+        ),
+    )
+)

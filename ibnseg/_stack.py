@@ -1,0 +1,60 @@
+"""Which distribution of the MM packages is installed, and silence at their import."""
+
+import contextlib
+import io
+import logging
+import sys
+import warnings
+from importlib import metadata, util
+
+_DISTRIBUTIONS = {'OneDL': 'onedl-mmsegmentation', 'OpenMMLab': 'mmsegmentation'}
+_INSTALL = (
+    '    pip install "ibnseg[onedl]"      # no compiler needed; what we test by default\n'
+    '    pip install "ibnseg[openmmlab]"  # after mmcv 2.1 from OpenMMLab'
+)
+
+
+def installed() -> dict[str, str]:
+    """Return {'OneDL' or 'OpenMMLab': version} of each mmsegmentation distribution found."""
+    found = {}
+    for name, distribution in _DISTRIBUTIONS.items():
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(distribution)
+    return found
+
+
+def require() -> None:
+    """Import the MM packages quietly, or raise ImportError with the way out."""
+    found = installed()
+    if len(found) == 2:
+        raise ImportError(
+            f'both distributions of the MM packages are installed ({found}); they overwrite each '
+            "other's files. Make a new environment and install one of them:\n" + _INSTALL
+        )
+    absent = [name for name in ('mmcv', 'mmengine', 'mmseg') if util.find_spec(name) is None]
+    if absent:
+        raise ImportError(
+            f'ibnseg builds on MMSegmentation; not installed: {", ".join(absent)}. Get it with '
+            'one of\n' + _INSTALL
+        )
+    with quiet():
+        import mmengine.runner
+        import mmseg.datasets
+        import mmseg.evaluation
+        import mmseg.models  # noqa: F401
+
+
+@contextlib.contextmanager
+def quiet():
+    """Keep import-time chatter (a missing OneDL service, absent compiled ops) from the user."""
+    if 'mmseg.models' in sys.modules:
+        yield
+        return
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logging.disable(level)

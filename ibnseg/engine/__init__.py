@@ -1,0 +1,18 @@
+"""Training and testing on MMEngine: loops, safe checkpoints, a quiet console."""
+
+from .amp import CPUAmpOptimWrapper
+from .checkpoint import AtomicCheckpointHook
+from .loops import CrossDomainLoop, PositionTrainLoop
+from .progress import ProgressHook
+from .runner import SegRunner
+from .sampler import PositionSampler
+
+__all__ = [
+    'AtomicCheckpointHook',
+    'CPUAmpOptimWrapper',
+    'CrossDomainLoop',
+    'PositionSampler',
+    'PositionTrainLoop',
+    'ProgressHook',
+    'SegRunner',
+]

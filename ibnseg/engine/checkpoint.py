@@ -1,0 +1,84 @@
+"""Checkpoints that survive a crash, and the choice of the one to report."""
+
+import math
+import re
+from pathlib import Path
+
+from mmengine.dist import barrier, is_main_process
+from mmengine.hooks import Hook
+from mmseg.registry import HOOKS
+
+from .. import weights
+
+_NAME = re.compile(r'(?:best_)?iter_(\d+)\.pth')
+
+
+@HOOKS.register_module()
+class AtomicCheckpointHook(Hook):
+    """Save `iter_N.pth` every `interval` iterations and `best_iter_N.pth` by source validation.
+
+    An older file is deleted only after the newer one is whole on disk.
+
+    Args:
+        interval: iterations.
+        keep: how many `iter_N.pth` to keep.
+        metric: of the validation; the highest wins. The validation holds source domains only.
+    """
+
+    priority = 'VERY_LOW'
+
+    def __init__(self, interval: int = 1000, keep: int = 1, metric: str = 'mIoU'):
+        self.interval, self.keep, self.metric = interval, keep, metric
+        self.best_score = -math.inf
+
+    def before_train(self, runner) -> None:
+        best = newest(runner.work_dir, 'best_iter_*.pth')
+        if best is not None and runner.iter > 0:
+            self.best_score = weights.read(best)['meta']['score']
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        done = runner.iter + 1
+        if done % self.interval == 0 or done == runner.max_iters:
+            self._save(runner, f'iter_{done}.pth', 'iter_*.pth', self.keep, {}, done)
+
+    def after_val_epoch(self, runner, metrics=None) -> None:
+        value = (metrics or {}).get(self.metric)
+        training = getattr(runner, 'is_training', False)
+        if not training or value is None or not value > self.best_score:
+            return
+        self.best_score = value
+        meta = dict(score=float(value), metric=self.metric)
+        self._save(runner, f'best_iter_{runner.iter}.pth', 'best_iter_*.pth', 1, meta, runner.iter)
+
+    def _save(self, runner, name: str, pattern: str, keep: int, meta: dict, done: int) -> None:
+        folder = Path(runner.work_dir)
+        meta = dict(meta, iter=done, epoch=runner.epoch)
+        runner.save_checkpoint(runner.work_dir, name, meta=meta, by_epoch=False)
+        if is_main_process():
+            for old in _by_iteration(folder, pattern)[keep:]:
+                old.unlink(missing_ok=True)
+        barrier()
+
+
+def _by_iteration(folder: str | Path, pattern: str) -> list[Path]:
+    """Newest first."""
+    matches = ((_NAME.fullmatch(path.name), path) for path in Path(folder).glob(pattern))
+    return [p for _, p in sorted(((int(m[1]), p) for m, p in matches if m), reverse=True)]
+
+
+def newest(folder: str | Path, pattern: str = 'iter_*.pth') -> Path | None:
+    """Return the newest checkpoint of a run that reads whole, or None where there is none.
+
+    Raises ValueError where there are files but none is whole: never a silent restart.
+    """
+    files = _by_iteration(folder, pattern)
+    reasons = []
+    for path in files:
+        try:
+            weights.read(path)
+            return path
+        except ValueError as error:
+            reasons.append(str(error))
+    if files:
+        raise ValueError('no checkpoint of this run can be read:\n' + '\n'.join(reasons))
+    return None

@@ -1,0 +1,89 @@
+"""The training loop and the one evaluation loop."""
+
+from typing import Any
+
+import torch
+from mmengine.dist import get_rank, get_world_size
+from mmengine.evaluator import Evaluator
+from mmengine.runner import BaseLoop, IterBasedTrainLoop
+from mmseg.registry import LOOPS
+
+
+@LOOPS.register_module()
+class PositionTrainLoop(IterBasedTrainLoop):
+    """Training by iterations in which all randomness follows from (seed, iteration).
+
+    A resumed run continues at its position in the data without loading what came before, and
+    ends with the weights of an uninterrupted one.
+
+    Args:
+        runner, dataloader: as MMEngine's; the loader's sampler is a `PositionSampler`.
+        max_iters: iterations in all.
+        val_begin: first iteration after which to validate.
+        val_interval: iterations between validations; the last one is always validated.
+    """
+
+    def __init__(
+        self, runner: Any, dataloader: Any, max_iters: int, val_begin: int = 1, val_interval=1000
+    ):
+        # Not the parent's own: it starts the workers here, before the position is known.
+        BaseLoop.__init__(self, runner, dataloader)
+        self._max_iters, self._max_epochs = int(max_iters), 1
+        self._iter = self._epoch = 0
+        self.val_begin, self.val_interval = val_begin, val_interval
+        self.stop_training = False
+        runner.visualizer.dataset_meta = self.dataloader.dataset.metainfo
+
+    def run(self) -> torch.nn.Module:
+        runner = self.runner
+        runner.call_hook('before_train')
+        runner.call_hook('before_train_epoch')
+        sampler = self.dataloader.sampler
+        sampler.start = self._iter * self.dataloader.batch_size * get_world_size()
+        batches = iter(self.dataloader)
+        while self._iter < self._max_iters and not self.stop_training:
+            runner.model.train()
+            # Dropout and the like; the data's own draws are seeded by position.
+            torch.manual_seed(hash((sampler.seed, self._iter, get_rank())) % 2**63)
+            self.run_iter(next(batches))
+            last = self._iter == self._max_iters
+            due = self._iter >= self.val_begin and self._iter % self.val_interval == 0
+            if runner.val_loop is not None and (due or last):
+                runner.val_loop.run()
+        runner.call_hook('after_train_epoch')
+        runner.call_hook('after_train')
+        return runner.model
+
+
+@LOOPS.register_module()
+class CrossDomainLoop(BaseLoop):
+    """Measure the model on every image of a loader; validation and testing are this loop.
+
+    Whole-image or sliding inference is the segmentor's own (`model.test_cfg`).
+    """
+
+    def __init__(self, runner: Any, dataloader: Any, evaluator: Any, fp16: bool = False):
+        super().__init__(runner, dataloader)
+        if not isinstance(evaluator, Evaluator):
+            evaluator = runner.build_evaluator(evaluator)
+        self.evaluator = evaluator
+        self.evaluator.dataset_meta = self.dataloader.dataset.metainfo
+        self.fp16 = fp16
+
+    @torch.no_grad()
+    def run(self) -> dict[str, float]:
+        runner = self.runner
+        runner.call_hook('before_val')
+        runner.call_hook('before_val_epoch')
+        runner.model.eval()
+        device = next(runner.model.parameters()).device.type
+        for i, batch in enumerate(self.dataloader):
+            runner.call_hook('before_val_iter', batch_idx=i, data_batch=batch)
+            with torch.autocast(device, torch.bfloat16, enabled=self.fp16):
+                outputs = runner.model.val_step(batch)
+            self.evaluator.process(data_samples=outputs, data_batch=batch)
+            runner.call_hook('after_val_iter', batch_idx=i, data_batch=batch, outputs=outputs)
+        metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
+        runner.call_hook('after_val_epoch', metrics=metrics)
+        runner.call_hook('after_val')
+        return metrics

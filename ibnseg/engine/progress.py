@@ -1,0 +1,97 @@
+"""What a person sees of a run: one bar on a terminal, a few lines elsewhere."""
+
+import sys
+import time
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmseg.registry import HOOKS
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+@HOOKS.register_module()
+class ProgressHook(Hook):
+    """Iterations, loss, rate and time left. Off a terminal: `lines` lines a run."""
+
+    priority = 'VERY_LOW'
+
+    def __init__(self, lines: int = 10):
+        self.lines = lines
+        self.bar: Progress | None = None
+        self.task: Any = None
+
+    def before_train(self, runner) -> None:
+        self._first, self._began = runner.iter, time.perf_counter()
+        self._open('train', runner.max_iters, runner.iter)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        done, total = runner.iter + 1, runner.max_iters
+        seconds = (time.perf_counter() - self._began) / (done - self._first)
+        loss = float(outputs['loss'])
+        rate = f'{1 / seconds:.1f} it/s' if seconds < 1 else f'{seconds:.1f} s/it'
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, note=f'loss {loss:.3f}  {rate}')
+        elif self._due(done, total):
+            left = _clock(seconds * (total - done))
+            _print(f'train {done}/{total}  loss {loss:.3f}  {rate}  left {left}')
+
+    def after_train(self, runner) -> None:
+        self._close()
+
+    def before_val(self, runner) -> None:
+        self._images = 0
+        if self.bar is None:
+            loop = runner.val_loop if runner.is_training else runner.test_loop
+            self._open('measure', len(loop.dataloader), 0)
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if self.bar is not None and not runner.is_training:
+            self.bar.update(self.task, completed=batch_idx + 1)
+
+    def after_val(self, runner) -> None:
+        if not runner.is_training:
+            self._close()
+
+    def after_val_epoch(self, runner, metrics=None) -> None:
+        if runner.is_training and metrics and is_main_process():
+            text = f'source validation at {runner.iter}: mIoU {metrics["mIoU"]:.1f}'
+            if self.bar is not None:
+                self.bar.console.print(text)
+            else:
+                _print(text)
+
+    def _due(self, done: int, total: int) -> bool:
+        return is_main_process() and (
+            done in (1, total) or done * self.lines // total > (done - 1) * self.lines // total
+        )
+
+    def _open(self, title: str, total: int, done: int) -> None:
+        if not (is_main_process() and sys.stdout.isatty()):
+            return
+        self.bar = Progress(
+            TextColumn('{task.description}'),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn('{task.fields[note]}'),
+            TimeRemainingColumn(),
+            console=Console(highlight=False),
+        )
+        self.bar.start()
+        self.task = self.bar.add_task(title, total=total, completed=done, note='')
+
+    def _close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f'{hours}:{minutes:02d}:{rest:02d}' if hours else f'{minutes}:{rest:02d}'

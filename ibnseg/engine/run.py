@@ -1,0 +1,227 @@
+"""The jobs behind `tools/train.py` and `tools/test.py`: a config in, a record out."""
+
+import argparse
+import contextlib
+import datetime
+import logging
+import platform
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.dist import is_main_process
+from mmengine.registry import DefaultScope
+from rich.console import Console
+
+from .. import _stack, domains, protocols, records, report
+from .checkpoint import newest
+from .runner import SegRunner
+
+INPUT_ERRORS = (ValueError, FileNotFoundError, FileExistsError, KeyError)
+
+
+def load_config(
+    path: str | Path,
+    *,
+    work_dir: str | None = None,
+    data_root: str | None = None,
+    seed: int | None = None,
+    amp: bool = False,
+    launcher: str = 'none',
+    options: Mapping[str, Any] | None = None,
+) -> Config:
+    """Read a config file and lay the command line over it.
+
+    Args:
+        path: MMEngine config; it is Python and is run as such.
+        work_dir: default `work_dirs/<name of the config>`.
+        data_root: replaces that of every data set.
+        seed: of weights, sampling and augmentation.
+        amp: mixed precision; float16 on a GPU, bfloat16 on a CPU.
+        launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
+        options: dotted keys -> values, as MMEngine's `--cfg-options`.
+
+    Raises:
+        FileNotFoundError: no such config.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'{path}: no such config file')
+    config = Config.fromfile(str(path))
+    config.merge_from_dict(dict(options or {}))
+    config.launcher = launcher
+    config.work_dir = work_dir or config.get('work_dir') or f'work_dirs/{Path(path).stem}'
+    config.model_name = config.get('model_name') or Path(path).stem
+    if seed is not None:
+        config.randomness = dict(config.get('randomness', {}), seed=seed)
+    if data_root is not None:
+        for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+            config[loader].dataset.data_root = str(data_root)
+    if amp:
+        gpu = torch.cuda.is_available()
+        config.optim_wrapper.type = 'AmpOptimWrapper' if gpu else 'CPUAmpOptimWrapper'
+        config.val_cfg.fp16 = config.test_cfg.fp16 = True
+    return config
+
+
+def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """Parse `key=value` words as MMEngine's `--cfg-options` does. Raises ValueError for others."""
+    wrong = [pair for pair in pairs if '=' not in pair]
+    if wrong:
+        raise ValueError(f'--cfg-options: {wrong[0]!r} is not KEY=VALUE')
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--options', nargs='+', action=DictAction, default={})
+    return parser.parse_args(['--options', *pairs] if pairs else []).options
+
+
+def train(config: Config, *, resume: bool = False) -> records.Record:
+    """Train, select a checkpoint on the source's validation, measure it on every domain.
+
+    Writes checkpoints, log and `<model>.record.json` into `config.work_dir`.
+
+    Raises:
+        DataError, ValueError: data, weights or config are not as expected, before any training.
+    """
+    measured = config.test_dataloader.dataset
+    for domain in (*config.val_dataloader.dataset.domains, *measured.domains):
+        domains.find(domain, measured.data_root)
+    work_dir = Path(config.work_dir)
+    latest = newest(work_dir)
+    if resume:
+        if latest is None:
+            raise FileNotFoundError(
+                f'--resume: no iter_*.pth in {work_dir}. Leave --resume away to start anew, or '
+                'name the folder of the run with --work-dir'
+            )
+        config.resume, config.load_from = True, str(latest)
+    elif latest is not None:
+        raise FileExistsError(
+            f'{work_dir} holds a run already ({latest.name}). Continue it with --resume, name '
+            'another folder with --work-dir, or delete it'
+        )
+    runner = SegRunner.from_cfg(config)
+    runner.train()
+    best = newest(work_dir, 'best_iter_*.pth')
+    chosen, rule = (best, 'source validation') if best else (newest(work_dir), 'last')
+    return _measure(runner, chosen, rule, work_dir / f'{config.model_name}.record.json')
+
+
+def test(
+    config: Config,
+    checkpoint: str | Path,
+    *,
+    measure: Sequence[str] | None = None,
+    out: str | Path | None = None,
+) -> records.Record:
+    """Measure a checkpoint on several domains in one run, and write the record.
+
+    Args:
+        measure: domains as 'name' or 'name:split'; default: the config's.
+        out: record file; default `<work_dir>/<model>.record.json`.
+
+    Raises:
+        DataError, ValueError, FileNotFoundError: data, checkpoint or config are not as expected.
+    """
+    if not Path(checkpoint).is_file():
+        raise FileNotFoundError(f'{checkpoint}: no such checkpoint')
+    if measure:
+        config.test_dataloader.dataset.domains = list(measure)
+    for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
+        config[key] = None
+    for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
+        config[key] = None
+    config.model.backbone.init_cfg = None  # the checkpoint has all weights
+    runner = SegRunner.from_cfg(config)
+    out = out or Path(config.work_dir) / f'{config.model_name}.record.json'
+    return _measure(runner, checkpoint, None, Path(out))
+
+
+def _measure(
+    runner: SegRunner, checkpoint: str | Path, rule: str | None, out: Path
+) -> records.Record:
+    meta = runner.load_checkpoint(str(checkpoint)).get('meta', {})
+    runner.test()
+    config = runner.cfg
+    totals = runner.test_evaluator.metrics[0].totals
+    dataset = runner.test_dataloader.dataset
+    source = config.source
+    record = records.Record(
+        model=config.model_name,
+        source=source,
+        classes=list(dataset.metainfo['classes']),
+        provenance=dict(
+            checkpoint=Path(checkpoint).name,
+            checkpoint_sha256=records.sha256(checkpoint),
+            iteration=meta.get('iter'),
+            selection=rule or _rule(meta),
+            seed=meta.get('seed', runner.seed),
+            commit=records.code_commit(),
+            date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
+            versions=_versions(),
+            config=config.pretty_text,
+        ),
+    )
+    for domain, matrix in totals.items():
+        protocol = protocols.native(
+            domain,
+            dataset.metainfo['domains'][domain],
+            config.test_dataloader.dataset.pipeline,
+            config.model.test_cfg,
+        )
+        record.domains.append(
+            records.Measurement(domain, protocol.images, asdict(protocol), protocol.hash, matrix)
+        )
+    if is_main_process():
+        records.write(record, out)
+        Console(highlight=False).print(report.terminal(report.tabulate([record])))
+        print(f'record      {out}')
+        print(f'checkpoint  {checkpoint}')
+        print(f'log         {Path(runner.log_dir) / (runner.timestamp + ".log")}')
+    return record
+
+
+def _rule(meta: Mapping[str, Any]) -> str:
+    return 'source validation' if 'score' in meta else 'last'
+
+
+def _versions() -> dict[str, str]:
+    from .. import __version__
+
+    stack = {f'mmsegmentation ({name})': v for name, v in _stack.installed().items()}
+    return {
+        'ibnseg': __version__,
+        'python': platform.python_version(),
+        'torch': torch.__version__,
+        'numpy': numpy.__version__,
+        **stack,
+    }
+
+
+@contextlib.contextmanager
+def _scope() -> Iterator[None]:
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        yield
+
+
+def command(job: Callable[[], Any]) -> int:
+    """Run a command's job; bad input becomes one line and exit code 2, with the trace logged."""
+    try:
+        with _scope():
+            job()
+    except INPUT_ERRORS as error:
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        log = logging.getLogger('py.warnings')  # in the run's log file, once there is one
+        if log.handlers:
+            log.error(traceback.format_exc())
+        if is_main_process():
+            print(f'error: {message}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print('interrupted; continue with --resume', file=sys.stderr)
+        return 130
+    return 0

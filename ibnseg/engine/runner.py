@@ -1,0 +1,106 @@
+"""MMEngine's Runner with a quiet console and checkpoints that hold no code."""
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mmengine
+from mmengine.dist import is_main_process
+from mmengine.logging import MMLogger
+from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from torch import Tensor, nn
+
+from .. import weights
+
+
+class SegRunner(mmengine.runner.Runner):
+    """As MMEngine's Runner, except:
+
+    - the console shows errors only, the log file everything;
+    - checkpoints are written whole or not at all, hold tensors and plain values, and are read
+      with `weights_only=True` without any fallback;
+    - SyncBN becomes BatchNorm where there is nothing to synchronise over (CPU, one process).
+    """
+
+    is_training = False
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if isinstance(handler, logging.FileHandler):
+                # Python warnings belong into the log file, too.
+                logging.getLogger('py.warnings').addHandler(handler)
+            else:
+                handler.setLevel(logging.ERROR)
+        logging.captureWarnings(True)
+        logging.getLogger('py.warnings').propagate = False
+        return logger
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        if not self.distributed or mmengine.device.get_device() == 'cpu':
+            model = revert_sync_batchnorm(model)
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    def train(self) -> nn.Module:
+        self.is_training = True
+        try:
+            return super().train()
+        finally:
+            self.is_training = False
+
+    def load_checkpoint(
+        self, filename: str, map_location: Any = 'cpu', strict: bool = True, **kwargs: Any
+    ) -> dict:
+        """Load a checkpoint of this model; every key must fit.
+
+        Raises:
+            FileNotFoundError, ValueError: as `weights.read`; keys that do not fit are listed.
+        """
+        checkpoint = weights.read(filename)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        try:
+            model.load_state_dict(checkpoint.get('state_dict', checkpoint), strict=strict)
+        except RuntimeError as error:
+            raise ValueError(
+                f'{filename} does not fit the model of this config: {error}. Give the config that '
+                'the checkpoint was trained with'
+            ) from None
+        # MMEngine would run a config found here as Python.
+        checkpoint.get('meta', {}).pop('config', None)
+        self._has_loaded = True
+        return checkpoint
+
+    def save_checkpoint(self, out_dir: str, filename: str, **kwargs: Any) -> None:
+        if not is_main_process():
+            return
+        path, temporary = Path(out_dir) / filename, f'.{filename}.tmp'
+        try:
+            super().save_checkpoint(out_dir, temporary, **kwargs)
+            with open(Path(out_dir) / temporary, 'rb+') as file:
+                os.fsync(file.fileno())
+            os.replace(Path(out_dir) / temporary, path)
+        finally:
+            (Path(out_dir) / temporary).unlink(missing_ok=True)
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        super().call_hook(fn_name, **kwargs)
+        if fn_name == 'before_save_checkpoint':
+            checkpoint = kwargs['checkpoint']
+            hub = checkpoint['message_hub']
+            # The loss history is of use to the log alone, and is no plain data.
+            hub['log_scalars'] = {}
+            for key in ('message_hub', 'meta', 'param_schedulers'):
+                checkpoint[key] = _plain(checkpoint.get(key))
+
+
+def _plain(value: Any) -> Any:
+    """Keep what `weights_only=True` reads back: tensors, plain containers, plain values."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Tensor) or type(value) in (bool, int, float, str, type(None)):
+        return value
+    return value.item() if hasattr(value, 'item') else str(value)  # numpy's scalars

@@ -1,0 +1,61 @@
+"""InstanceNorm, whole and on a part of the channels."""
+
+import torch
+from torch import Tensor, nn
+
+
+def in_channels(num_features: int, ratio: float) -> int:
+    """Return how many of `num_features` channels a ratio gives to InstanceNorm.
+
+    `int(num_features * ratio)`, as the original release counts. Raises ValueError where ratio is
+    outside [0, 1].
+    """
+    if not 0 <= ratio <= 1:
+        raise ValueError(f'ratio is {ratio!r}; expected a number from 0 (no IN) to 1 (only IN)')
+    return int(num_features * ratio)
+
+
+class InstanceNorm(nn.InstanceNorm2d):
+    """Affine InstanceNorm without running statistics (Pan et al., ECCV 2018, sec. 3).
+
+    Maps (N, C, H, W) to the same shape, each image and channel to mean `bias` and standard
+    deviation `weight`. Raises ValueError on maps of one pixel, whose deviation is not defined; the
+    message names the layer by `site`, which `placement.install` sets.
+    """
+
+    abbr = 'IN'
+    site = ''
+
+    def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = True, norm=None):
+        super().__init__(num_features, eps=eps, affine=affine)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.shape[-1] * input.shape[-2] == 1:
+            raise ValueError(
+                f'{self.site or "InstanceNorm"}: got a {tuple(input.shape)} map; InstanceNorm '
+                'needs more than one pixel a channel. Use a larger input or crop, or a smaller '
+                'output stride (strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))'
+            )
+        return super().forward(input)
+
+
+class PartialInstanceNorm(nn.Module):
+    """InstanceNorm on the first `int(num_features * ratio)` channels; the rest passes unchanged.
+
+    The layer of the paper's variant d. Parameters: `IN.weight`, `IN.bias`.
+    """
+
+    abbr = 'PIN'
+
+    def __init__(self, num_features: int, ratio: float = 0.5, eps: float = 1e-5, norm=None):
+        super().__init__()
+        self.num_features = num_features
+        self.half = in_channels(num_features, ratio)
+        self.IN = InstanceNorm(self.half, eps) if self.half else None
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.IN is None:
+            return input
+        if self.half == self.num_features:
+            return self.IN(input)
+        return torch.cat((self.IN(input[:, : self.half]), input[:, self.half :]), 1)

@@ -1,0 +1,184 @@
+"""What an evaluation leaves behind: matrices and provenance in one JSON file a checkpoint."""
+
+import hashlib
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SCHEMA = 'ibnseg-record-1'
+
+
+class RecordError(ValueError):
+    """A record file that can't be read. Says which, what was found and what was expected."""
+
+
+@dataclass
+class Measurement:
+    """One domain of a record. `matrix` is int64 (classes, classes), rows are the truth."""
+
+    domain: str
+    images: int
+    protocol: dict[str, Any]
+    protocol_hash: str
+    matrix: np.ndarray
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        return tuple(self.protocol['classes'])
+
+
+@dataclass
+class Record:
+    """One checkpoint, measured on `domains` in one run.
+
+    Args:
+        model: name for tables, e.g. 'ibn_b'.
+        source: the domain trained on, 'name:split'.
+        classes: names of the training classes, in order.
+        provenance: checkpoint (file, sha256, iteration), selection rule, seed, code commit,
+            versions, config text, date.
+        domains: measurements, in the order measured.
+    """
+
+    model: str
+    source: str
+    classes: list[str]
+    provenance: dict[str, Any]
+    domains: list[Measurement] = field(default_factory=list)
+
+
+def write_atomically(path: str | Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    try:
+        with os.fdopen(handle, 'w', encoding='utf-8') as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp's own is 0o600
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write(record: Record, path: str | Path) -> Path:
+    """Write `record` as JSON; returns the path."""
+    content = asdict(record)
+    for measurement in content['domains']:
+        measurement['matrix'] = measurement['matrix'].tolist()
+    write_atomically(path, json.dumps(dict(schema=SCHEMA, **content), indent=1) + '\n')
+    return Path(path)
+
+
+def read(path: str | Path) -> Record:
+    """Read a record written by `write`, checking what a stranger may have changed.
+
+    Raises RecordError: not JSON, another schema, a field missing or of another type, a matrix that
+    is not square, of the wrong size, negative or not of integers.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except OSError as error:
+        raise RecordError(f'{path}: {error.strerror}') from None
+    except ValueError as error:
+        raise RecordError(f'{path}: not a record, it is not JSON ({error})') from None
+    if not isinstance(content, dict) or content.get('schema') != SCHEMA:
+        found = content.get('schema') if isinstance(content, dict) else type(content).__name__
+        raise RecordError(f'{path}: schema is {found!r}; expected {SCHEMA!r}')
+    take = _Taker(path, content)
+    classes = take('classes', list)
+    return Record(
+        model=take('model', str),
+        source=take('source', str),
+        classes=classes,
+        provenance=take('provenance', dict),
+        domains=[_measurement(path, item, len(classes)) for item in take('domains', list)],
+    )
+
+
+class _Taker:
+    def __init__(self, path: Path, content: Any):
+        self.path = path
+        self.content = content if isinstance(content, Mapping) else {}
+
+    def __call__(self, key: str, kind: type) -> Any:
+        value = self.content.get(key)
+        if not isinstance(value, kind):
+            raise RecordError(f'{self.path}: {key!r} is {value!r:.60}; expected a {kind.__name__}')
+        return value
+
+
+def _measurement(path: Path, content: Any, num_classes: int) -> Measurement:
+    take = _Taker(path, content)
+    domain, rows = take('domain', str), take('matrix', list)
+    problem = f'{path}: the matrix of {domain!r:.60} is not {num_classes} rows of whole counts'
+    try:
+        matrix = np.array(rows)
+    except ValueError:
+        raise RecordError(problem) from None
+    if matrix.shape != (num_classes,) * 2 or matrix.dtype != np.int64 or (matrix < 0).any():
+        raise RecordError(problem)
+    protocol = take('protocol', dict)
+    counted = protocol.get('classes')
+    if not isinstance(counted, list) or not all(
+        isinstance(c, int) and 0 <= c < num_classes for c in counted
+    ):
+        raise RecordError(f'{path}: the protocol of {domain!r:.60} names no valid classes')
+    return Measurement(domain, take('images', int), protocol, take('protocol_hash', str), matrix)
+
+
+def find(paths: list[str | Path]) -> list[Path]:
+    """Return the record files among `paths`; a folder stands for the `*.record.json` below it.
+
+    Raises RecordError for a path that does not exist or a folder without records.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            below = sorted(path.rglob('*.record.json'))
+            if not below:
+                raise RecordError(f'{path}: no *.record.json below this folder')
+            found += below
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise RecordError(f'{path}: no such file or folder')
+    return list(dict.fromkeys(found))
+
+
+def sha256(path: str | Path) -> str:
+    """Return the hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def code_commit() -> str:
+    """Return the commit of this code ('-dirty' with local changes), or 'not a git checkout'."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ('git', '-C', str(Path(__file__).parent), *arguments),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
+    try:
+        changed = git('status', '--porcelain', '--untracked-files=no')
+        return git('rev-parse', 'HEAD') + ('-dirty' if changed else '')
+    except (OSError, subprocess.CalledProcessError):
+        return 'not a git checkout'

@@ -1,0 +1,111 @@
+"""Numbers and protocols in words, and strangers' text made harmless."""
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .table import Provenance, Stat
+
+NOTHING = 'n/a'
+MIXED = '†'
+
+
+def clean(text: str, limit: int | None = None) -> str:
+    r"""Make control, bidirectional and line-breaking characters visible as `\x1b`; cut at `limit`.
+
+    Terminals, spreadsheets and Markdown all act on some of them.
+    """
+    text = ''.join(
+        f'\\x{ord(c):02x}' if unicodedata.category(c) in ('Cc', 'Cf', 'Cs', 'Zl', 'Zp') else c
+        for c in text
+    )
+    return text if limit is None or len(text) <= limit else text[: limit - 1] + '…'
+
+
+def escape(text: str, limit: int | None = 200) -> str:
+    """Make `text` literal in a Markdown paragraph or table cell."""
+    text = clean(text, limit)
+    text = text.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;')
+    text = re.sub(r'([\\`*\[\]|~$])', r'\\\1', text)
+    # An underscore within a word is literal; escaping it would only spoil the plain text.
+    text = re.sub(r'(?<![^\W_])_|_(?![^\W_])', r'\\_', text)
+    # GitHub links bare addresses.
+    return text.replace('://', ':&#47;&#47;').replace('www.', 'www&#46;')
+
+
+def percent(stat: Stat | None, mixed: bool = False, space: str = ' ', sign: str = '') -> str:
+    """'36.6 ± 0.2'; `sign` '+' for differences. 'n/a' where there is nothing."""
+    if stat is None or not np.isfinite(stat.mean):
+        return NOTHING
+    spread = f'{space}±{space}{stat.std:.1f}' if stat.n > 1 else ''
+    return f'{stat.mean:{sign}.1f}{spread}{MIXED if mixed else ""}'
+
+
+def difference(value: float | None, mixed: bool = False) -> str:
+    """'+5.1', or '' where there is none."""
+    if value is None:
+        return ''
+    return f'{value:+.1f}{MIXED if mixed else ""}' if np.isfinite(value) else NOTHING
+
+
+def _size(value: Any, sep: str = '×') -> str:
+    whole = isinstance(value, Sequence) and len(value) == 2 and all(type(v) is int for v in value)
+    return f'{value[0]}{sep}{value[1]}' if whole else 'size unknown'
+
+
+def protocol(content: Mapping[str, Any], classes: Sequence[str]) -> str:
+    """Say how a domain was measured. Sizes are width×height; fields may be of any type."""
+    photo, mode = content.get('photo'), content.get('mode')
+    if photo is None:
+        photos = 'photos in their own size'
+    else:
+        kept = ', keeping their ratio' if content.get('keep_ratio') else ''
+        photos = f'photos scaled to {_size(photo)}{kept}'
+    if mode == 'slide':
+        crop, stride = ((v or ())[::-1] for v in (_list(content, 'crop'), _list(content, 'stride')))
+        windows = f'sliding windows of {_size(crop)} every {_size(stride)}'
+    else:
+        windows = 'whole photo at once' if mode == 'whole' else f'mode {mode!r:.40}'
+    ids = _list(content, 'classes')
+    which = (
+        f'all {len(ids)} classes'
+        if len(ids) == len(classes)
+        else f'{len(ids)} of {len(classes)} classes: {", ".join(classes[i] for i in ids)}'
+    )
+    return '; '.join(
+        (f'{content.get("images")!s:.20} images', photos, windows)
+        + (f'label space {content.get("space")!s:.40}', which)
+    )
+
+
+def _list(content: Mapping[str, Any], key: str) -> list:
+    value = content.get(key)
+    return list(value) if isinstance(value, (list, tuple)) else []
+
+
+def origin(facts: Provenance) -> dict[str, str]:
+    """A checkpoint's provenance as {what: words}; what is unknown is said to be."""
+    iteration = 'unknown' if facts.iteration is None else str(facts.iteration)
+    if facts.training_iterations is not None:
+        iteration += f' of {facts.training_iterations}'
+    return {
+        'seed': 'unknown' if facts.seed is None else str(facts.seed),
+        'selected by': facts.rule or 'unknown',
+        'checkpoint': facts.checkpoint or 'unknown',
+        'sha256': (facts.sha256 or 'unknown')[:12],
+        'iteration': iteration,
+        'commit': short_commit(facts.commit),
+        'date': facts.date or 'unknown',
+        'versions': ', '.join(f'{k} {v}' for k, v in facts.versions.items()) or 'unknown',
+    }
+
+
+def short_commit(commit: str | None) -> str:
+    """Twelve digits, and '-dirty' where it stood there."""
+    if not commit:
+        return 'unknown'
+    match = re.fullmatch(r'([0-9a-f]{12})[0-9a-f]*(-dirty)?', commit)
+    return match[1] + (match[2] or '') if match else commit

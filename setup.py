@@ -1,0 +1,30 @@
+"""Package metadata; pins for a reproducible set-up are in constraints.txt."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+version = re.search(r"__version__ = '(.+)'", (here / 'ibnseg' / '__init__.py').read_text())[1]
+
+setup(
+    name='ibnseg',
+    version=version,
+    description='Semantic segmentation that holds up on streets it was never trained on',
+    long_description=(here / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=[*find_packages(include=['ibnseg', 'ibnseg.*']), 'ibnseg_tools'],
+    # The scripts in tools/ are the installed command, too: one parser each, no torch for --help.
+    package_dir={'ibnseg_tools': 'tools'},
+    package_data={'ibnseg': ['py.typed'], 'ibnseg.splits': ['*.txt']},
+    install_requires=['torch>=2.4', 'numpy>=2', 'pillow', 'opencv-python', 'rich'],
+    extras_require={
+        'onedl': ['onedl-mmsegmentation>=1.4', 'onedl-mmengine', 'onedl-mmcv', 'ftfy', 'regex'],
+        'openmmlab': ['mmsegmentation==1.2.2', 'mmengine==0.10.7', 'mmcv<2.2', 'ftfy', 'regex'],
+        'test': ['pytest', 'ruff', 'cityscapesscripts'],
+    },
+    entry_points={'console_scripts': ['ibnseg = ibnseg_tools.cli:main']},
+)

@@ -1,0 +1,176 @@
+"""Miniature sets: the right content, in two appearances, in the real layouts."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ibnseg import miniature, splits
+from ibnseg.labels import CITYSCAPES_IDS, CLASSES, IGNORE, PALETTE, lut, possible
+
+SIZE = (96, 192)
+TOOL = Path(__file__).parents[1] / 'tools' / 'miniature.py'
+
+
+@pytest.fixture(scope='module')
+def forty():
+    """{world: (photos, labels)} of the same forty scenes."""
+    pairs = {
+        world: [miniature.render(seed, world, SIZE) for seed in range(40)]
+        for world in ('gta5', 'cityscapes')
+    }
+    return {world: tuple(map(np.stack, zip(*rows, strict=True))) for world, rows in pairs.items()}
+
+
+@pytest.fixture(scope='module')
+def written(tmp_path_factory):
+    out = tmp_path_factory.mktemp('sets')
+    return miniature.write(out, train=5, val=4, size=SIZE, workers=1)
+
+
+def files(root):
+    return {str(path.relative_to(root)): path.stat().st_mtime_ns
+            for path in sorted(root.rglob('*.png'))}  # fmt: skip
+
+
+@pytest.mark.parametrize('world', miniature.WORLDS)
+def test_same_seed_same_pair(world):
+    photo, label = miniature.render(3, world, SIZE)
+    again, label_again = miniature.render(3, world, SIZE)
+    other, _ = miniature.render(4, world, SIZE)
+    assert photo.shape == (*SIZE, 3) and photo.dtype == label.dtype == np.uint8
+    assert label.shape == SIZE and possible('cityscapes')[label].all()
+    assert (photo == again).all() and (label == label_again).all()
+    assert (photo != other).any()
+
+
+def test_worlds_share_content_and_not_appearance(forty):
+    (game, labels), (street, street_labels) = forty['gta5'], forty['cityscapes']
+    assert (labels == street_labels).all()
+
+    def spread(photos):  # colourfulness and contrast, the mean of the pictures
+        photos = photos.astype(float)
+        return (photos.max(-1) - photos.min(-1)).mean(), photos.mean(-1).std((1, 2)).mean()
+
+    assert all(g > 1.3 * s for g, s in zip(spread(game), spread(street), strict=True))
+
+
+@pytest.mark.parametrize('index', range(len(CLASSES)), ids=CLASSES)
+def test_every_class_is_common(forty, index):
+    _, labels = forty['cityscapes']
+    here = (lut('cityscapes')[labels] == index).mean((1, 2))
+    assert here.mean() > 0.001
+    assert (here > 0).mean() > 0.15
+
+
+def test_some_pixels_have_no_class(forty):
+    _, labels = forty['gta5']
+    unmapped = (lut('gta5')[labels] == IGNORE).mean()
+    assert 0.005 < unmapped < 0.2
+    assert len(set(np.unique(labels)) - set(CITYSCAPES_IDS)) >= 4
+
+
+def test_gta5_as_downloaded(written):
+    names = splits.gta5('train')[:5] + splits.gta5('val')[:4]
+    expected = {f'{folder}/{name}' for folder in ('images', 'labels') for name in names}
+    assert set(files(written['gta5'])) == expected
+    photo = Image.open(written['gta5'] / 'images' / names[0])
+    label = Image.open(written['gta5'] / 'labels' / names[0])
+    assert (photo.mode, label.mode, photo.size) == ('RGB', 'P', SIZE[::-1])
+    assert possible('gta5')[np.array(label)].all()
+    colours = np.array(label.getpalette('RGB')).reshape(-1, 3)
+    assert (colours[CITYSCAPES_IDS] == PALETTE).all()
+
+
+def test_cityscapes_as_downloaded(written):
+    root = written['cityscapes']
+    photos = sorted(root.glob('leftImg8bit/*/*/*_leftImg8bit.png'))
+    assert [path.parts[-3] for path in photos].count('train') == 5
+    assert {path.parts[-2] for path in photos if 'val' in path.parts} == {
+        'frankfurt', 'lindau', 'munster'
+    }  # fmt: skip
+    assert len(files(root)) == 3 * len(photos) == 27
+    for path in photos:
+        stem = path.name.removesuffix('_leftImg8bit.png')
+        assert stem.startswith(path.parts[-2] + '_')
+        folder = root / 'gtFine' / path.parts[-3] / path.parts[-2]
+        ids = Image.open(folder / f'{stem}_gtFine_labelIds.png')
+        colour = Image.open(folder / f'{stem}_gtFine_color.png')
+        assert (Image.open(path).mode, ids.mode, colour.mode) == ('RGB', 'L', 'RGB')
+        ids, colour = np.array(ids), np.array(colour)
+        classes = lut('cityscapes')[ids]
+        assert (colour[classes != IGNORE] == PALETTE[classes[classes != IGNORE]]).all()
+
+
+def test_no_scene_twice(written):
+    labels = [*written['gta5'].glob('labels/*'), *written['cityscapes'].rglob('*labelIds.png')]
+    assert len({np.array(Image.open(path)).tobytes() for path in labels}) == len(labels) == 18
+
+
+def test_second_run_leaves_files_alone(tmp_path):
+    def write(**other):
+        settings = {'worlds': ['gta5'], 'train': 2, 'val': 1, 'size': (64, 128), 'workers': 1}
+        return files(miniature.write(tmp_path, **settings | other)['gta5'])
+
+    first = write()
+    assert write() == first
+    (tmp_path / 'gta5' / miniature.RECORD).write_text(json.dumps({'complete': False}))
+    partial = write()
+    assert partial != first and list(partial) == list(first)
+    assert len(write(train=1)) == 4
+
+
+def test_workers_change_nothing(tmp_path):
+    def labels(workers):
+        root = miniature.write(tmp_path / str(workers), ['gta5'], 8, 1, (64, 128), workers=workers)
+        return [path.read_bytes() for path in sorted(root['gta5'].rglob('*.png'))]
+
+    assert labels(1) == labels(2)
+
+
+def test_foreign_folder_is_refused(tmp_path):
+    (tmp_path / 'gta5').mkdir()
+    (tmp_path / 'gta5' / 'mine.txt').write_text('precious')
+    with pytest.raises(FileExistsError, match=r"gta5 holds \['mine.txt'\].*choose another"):
+        miniature.write(tmp_path, train=1, val=1)
+    assert (tmp_path / 'gta5' / 'mine.txt').read_text() == 'precious'
+    assert not (tmp_path / 'cityscapes').exists()
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        ({'worlds': ['mars']}, "unknown world 'mars'; choose from"),
+        ({'train': -1}, 'train=-1 for gta5: expected 0 to 12403'),
+        ({'val': 501}, 'val=501 for cityscapes: expected 0 to 500'),
+        ({'size': (32, 64)}, r'size \(32, 64\) is too small'),
+        ({'seed': -1}, 'seed -1 is negative'),
+    ],
+)
+def test_bad_settings(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        miniature.write(tmp_path, **settings)
+    assert not any(tmp_path.iterdir())
+
+
+def test_tool(tmp_path, capsys):
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location('miniature_tool', TOOL)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    small = [str(tmp_path), '--train', '2', '--val', '1', '--size', '64x128', '--workers', '1']
+    assert tool.main(small) == 0
+    assert str(tmp_path / 'gta5') in capsys.readouterr().out
+    assert tool.main([*small, '--worlds', 'mars']) == 2
+    assert capsys.readouterr().err.count('\n') == 1
+
+
+def test_help_needs_nothing():
+    """--help answers without the package, so at once."""
+    run = subprocess.run([sys.executable, '-S', TOOL, '--help'], capture_output=True, text=True)
+    assert run.returncode == 0 and '--train' in run.stdout

@@ -1,0 +1,24 @@
+"""The command `ibnseg`: each subcommand is the script of that name in tools/."""
+
+import importlib
+import sys
+
+COMMANDS = {
+    'train': 'train on one world, then measure on the others',
+    'test': 'measure a checkpoint on any number of domains',
+    'report': 'records -> tables',
+    'miniature': 'draw small stand-ins for the data sets',
+}
+
+
+def main() -> int:
+    name = sys.argv[1] if len(sys.argv) > 1 else '--help'
+    if name in COMMANDS:
+        return importlib.import_module(f'{__package__}.{name}').main(sys.argv[2:])
+    print('usage: ibnseg COMMAND ... (COMMAND --help for more)\n')
+    for command, text in COMMANDS.items():
+        print(f'  {command:10} {text}')
+    if name in ('-h', '--help'):
+        return 0
+    print(f'error: unknown command {name!r}', file=sys.stderr)
+    return 2

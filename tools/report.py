@@ -1,0 +1,53 @@
+"""Put records side by side: mIoU, gap, change against a baseline, IoU of each class.
+
+    python tools/report.py work_dirs/ --out work_dirs/report
+
+Prints the table and writes report.md, report.csv and report.json.
+"""
+
+import argparse
+import sys
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'records', nargs='+', help='record files, or folders with *.record.json below them'
+    )
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder for the report')
+    parser.add_argument(
+        '--baseline', metavar='NAME', help='model to compare with; by default the plain one'
+    )
+    parser.add_argument(
+        '--mixed',
+        action='store_true',
+        help='show (marked) numbers of one domain measured by different protocols',
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print and write the report; 0, or 2 after one line on what was wrong."""
+    args = parse(argv)
+    from rich.console import Console
+
+    from ibnseg import records, report
+
+    try:
+        files = records.find(args.records)
+        found = [records.read(file) for file in files]
+        table = report.tabulate(found, args.baseline, args.mixed, files)
+        written = report.write(found, args.out, args.baseline, args.mixed, files)
+    except (ValueError, OSError) as error:
+        print(f'error: {report.clean(str(error))}', file=sys.stderr)
+        return 2
+    Console(highlight=False).print(report.terminal(table))
+    for path in written:
+        print(report.clean(str(path)))
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

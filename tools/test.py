@@ -1,0 +1,43 @@
+"""Measure a checkpoint on any number of domains in one run."""
+
+import argparse
+import os
+import sys
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog='test', description=__doc__)
+    p.add_argument('config', help='the config that the checkpoint was trained with')
+    p.add_argument('checkpoint')
+    p.add_argument(
+        '--domains', nargs='+', help="e.g. gta5 cityscapes camvid:Seq05VD; default the config's"
+    )
+    p.add_argument('--data-root', help='folder with one folder a data set; default data')
+    p.add_argument('--out', help='record file; default <work dir>/<config>.record.json')
+    p.add_argument('--work-dir', help='for the log; default work_dirs/<config>')
+    p.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    p.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
+    p.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    from ibnseg.engine import run
+
+    def job() -> None:
+        config = run.load_config(
+            args.config,
+            work_dir=args.work_dir,
+            data_root=args.data_root,
+            launcher=args.launcher,
+            options=run.parse_options(args.cfg_options),
+        )
+        run.test(config, args.checkpoint, measure=args.domains, out=args.out)
+
+    return run.command(job)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""Train on one world, then measure the selected checkpoint on the others."""
+
+import argparse
+import os
+import sys
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog='train', description=__doc__)
+    p.add_argument('config', help='e.g. configs/ibn_b_gta5_to_cityscapes.py')
+    p.add_argument('--work-dir', help='where the run is kept; default work_dirs/<config>')
+    p.add_argument('--data-root', help='folder with one folder a data set; default data')
+    p.add_argument('--resume', action='store_true', help='continue from the newest checkpoint')
+    p.add_argument('--seed', type=int, help='of weights, sampling and augmentation; default 0')
+    p.add_argument('--amp', action='store_true', help='mixed precision')
+    p.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    p.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
+    p.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    from ibnseg.engine import run
+
+    def job() -> None:
+        config = run.load_config(
+            args.config,
+            work_dir=args.work_dir,
+            data_root=args.data_root,
+            seed=args.seed,
+            amp=args.amp,
+            launcher=args.launcher,
+            options=run.parse_options(args.cfg_options),
+        )
+        run.train(config, resume=args.resume)
+
+    return run.command(job)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
