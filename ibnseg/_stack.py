@@ -38,9 +38,9 @@ def require() -> None:
             'one of\n' + _INSTALL
         )
     with quiet():
-        import mmengine.runner
-        import mmseg.datasets
-        import mmseg.evaluation
+        import mmengine.runner  # noqa: F401
+        import mmseg.datasets  # noqa: F401
+        import mmseg.evaluation  # noqa: F401
         import mmseg.models  # noqa: F401
 
 

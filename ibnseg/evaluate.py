@@ -87,8 +87,8 @@ class CrossDomainIoU(BaseMetric):
     """mIoU and pixel accuracy of each domain, from streaming confusion matrices.
 
     The loader's dataset is a `CrossDomainDataset`; each sample says its domain. `evaluate` gives
-    `<domain>/mIoU` and `<domain>/aAcc` in percent, `mIoU` as their mean, and leaves the matrices, summed over ranks, in
-    `totals`.
+    `<domain>/mIoU` and `<domain>/aAcc` in percent, `mIoU` as their mean, and leaves the matrices,
+    summed over ranks, in `totals`.
 
     Raises:
         RuntimeError: the ranks together saw more or fewer images than the data set has (a

@@ -39,9 +39,13 @@ class Protocol:
 
     @property
     def hash(self) -> str:
-        """Eight hexadecimal digits over every field."""
-        text = json.dumps(asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
+        return protocol_hash(asdict(self))
+
+
+def protocol_hash(fields: Mapping[str, Any]) -> str:
+    """Return eight hexadecimal digits over every field of a protocol."""
+    text = json.dumps(fields, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def native(

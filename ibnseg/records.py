@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -12,7 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from .protocols import protocol_hash
+
 SCHEMA = 'ibnseg-record-1'
+_MOST_PIXELS = 2**44  # a class pair of a domain; sums stay exact in float64 and int64
 
 
 class RecordError(ValueError):
@@ -27,7 +31,7 @@ class Measurement:
     images: int
     protocol: dict[str, Any]
     protocol_hash: str
-    matrix: np.ndarray
+    matrix: np.ndarray = field(compare=False)
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -64,7 +68,7 @@ def write_atomically(path: str | Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's own is 0o600
+        Path(temporary).chmod(0o644)  # mkstemp's own is 0o600
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -76,34 +80,44 @@ def write(record: Record, path: str | Path) -> Path:
     content = asdict(record)
     for measurement in content['domains']:
         measurement['matrix'] = measurement['matrix'].tolist()
-    write_atomically(path, json.dumps(dict(schema=SCHEMA, **content), indent=1) + '\n')
+    text = json.dumps(dict(schema=SCHEMA, **content), indent=1)
+    # One line a matrix row, for people and for diffs.
+    text = re.sub(r'\[\s+(\d[\d,\s]*\d|\d)\s+\]', lambda m: f'[{" ".join(m[1].split())}]', text)
+    write_atomically(path, text + '\n')
     return Path(path)
 
 
 def read(path: str | Path) -> Record:
     """Read a record written by `write`, checking what a stranger may have changed.
 
-    Raises RecordError: not JSON, another schema, a field missing or of another type, a matrix that
-    is not square, of the wrong size, negative or not of integers.
+    Raises RecordError: not JSON, another schema, a field missing or of another type, a domain
+    twice, a matrix that is not square, of the wrong size, negative or not of integers, a protocol
+    whose hash is not its own.
     """
     path = Path(path)
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
     except OSError as error:
         raise RecordError(f'{path}: {error.strerror}') from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f'{path}: not a record, it is not JSON ({error})') from None
     if not isinstance(content, dict) or content.get('schema') != SCHEMA:
         found = content.get('schema') if isinstance(content, dict) else type(content).__name__
-        raise RecordError(f'{path}: schema is {found!r}; expected {SCHEMA!r}')
+        raise RecordError(f'{path}: schema is {found!r:.60}; expected {SCHEMA!r}')
     take = _Taker(path, content)
     classes = take('classes', list)
+    if not classes or not all(isinstance(name, str) for name in classes):
+        raise RecordError(f"{path}: 'classes' is {classes!r:.60}; expected names")
+    measured = [_measurement(path, item, len(classes)) for item in take('domains', list)]
+    names = [item.domain for item in measured]
+    if len(set(names)) < len(names):
+        raise RecordError(f'{path}: a domain is measured twice: {names!r:.200}')
     return Record(
         model=take('model', str),
         source=take('source', str),
         classes=classes,
         provenance=take('provenance', dict),
-        domains=[_measurement(path, item, len(classes)) for item in take('domains', list)],
+        domains=measured,
     )
 
 
@@ -122,20 +136,32 @@ class _Taker:
 def _measurement(path: Path, content: Any, num_classes: int) -> Measurement:
     take = _Taker(path, content)
     domain, rows = take('domain', str), take('matrix', list)
-    problem = f'{path}: the matrix of {domain!r:.60} is not {num_classes} rows of whole counts'
-    try:
-        matrix = np.array(rows)
-    except ValueError:
-        raise RecordError(problem) from None
-    if matrix.shape != (num_classes,) * 2 or matrix.dtype != np.int64 or (matrix < 0).any():
-        raise RecordError(problem)
-    protocol = take('protocol', dict)
+    if not (
+        len(rows) == num_classes
+        and all(isinstance(row, list) and len(row) == num_classes for row in rows)
+        and all(type(count) is int and 0 <= count < _MOST_PIXELS for row in rows for count in row)
+    ):
+        raise RecordError(
+            f'{path}: the matrix of {domain!r:.60} is not {num_classes} rows of as many counts'
+        )
+    protocol, digest = take('protocol', dict), take('protocol_hash', str)
     counted = protocol.get('classes')
-    if not isinstance(counted, list) or not all(
-        isinstance(c, int) and 0 <= c < num_classes for c in counted
+    if (
+        not isinstance(counted, list)
+        or not counted
+        or not all(type(c) is int and 0 <= c < num_classes for c in counted)
+        or len(set(counted)) < len(counted)
     ):
         raise RecordError(f'{path}: the protocol of {domain!r:.60} names no valid classes')
-    return Measurement(domain, take('images', int), protocol, take('protocol_hash', str), matrix)
+    if protocol_hash(protocol) != digest:
+        raise RecordError(
+            f'{path}: the protocol of {domain!r:.60} hashes to {protocol_hash(protocol)}, the file '
+            f'says {digest!r:.20}; one of them was edited'
+        )
+    images = take('images', int)
+    if type(images) is not int or images < 0:
+        raise RecordError(f"{path}: 'images' of {domain!r:.60} is {images!r}; expected a count")
+    return Measurement(domain, images, protocol, digest, np.array(rows, np.int64))
 
 
 def find(paths: list[str | Path]) -> list[Path]:

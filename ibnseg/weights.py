@@ -190,7 +190,7 @@ def _convert(backbone: nn.Module, given: dict[str, Tensor], report: Report) -> d
             if f'{path}.{name}' in result
         }
         if isinstance(module, IBN) and 'weight' in norm:
-            half = module.half
+            half = module.num_in
             for name, tensor in norm.items():
                 del result[f'{path}.{name}']
                 if module.IN is not None and name in ('weight', 'bias'):

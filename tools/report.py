@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         found = [records.read(file) for file in files]
         table = report.tabulate(found, args.baseline, args.mixed, files)
         written = report.write(found, args.out, args.baseline, args.mixed, files)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         print(f'error: {report.clean(str(error))}', file=sys.stderr)
         return 2
     Console(highlight=False).print(report.terminal(table))

@@ -33,9 +33,9 @@ class IBN(nn.Module):
     ):
         super().__init__()
         self.num_features = num_features
-        self.half = in_channels(num_features, ratio)
-        rest = num_features - self.half
-        self.IN = InstanceNorm(self.half, eps) if self.half else None
+        self.num_in = in_channels(num_features, ratio)
+        rest = num_features - self.num_in
+        self.IN = InstanceNorm(self.num_in, eps) if self.num_in else None
         self.BN = (norm or nn.BatchNorm2d)(rest) if rest else None
 
     def forward(self, input: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class IBN(nn.Module):
             return self.BN(input)
         if self.BN is None:
             return self.IN(input)
-        return torch.cat((self.IN(input[:, : self.half]), self.BN(input[:, self.half :])), 1)
+        return torch.cat((self.IN(input[:, : self.num_in]), self.BN(input[:, self.num_in :])), 1)
 
     def extra_repr(self) -> str:
-        return f'{self.num_features}, half={self.half}'
+        return f'{self.num_features}, num_in={self.num_in}'

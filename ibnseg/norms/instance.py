@@ -50,12 +50,12 @@ class PartialInstanceNorm(nn.Module):
     def __init__(self, num_features: int, ratio: float = 0.5, eps: float = 1e-5, norm=None):
         super().__init__()
         self.num_features = num_features
-        self.half = in_channels(num_features, ratio)
-        self.IN = InstanceNorm(self.half, eps) if self.half else None
+        self.num_in = in_channels(num_features, ratio)
+        self.IN = InstanceNorm(self.num_in, eps) if self.num_in else None
 
     def forward(self, input: Tensor) -> Tensor:
         if self.IN is None:
             return input
-        if self.half == self.num_features:
+        if self.num_in == self.num_features:
             return self.IN(input)
-        return torch.cat((self.IN(input[:, : self.half]), input[:, self.half :]), 1)
+        return torch.cat((self.IN(input[:, : self.num_in]), input[:, self.num_in :]), 1)

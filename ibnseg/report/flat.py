@@ -97,7 +97,10 @@ def _row(table: Table, row: Row) -> dict[str, Any]:
                 delta=cell.delta,
                 accuracy=asdict(cell.accuracy),
                 comparable=not cell.mixed,
-                iou={table.classes[index]: asdict(iou) for index, iou in cell.iou.items()},
+                iou=[
+                    {'class': table.classes[index], **asdict(iou)}
+                    for index, iou in cell.iou.items()
+                ],
             )
             for domain, cell in row.cells.items()
         },

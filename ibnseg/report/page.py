@@ -40,7 +40,10 @@ def _grid(header: list[str], lines: Iterable[list[str]], left: int = 1) -> str:
 
 def _group(table: Table, group: Group) -> list[str]:
     parts = [f'## Trained on {escape(group.source)}']
-    header, lines = ['model', 'n'], [[escape(r.label), str(len(r.runs))] for r in group.rows]
+    header, lines = (
+        ['model', 'n'],
+        [[escape(r.model) + escape(r.mark), str(len(r.runs))] for r in group.rows],
+    )
     for domain in group.domains:
         header += [f'{escape(domain)} mIoU'] + ['gap'] * (domain != group.home)
         for row, line in zip(group.rows, lines, strict=True):
@@ -51,13 +54,12 @@ def _group(table: Table, group: Group) -> list[str]:
             value = percent(cell.miou, cell.mixed)
             value = f'**{value}**' if cell.best else value
             change = difference(cell.delta, cell.delta_mixed)
-            fewer = f' (n = {cell.miou.n})' if 0 < cell.miou.n < len(row.runs) else ''
-            line += [value + fewer + (f' ({change})' if change else '')]
+            line += [value + (f' ({change})' if change else '')]
             if domain != group.home:
                 line += [percent(cell.gap, cell.gap_mixed, sign='+')]
     parts += [_grid(header, lines), '### Pixel accuracy']
     lines = [
-        [escape(row.label)]
+        [escape(row.model) + escape(row.mark)]
         + [
             percent(row.cells[d].accuracy, row.cells[d].mixed) if d in row.cells else words.NOTHING
             for d in group.domains
@@ -82,7 +84,7 @@ def _classes(table: Table, group: Group, domain: str) -> str:
         ['**mIoU**', *(percent(cell.miou, cell.mixed) for cell in cells)],
         ['classes counted', *(cell.counted_words for cell in cells)],
     ]
-    return _grid(['class', *(escape(row.label) for row in rows)], lines)
+    return _grid(['class', *(escape(row.model) + escape(row.mark) for row in rows)], lines)
 
 
 def _protocols(table: Table) -> str:

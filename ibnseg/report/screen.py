@@ -8,9 +8,8 @@ from rich.measure import Measurement
 from rich.table import Table as Grid
 from rich.text import Text
 
-from . import words
-from .table import Group, Table
-from .words import clean, difference, percent
+from .table import Cell, Group, Table
+from .words import NOTHING, clean, difference, percent
 
 
 def terminal(table: Table) -> '_Screen':
@@ -28,8 +27,7 @@ class _Screen:
             if any(cell.delta is not None for row in group.rows for cell in row.cells.values()):
                 title += f', change against {clean(self.table.baseline, 30)}'
             yield Text(title, style='bold')
-            for grid in _fitting(group, console, options):
-                yield grid
+            yield from _fitting(group, console, options)
         for line in self._protocols():
             yield Text(line, style='dim')
         for note in self.table.notes:
@@ -39,27 +37,25 @@ class _Screen:
         for domain, protocols in self.table.protocols.items():
             for digest, content in protocols.items():
                 ids = content.get('classes', ())
+                name, images = (clean(str(content.get(key)), 20) for key in ('name', 'images'))
                 yield (
-                    f'{clean(domain, 30)}: protocol {clean(str(content.get("name")), 20)} '
-                    f'{clean(digest, 12)}, {content.get("images")!s:.12} images, '
+                    f'{clean(domain, 30)}: protocol {name} {clean(digest, 12)}, {images} images, '
                     f'{len(ids)} of {len(self.table.classes)} classes'
                 )
 
 
 def _fitting(group: Group, console: Console, options: ConsoleOptions) -> Iterator[Grid]:
     """Yield grids of as many domains each as the width allows."""
+    unlimited = options.update(max_width=10_000)
+
+    def fits(domains: list[str]) -> bool:
+        needed = Measurement.get(console, unlimited, _grid(group, domains)).maximum
+        return needed <= options.max_width
+
     left = group.domains
     while left:
         size = len(left)
-        while (
-            size > 1
-            and (
-                Measurement.get(
-                    console, options.update(max_width=10_000), _grid(group, left[:size])
-                )
-            ).maximum
-            > options.max_width
-        ):
+        while size > 1 and not fits(left[:size]):
             size -= 1
         yield _grid(group, left[:size])
         left = left[size:]
@@ -68,45 +64,34 @@ def _fitting(group: Group, console: Console, options: ConsoleOptions) -> Iterato
 def _grid(group: Group, domains: list[str]) -> Grid:
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     grid.add_column('model', overflow='fold')
-    lines = [[Text(clean(row.label, 30))] for row in group.rows]
+    lines = [[Text(clean(row.model, 24) + clean(row.mark, 24))] for row in group.rows]
     for line, row in zip(lines, group.rows, strict=True):
         if len(row.runs) > 1:
             line[0].append(f' n={len(row.runs)}', style='dim')
     for domain in domains:
         cells = [row.cells.get(domain) for row in group.rows]
-        columns = [
-            (
-                Text(clean(domain, 24)),
-                [
-                    Text(
-                        percent(c and c.miou, bool(c and c.mixed), ''),
-                        'bold' if c and c.best else '',
-                    )
-                    for c in cells
-                ],
-            )
-        ]
-        if any(cell and cell.delta is not None for cell in cells):
-            columns += [
-                (
-                    Text('Δ'),
-                    [Text(difference(c and c.delta, bool(c and c.delta_mixed))) for c in cells],
-                )
-            ]
-        if domain != group.home and group.home:
-            columns += [
-                (
-                    Text('gap'),
-                    [
-                        Text(percent(c and c.gap, bool(c and c.gap_mixed), '', '+'), 'dim')
-                        for c in cells
-                    ],
-                )
-            ]
-        for header, values in columns:
-            grid.add_column(header, justify='right', no_wrap=True)
+        for header, values in _columns(cells, clean(domain, 24), group.home not in (None, domain)):
+            grid.add_column(Text(header), justify='right', no_wrap=True)
             for line, value in zip(lines, values, strict=True):
                 line.append(value)
     for line in lines:
         grid.add_row(*line)
     return grid
+
+
+def _columns(cells: list[Cell | None], header: str, away: bool) -> Iterator[tuple[str, list[Text]]]:
+    """Yield (header, values) of a domain: mIoU, the change if any has one, the gap if `away`."""
+    yield (
+        header,
+        [
+            Text(percent(c.miou, c.mixed, ''), 'bold' if c.best else '') if c else Text(NOTHING)
+            for c in cells
+        ],
+    )
+    if any(c and c.delta is not None for c in cells):
+        yield 'Δ', [Text(difference(c.delta, c.delta_mixed) if c else '') for c in cells]
+    if away:
+        yield (
+            'gap',
+            [Text(percent(c.gap, c.gap_mixed, '', '+') if c else NOTHING, 'dim') for c in cells],
+        )

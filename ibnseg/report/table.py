@@ -110,10 +110,11 @@ class Row:
         return 'oracle' in (self.rule or '').lower()
 
     @property
-    def label(self) -> str:
-        """The model's name, and its rule where that must be said."""
-        said = self.oracle or self.ambiguous
-        return f'{self.model} ({self.rule or "rule unknown"})' if said else self.model
+    def mark(self) -> str:
+        """What must follow the model's name wherever it stands."""
+        if self.oracle:
+            return ' (target oracle)'
+        return f' ({self.rule or "rule unknown"})' if self.ambiguous else ''
 
 
 @dataclass
@@ -236,7 +237,7 @@ def _protocols(
         for measurement in record.domains:
             domain, digest = measurement.domain, measurement.protocol_hash
             # Through JSON, so that a record fresh from memory (tuples) equals one read (lists).
-            protocol = json.loads(json.dumps(measurement.protocol, default=str))
+            protocol = json.loads(json.dumps(measurement.protocol))
             first, where = seen.setdefault(domain, {}).setdefault(digest, (protocol, name))
             if protocol != first:
                 raise ValueError(
@@ -265,9 +266,9 @@ def _protocols(
 
 def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     fields = [key for key in dict.fromkeys([*one, *other]) if one.get(key) != other.get(key)]
-    return '; '.join(f'{key}: {one.get(key)!r:.40} | {other.get(key)!r:.40}' for key in fields) or (
-        'no field (the hash alone was changed)'
-    )
+    return '; '.join(
+        f'{key}: {one.get(key)!r:.40} | {other.get(key)!r:.40}' for key in fields[:8]
+    ) or ('no field (the hash alone was changed)')
 
 
 def _rows(records: Sequence[Record], names: list[str]) -> list[Row]:
@@ -366,7 +367,10 @@ def _compare(group: Group, baseline: str) -> None:
     """Fill in deltas and the best of each column."""
     plain = [row for row in group.rows if row.model == baseline]
     for row in group.rows:
-        against = next((p for p in plain if p.rule == row.rule), plain[0] if plain else None)
+        # By the same rule if there is one; an honest row is never measured against an oracle.
+        against = next(
+            (p for p in plain if p.rule == row.rule), next((p for p in plain if not p.oracle), None)
+        )
         if against is None or row.model == baseline:
             continue
         for domain, cell in row.cells.items():
@@ -376,34 +380,39 @@ def _compare(group: Group, baseline: str) -> None:
     for domain in group.domains:
         cells = [row.cells[domain] for row in group.rows if domain in row.cells and not row.oracle]
         rivals = [c for c in cells if not c.mixed and np.isfinite(c.miou.mean)]
-        if len(rivals) > 1:
-            top = max(round(cell.miou.mean, 1) for cell in rivals)
-            for cell in rivals:
-                cell.best = round(cell.miou.mean, 1) == top
+        # As shown: a tie at one decimal is a tie.
+        shown = {round(cell.miou.mean, 1) for cell in rivals}
+        for cell in rivals:
+            cell.best = len(shown) > 1 and round(cell.miou.mean, 1) == max(shown)
 
 
 def _notes(group: Group) -> list[str]:
     notes = []
     if any(row.oracle for row in group.rows):
         notes.append(
-            'Oracle rows: the checkpoint was selected on the target domain, which nobody has labels '
-            'for in practice; read them as upper bounds. No best, no baseline.'
+            'Target oracle: the checkpoint was selected by its score on a target domain; an upper '
+            'bound that cannot be had in practice, so it is never the best of a column.'
         )
+    fewer: dict[str, list[str]] = {}
     for row in group.rows:
+        name = row.model + row.mark
         lengths = {p.training_iterations for run in row.runs for p in run.provenance} - {None}
         if len(lengths) > 1:
             found = ', '.join(map(str, sorted(lengths)))
-            notes.append(f'{row.label}: its runs were trained for different lengths ({found}).')
+            notes.append(f'{name}: its runs were trained for different lengths ({found}).')
         for domain, cell in row.cells.items():
+            measured = sum(domain in run.measured for run in row.runs)
+            if measured < len(row.runs):
+                notes.append(f'{name}: {measured} of {len(row.runs)} runs measured on {domain}.')
             if any(counted < of for counted, of in cell.counted):
-                notes.append(
-                    f'{row.label} on {domain}: mIoU over {cell.counted_words} classes; the others are in '
-                    'neither truth nor prediction.'
-                )
+                fewer.setdefault(f'{cell.counted_words} classes on {domain}', []).append(name)
             at_home = row.cells.get(group.home)
             if cell.gap and at_home and set(cell.iou) != set(at_home.iou):
                 notes.append(
                     f'The gap on {domain} is between {len(cell.iou)} classes there and '
                     f'{len(at_home.iou)} on {group.home}.'
                 )
-    return notes
+    return notes + [
+        f'{", ".join(models)}: mIoU over {what}; the others are in neither truth nor prediction.'
+        for what, models in fewer.items()
+    ]

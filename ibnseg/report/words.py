@@ -19,7 +19,9 @@ def clean(text: str, limit: int | None = None) -> str:
     Terminals, spreadsheets and Markdown all act on some of them.
     """
     text = ''.join(
-        f'\\x{ord(c):02x}' if unicodedata.category(c) in ('Cc', 'Cf', 'Cs', 'Zl', 'Zp') else c
+        c.encode('unicode_escape').decode()
+        if unicodedata.category(c) in ('Cc', 'Cf', 'Cs', 'Zl', 'Zp')
+        else c
         for c in text
     )
     return text if limit is None or len(text) <= limit else text[: limit - 1] + '…'
@@ -41,14 +43,19 @@ def percent(stat: Stat | None, mixed: bool = False, space: str = ' ', sign: str 
     if stat is None or not np.isfinite(stat.mean):
         return NOTHING
     spread = f'{space}±{space}{stat.std:.1f}' if stat.n > 1 else ''
-    return f'{stat.mean:{sign}.1f}{spread}{MIXED if mixed else ""}'
+    return f'{_round(stat.mean):{sign}.1f}{spread}{MIXED if mixed else ""}'
 
 
 def difference(value: float | None, mixed: bool = False) -> str:
     """'+5.1', or '' where there is none."""
     if value is None:
         return ''
-    return f'{value:+.1f}{MIXED if mixed else ""}' if np.isfinite(value) else NOTHING
+    return f'{_round(value):+.1f}{MIXED if mixed else ""}' if np.isfinite(value) else NOTHING
+
+
+def _round(value: float) -> float:
+    """To one decimal, and never -0.0."""
+    return round(value, 1) + 0.0
 
 
 def _size(value: Any, sep: str = '×') -> str:
@@ -75,10 +82,8 @@ def protocol(content: Mapping[str, Any], classes: Sequence[str]) -> str:
         if len(ids) == len(classes)
         else f'{len(ids)} of {len(classes)} classes: {", ".join(classes[i] for i in ids)}'
     )
-    return '; '.join(
-        (f'{content.get("images")!s:.20} images', photos, windows)
-        + (f'label space {content.get("space")!s:.40}', which)
-    )
+    images, space = (f'{content.get(key)!s:.40}' for key in ('images', 'space'))
+    return f'{images} images; {photos}; {windows}; label space {space}; {which}'
 
 
 def _list(content: Mapping[str, Any], key: str) -> list:

@@ -3,10 +3,7 @@
 from functools import cache
 from importlib.resources import files
 
-_GTA5_LEFT_OUT = frozenset(
-    [12160, 12166, 12167, 12191, 12192, 12193, 12195, 12202]
-    + [12203, 12204, 12205, 12206, 12207, 12208, 19993]
-)
+_GTA5_LEFT_OUT = {12160, 12166, 12167, 12191, 12192, 12193, 12195, 19993, *range(12202, 12209)}
 
 
 @cache

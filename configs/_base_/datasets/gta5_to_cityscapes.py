@@ -21,9 +21,7 @@ train_dataloader = dict(
     batch_size=16,
     num_workers=4,
     sampler=dict(type='PositionSampler'),
-    dataset=dict(
-        type='DomainDataset', domain=source, data_root=data_root, pipeline=train_pipeline
-    ),
+    dataset=dict(type='DomainDataset', domain=source, data_root=data_root, pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=1,

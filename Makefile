@@ -1,0 +1,56 @@
+# Every target sets up what it needs; only Python >= 3.10 and make have to be there.
+PYTHON ?= python3
+VENV ?= .venv
+VENV_OPENMMLAB ?= .venv-openmmlab
+DEMO ?= work_dirs/demo
+SEED ?= 0
+# OpenMMLab publishes mmcv for some versions of torch; where none fits, pip builds it (40 minutes).
+MMCV ?= $(or $(wildcard ../shared/wheels/mmcv-2.1.0-*.whl),mmcv==2.1.0)
+
+.PHONY: demo setup test test-slow test-openmmlab lint clean-demo
+.DELETE_ON_ERROR:
+
+demo: $(DEMO)/resnet18.record.json $(DEMO)/ibn_a.record.json $(DEMO)/ibn_b.record.json
+	@$(VENV)/bin/ibnseg picture $(DEMO)/resnet18 $(DEMO)/ibn_b --domain cityscapes --image 3 \
+	  --data-root $(DEMO)/data --out $(DEMO)/report/picture.png
+	@$(VENV)/bin/ibnseg report $(DEMO)/*.record.json --out $(DEMO)/report --baseline resnet18
+
+$(DEMO)/%.record.json: $(VENV)/.ready
+	@$(VENV)/bin/ibnseg miniature $(DEMO)/data
+	@echo "training $* on the GTA5 miniature"
+	@rm -rf $(DEMO)/$*
+	@$(VENV)/bin/ibnseg train configs/miniature/$*.py --data-root $(DEMO)/data \
+	  --work-dir $(DEMO)/$* --seed $(SEED) --no-table
+	@mv $(DEMO)/$*/$*.record.json $@
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: setup.py constraints.txt
+	@echo "setting up $(VENV) (about a minute)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python >= 3.10 needed")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install -q -c constraints.txt -e '.[onedl,test]'
+	@touch $@
+
+$(VENV_OPENMMLAB)/.ready: setup.py constraints.txt
+	@echo "setting up $(VENV_OPENMMLAB) (OpenMMLab's packages)"
+	@$(PYTHON) -m venv $(VENV_OPENMMLAB)
+	@$(VENV_OPENMMLAB)/bin/pip install -q -c constraints.txt torch $(MMCV)
+	@$(VENV_OPENMMLAB)/bin/pip install -q -c constraints.txt -e '.[openmmlab,test]'
+	@touch $@
+
+test: $(VENV)/.ready lint
+	@$(VENV)/bin/python -m pytest -m 'not slow'
+
+test-slow: $(VENV)/.ready
+	@$(VENV)/bin/python -m pytest -m slow
+
+test-openmmlab: $(VENV_OPENMMLAB)/.ready
+	@$(VENV_OPENMMLAB)/bin/python -m pytest -m 'not slow'
+
+lint: $(VENV)/.ready
+	@$(VENV)/bin/ruff check -q .
+	@$(VENV)/bin/ruff format --check -q .
+
+clean-demo:
+	rm -rf $(DEMO)

@@ -1,0 +1,25 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+#: Reference values and weights that lie beside the checkout, not in it.
+SHARED = Path(__file__).parents[2] / 'shared'
+
+
+@pytest.fixture
+def shared():
+    """`shared('golden', 'recipe.py')`: the path; skips, saying so, where it is absent."""
+
+    def find(*parts: str) -> Path:
+        path = SHARED.joinpath(*parts)
+        if not path.exists():
+            pytest.skip(f'{path} is absent: nothing to compare with')
+        return path
+
+    return find
+
+
+@pytest.fixture(autouse=True)
+def same_numbers_alone_and_in_the_suite():
+    torch.manual_seed(0)

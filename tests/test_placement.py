@@ -1,0 +1,289 @@
+import re
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmseg.registry import MODELS
+from torch import nn
+from torch.testing import assert_close
+
+from ibnseg.backbones import IBNResNet
+from ibnseg.norms import IBN, LAYERS, InstanceNorm, PartialInstanceNorm
+from ibnseg.placement import PLACEMENTS, SITES, Put, install, resolve
+
+BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
+TINY = dict(stem_channels=16, base_channels=8)
+
+
+def layers(network: nn.Module) -> dict[str, type]:
+    """Where the layers with an InstanceNorm stand: module path -> class."""
+    found = {}
+    for path, module in network.named_modules():
+        inside = any(path.startswith(f'{outer}.') for outer in found)
+        if isinstance(module, tuple(LAYERS.values())) and not inside:
+            found[path] = type(module)
+    return found
+
+
+def every_norm1(depth: int, *stages: int) -> dict[str, type]:
+    return {f'layer{s}.{i}.bn1': IBN for s in stages for i in range(BLOCKS[depth][s - 1])}
+
+
+def last(depth: int, stage: int) -> int:
+    return BLOCKS[depth][stage - 1] - 1
+
+
+EXACT = {
+    'bn': lambda depth: {},
+    'ibn_a': lambda depth: every_norm1(depth, 1, 2, 3),
+    'ibn_b': lambda depth: {'bn1': InstanceNorm}
+    | {f'layer{s}.{last(depth, s)}.IN': InstanceNorm for s in (1, 2)},
+}
+
+
+@pytest.mark.parametrize('depth', BLOCKS)
+@pytest.mark.parametrize('name', EXACT)
+def test_papers_variants_stand_exactly_where_the_paper_says(name, depth):
+    assert layers(IBNResNet(depth, placement=name, **TINY)) == EXACT[name](depth)
+
+
+@pytest.mark.parametrize('depth', BLOCKS)
+@pytest.mark.parametrize('name', PLACEMENTS)
+def test_every_placement_trains(name, depth):
+    net = IBNResNet(depth, placement=name, **TINY)
+    plain = IBNResNet(depth, **TINY)
+    assert bool(layers(net)) == (name != 'bn')
+    x = torch.randn(2, 3, 64, 64)
+    outs = net(x)
+    assert [out.shape for out in outs] == [out.shape for out in plain(x)]
+    sum((out * torch.randn_like(out)).mean() for out in outs).backward()
+    for key, parameter in net.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), key
+        assert parameter.grad.any(), key
+
+
+@pytest.mark.parametrize('name', PLACEMENTS)
+def test_every_put_of_every_placement_matches(name):
+    for put in PLACEMENTS[name]:
+        assert put.at in SITES
+        assert layers(IBNResNet(18, placement=[put], **TINY))
+
+
+# Puts (as a config spells them) in a network of depth 50 -> where layers stand then.
+SPELT = {
+    'all': (dict(layer='IBN', at='norm1', stages=(2,)), every_norm1(50, 2)),
+    'every second': (
+        dict(layer='IBN', at='norm2', stages=[3], blocks=2),
+        {f'layer3.{i}.bn2': IBN for i in (0, 2, 4)},
+    ),
+    'every third, of uneven stages': (
+        dict(layer='IN', at='norm3', stages=(1, 2), blocks=3),
+        {f'layer{s}.{i}.bn3': InstanceNorm for s, i in ((1, 0), (2, 0), (2, 3))},
+    ),
+    'more than a stage has': (
+        dict(layer='IBN', at='norm1', stages=(4,), blocks=99),
+        {'layer4.0.bn1': IBN},
+    ),
+    'last': (
+        dict(layer='PartialInstanceNorm', at='after_add', stages=(1, 4), blocks='last'),
+        {'layer1.2.PIN': PartialInstanceNorm, 'layer4.2.PIN': PartialInstanceNorm},
+    ),
+    'after_stage': (
+        dict(layer='IN', at='after_stage', stages=(1, 3)),
+        {'layer1.IN': InstanceNorm, 'layer3.IN': InstanceNorm},
+    ),
+    'stem': (dict(layer='IBN', at='stem'), {'bn1': IBN}),
+}
+
+
+@pytest.mark.parametrize('case', SPELT)
+def test_spelt_puts(case):
+    put, expected = SPELT[case]
+    net = IBNResNet(50, placement=[put], **TINY)
+    assert layers(net) == expected
+    assert [o.shape[1] for o in net(torch.randn(2, 3, 64, 64))] == [32, 64, 128, 256]
+
+
+def test_sites_cover_what_is_spelt():
+    assert {put['at'] for put, _ in SPELT.values()} == set(SITES)
+
+
+def test_puts_from_a_config_file(tmp_path):
+    path = tmp_path / 'net.py'
+    path.write_text(
+        "model = dict(type='IBNResNet', depth=18, stem_channels=16, base_channels=8, placement=[\n"
+        "    dict(layer='IN', at='stem', options=dict(eps=0.1)),\n"
+        "    dict(layer='IBN', at='norm1', stages=[1], blocks='last', options=dict(ratio=0.25))])"
+    )
+    net = MODELS.build(Config.fromfile(path).model)
+    assert layers(net) == {'bn1': InstanceNorm, 'layer1.1.bn1': IBN}
+    assert net.bn1.eps == 0.1
+    assert net.layer1[1].bn1.IN.num_features == 2
+
+
+def test_resolve_gives_puts_for_each_spelling():
+    spelt = [dict(layer='IBN', at='norm1', stages=(1, 2, 3))]
+    assert resolve('ibn_a') == resolve(spelt) == resolve([Put(**spelt[0])]) == PLACEMENTS['ibn_a']
+
+
+@pytest.mark.parametrize('ratio', [0, 0.25, 0.4, 1])
+def test_ratio_reaches_every_ibn(ratio):
+    net = IBNResNet(18, placement='ibn_a', ratio=ratio, **TINY)
+    for path in layers(net):
+        ibn = net.get_submodule(path)
+        found = 0 if ibn.IN is None else ibn.IN.num_features
+        assert found == int(ibn.num_features * ratio), path
+
+
+def test_after_add_stands_between_the_add_and_the_relu():
+    net = IBNResNet(18, placement='ibn_b', **TINY)
+    block, seen = net.layer1[1], {}
+    block.bn2.register_forward_hook(lambda m, i, out: seen.update(residual=out.clone()))
+    block.register_forward_hook(lambda m, i, out: seen.update(identity=i[0], block=out))
+    block.IN.register_forward_hook(lambda m, i, out: seen.update(before=i[0].clone(), after=+out))
+    net(torch.randn(2, 3, 64, 64))
+    assert_close(seen['before'], seen['residual'] + seen['identity'])
+    assert_close(seen['block'], seen['after'].relu())
+    assert (seen['after'] < 0).any()
+
+
+def test_after_stage_is_the_last_layer_of_the_stage():
+    put = dict(layer='IN', at='after_stage', stages=(2,))
+    out = IBNResNet(18, placement=[put], **TINY)(torch.randn(2, 3, 64, 64))[1]
+    assert_close(out.mean((2, 3)), torch.zeros(2, 16), atol=1e-5, rtol=0)
+    assert (out < 0).any()
+
+
+@pytest.mark.parametrize('site', ['contrast', 'brightness'])
+def test_variant_b_drops_the_photos_appearance(site):
+    """What b is for: its first norm takes contrast and brightness out of the image."""
+    x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    change = {'contrast': 3 * x, 'brightness': x + 0.0}[site]
+    if site == 'brightness':  # zero padding at the border is not shifted: compare on the inside
+        shift = torch.full_like(x, 5.0)
+        convolve = nn.Conv2d(3, 4, 7, bias=False).double()
+        inorm = InstanceNorm(4, eps=1e-15).double()
+        assert_close(inorm(convolve(x + shift)), inorm(convolve(x)), rtol=0, atol=1e-9)
+        return
+    placement = [Put('IN', 'stem', options=dict(eps=1e-15))]
+    net = IBNResNet(18, placement=placement, **TINY).double().eval()
+    plain = IBNResNet(18, **TINY).double().eval()
+    assert_close(net(change), net(x), rtol=0, atol=1e-9)
+    with pytest.raises(AssertionError):
+        assert_close(plain(change), plain(x), rtol=0, atol=1e-3)
+
+
+def test_deep_stem_takes_its_last_norm():
+    net = IBNResNet(18, placement='ibn_b', deep_stem=True, **TINY)
+    assert list(layers(net)) == ['stem.7', 'layer1.1.IN', 'layer2.1.IN']
+    assert [type(net.stem[i]) for i in (1, 4)] == [nn.BatchNorm2d] * 2
+    assert net(torch.randn(2, 3, 64, 64))[3].shape == (2, 64, 2, 2)
+
+
+def test_stages_that_are_not_built_are_left_out_of_a_put():
+    three = dict(num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(2,), **TINY)
+    net = IBNResNet(18, placement=[Put(IBN, 'norm1', (3, 4))], **three)
+    assert layers(net) == every_norm1(18, 3)
+    with pytest.raises(ValueError, match=r'stages=\(4,\).* matches no site of this IBNResNet'):
+        IBNResNet(18, placement=[Put(IBN, 'norm1', (3,)), Put(IBN, 'norm1', (4,))], **three)
+
+
+def test_a_site_the_blocks_do_not_have_matches_nothing():
+    with pytest.raises(ValueError, match=r"at='norm3'.* matches no site"):
+        IBNResNet(18, placement=[Put(IBN, 'norm3', (1, 2, 3, 4))], **TINY)
+
+
+PUT_ERRORS = {
+    'site': (dict(layer='IBN', at='norm4', stages=(1,)), f"'norm4'.*{re.escape(str(SITES))}"),
+    'layer': (dict(layer='Ibn', at='norm1', stages=(1,)), "'Ibn'.*IBN.*InstanceNorm"),
+    'stage 0': (dict(layer='IBN', at='norm1', stages=(0, 1)), r'\(0, 1\).*1, 2, 3, 4'),
+    'stage 5': (dict(layer='IBN', at='norm1', stages=(5,)), r'\(5,\).*1, 2, 3, 4'),
+    'a bare stage': (dict(layer='IBN', at='norm1', stages=3), r'stages are 3.*1, 2, 3, 4'),
+    'no stage': (dict(layer='IBN', at='norm1'), 'every other site takes at least one'),
+    'stem with stages': (dict(layer='IN', at='stem', stages=(1,)), 'stem takes no stages'),
+    'blocks 0': (dict(layer='IBN', at='norm1', stages=(1,), blocks=0), "blocks is 0.*'last'"),
+    'blocks -1': (dict(layer='IBN', at='norm1', stages=(1,), blocks=-1), "blocks is -1.*'all'"),
+    'blocks first': (
+        dict(layer='IBN', at='norm1', stages=(1,), blocks='first'),
+        "blocks is 'first'; expected 'all', 'last' or a number",
+    ),
+    'blocks 1.5': (dict(layer='IBN', at='norm1', stages=(1,), blocks=1.5), 'blocks is 1.5'),
+}
+
+
+@pytest.mark.parametrize('case', PUT_ERRORS)
+def test_a_wrong_put_names_the_value_and_the_choices(case):
+    put, message = PUT_ERRORS[case]
+    with pytest.raises(ValueError, match=message):
+        Put(**put)
+    with pytest.raises(ValueError, match=message):
+        IBNResNet(18, placement=[put], **TINY)
+
+
+NETWORK_ERRORS = {
+    'placement': (dict(placement='ibn_z'), "'ibn_z'.*'bn', 'ibn_a', 'ibn_b'"),
+    'ratio without effect, bn': (dict(ratio=0.25), 'ratio=0.25 has no effect.*bn'),
+    'ratio without effect, b': (dict(placement='ibn_b', ratio=0.5), 'ratio=0.5 has no effect'),
+    'ratio above': (dict(placement='ibn_a', ratio=1.5), 'ratio is 1.5'),
+    'ratio below': (dict(placement='ibn_a', ratio=-0.5), 'ratio is -0.5'),
+    'one mapping, no list': (
+        dict(placement=dict(layer='IBN', at='norm1', stages=(1,))),
+        'expected a name or a list of Puts',
+    ),
+    'one Put, no list': (dict(placement=Put('IN', 'stem')), 'expected a name or a list of Puts'),
+}
+
+
+@pytest.mark.parametrize('case', NETWORK_ERRORS)
+def test_a_wrong_network_names_the_value(case):
+    arguments, message = NETWORK_ERRORS[case]
+    with pytest.raises(ValueError, match=message):
+        IBNResNet(18, **arguments, **TINY)
+
+
+@pytest.mark.parametrize('site', SITES)
+def test_two_layers_at_one_site_are_refused(site):
+    put = Put('IN', site, () if site == 'stem' else (1,))
+    with pytest.raises(ValueError, match=rf'two layers at one site.*{site}'):
+        IBNResNet(50, placement=[put, put], **TINY)
+
+
+def test_install_into_any_network_with_sites():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(8)
+
+        def sites(self, put):
+            if put.at == 'stem':
+                yield 'stem', 8, lambda layer: self.add_module('norm', layer)
+
+    net = Net()
+    norm = lambda n: nn.BatchNorm2d(n, eps=0.5)  # noqa: E731
+    install(net, [Put(IBN, 'stem')], ratio=0.25, norm=norm)
+    assert (net.norm.IN.num_features, net.norm.BN.eps) == (2, 0.5)
+    with pytest.raises(ValueError, match='matches no site of this Net'):
+        install(net, 'ibn_a')
+
+
+# A map of one pixel reaches the layer: placement, input side -> the layer that the message names.
+ONE_PIXEL = {
+    ('ibn_b', 2): 'stem',
+    ('ibn_b', 4): 'layer1.1.after_add',
+    ('ibn_b', 8): 'layer2.1.after_add',
+    ('ibn_a', 4): 'layer1.0.norm1',
+    ('ibn_a', 8): 'layer2.0.norm1',
+}
+
+
+@pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
+@pytest.mark.parametrize(('placement', 'side'), ONE_PIXEL)
+def test_one_pixel_names_the_layer(placement, side, training):
+    net = IBNResNet(18, placement=placement, **TINY).train(training)
+    with pytest.raises(ValueError, match=rf'^{ONE_PIXEL[placement, side]}: got a .*larger input'):
+        net(torch.randn(2, 3, side, side))
+
+
+def test_one_pixel_names_the_layer_of_a_deep_network():
+    with pytest.raises(ValueError, match=r'^layer1\.2\.after_add: '):
+        IBNResNet(50, placement='ibn_b', **TINY)(torch.randn(2, 3, 4, 4))

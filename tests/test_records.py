@@ -1,0 +1,166 @@
+import json
+import os
+
+import numpy as np
+import pytest
+
+from ibnseg import records
+from ibnseg.protocols import protocol_hash
+from ibnseg.records import Measurement, Record, RecordError
+
+
+def example() -> Record:
+    protocol = dict(name='native', photo=[4, 2], classes=[0, 1])
+    matrix = np.array([[5, 1], [2**40, 3]], np.int64)
+    return Record(
+        'ibn_a', 'gta5:train', ['road', 'car'], {'seed': 3, 'versions': {'torch': '2'}},
+        [Measurement('gta5:val', 7, protocol, protocol_hash(protocol), matrix)],
+    )  # fmt: skip
+
+
+def test_round_trip_is_equal_and_leaves_nothing_else(tmp_path):
+    path = records.write(example(), tmp_path / 'new' / 'a.record.json')
+    found, expected = records.read(path), example()
+    np.testing.assert_array_equal(found.domains[0].matrix, expected.domains[0].matrix)
+    assert found.domains[0].matrix.dtype == np.int64
+    assert found.domains[0].classes == (0, 1)
+    for record in (found, expected):
+        record.domains[0].matrix = None
+    assert found == expected
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize('broken', ['fsync', 'replace'])
+def test_failing_write_keeps_the_old_file(tmp_path, monkeypatch, broken):
+    path = tmp_path / 'a.record.json'
+    path.write_text('old')
+
+    def full(*_):
+        raise OSError('disk full')
+
+    monkeypatch.setattr(os, broken, full)
+    with pytest.raises(OSError, match='disk full'):
+        records.write(example(), path)
+    assert path.read_text() == 'old'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_unwritable_content_keeps_the_old_file(tmp_path):
+    path = tmp_path / 'a.record.json'
+    path.write_text('old')
+    record = example()
+    record.provenance['odd'] = object()
+    with pytest.raises(TypeError):
+        records.write(record, path)
+    assert path.read_text() == 'old'
+
+
+def damaged(**changes) -> bytes:
+    """The example as bytes; a key with __ goes into the first domain, `...` removes."""
+    record = example()
+    record.domains[0].matrix = record.domains[0].matrix.tolist()
+    content = {'schema': records.SCHEMA, **vars(record), 'domains': [vars(record.domains[0])]}
+    for key, value in changes.items():
+        inside, _, name = key.rpartition('__')
+        where = content['domains'][0] if inside else content
+        if value is ...:
+            del where[name]
+        else:
+            where[name] = value
+    return json.dumps(content).encode()
+
+
+TOP = ('schema', 'model', 'source', 'classes', 'provenance', 'domains')
+INSIDE = ('domain', 'images', 'protocol', 'protocol_hash', 'matrix')
+DAMAGED = {
+    'empty': b'',
+    'nested too deep': b'[' * 100_000,
+    'a protocol edited after its hash': damaged(domains__protocol={'name': 'b', 'classes': [0, 1]}),
+    'a class counted twice': damaged(domains__protocol={'classes': [0, 0]}),
+    'no class counted': damaged(domains__protocol={'classes': []}),
+    'class names of other types': damaged(classes=[1, [2]]),
+    'negative images': damaged(domains__images=-5),
+    'images true': damaged(domains__images=True),
+    'a domain twice': damaged(
+        domains=[vars(example().domains[0]) | {'matrix': [[1, 2], [3, 4]]}] * 2
+    ),
+    'counts past any picture': damaged(domains__matrix=[[2**62, 0], [0, 1]]),
+    'true among the counts': damaged(domains__matrix=[[True, 0], [0, 1]]),
+    'binary': bytes(range(256)),
+    'PNG': b'\x89PNG\r\n\x1a\n' + b'\0' * 50,
+    'truncated': damaged()[:-20],
+    'text': b'mIoU = 42',
+    'list': b'[]',
+    'null': b'null',
+    'another schema': damaged(schema='ibnseg-record-999'),
+    'schema of another type': damaged(schema=['ibnseg-record-1']),
+    **{f'no {key}': damaged(**{key: ...}) for key in TOP},
+    **{f'{key} null': damaged(**{key: None}) for key in TOP},
+    **{f'no domain {key}': damaged(**{f'd__{key}': ...}) for key in INSIDE},
+    **{f'domain {key} null': damaged(**{f'd__{key}': None}) for key in INSIDE},
+    'domain is no object': damaged(domains=['cityscapes:val']),
+    'matrix ragged': damaged(d__matrix=[[1, 2], [3]]),
+    'matrix negative': damaged(d__matrix=[[1, 2], [3, -4]]),
+    'matrix of floats': damaged(d__matrix=[[1.0, 2.0], [3.0, 4.5]]),
+    'matrix of texts': damaged(d__matrix=[['1', '2'], ['3', '4']]),
+    'matrix of truths': damaged(d__matrix=[[True, False], [False, True]]),
+    'matrix with null': damaged(d__matrix=[[1, 2], [3, None]]),
+    'matrix with NaN': damaged(d__matrix=[[1, 2], [3, float('nan')]]),
+    'matrix empty': damaged(d__matrix=[]),
+    'matrix too small': damaged(d__matrix=[[1]]),
+    'matrix too large': damaged(d__matrix=[[1, 2, 3]] * 3),
+    'matrix not square': damaged(d__matrix=[[1, 2, 3]] * 2),
+    'matrix too deep': damaged(d__matrix=[[[1, 2], [3, 4]]] * 2),
+    'counts above int64': damaged(d__matrix=[[1, 2], [3, 2**63]]),
+    'counts above uint64': damaged(d__matrix=[[1, 2], [3, 10**40]]),
+    'counts beyond conversion': damaged().replace(b'1099511627776', b'9' * 5000),
+    'class above': damaged(d__protocol={'classes': [0, 2]}),
+    'class below': damaged(d__protocol={'classes': [-1]}),
+    'class of text': damaged(d__protocol={'classes': ['road']}),
+    'classes absent': damaged(d__protocol={}),
+    'images of text': damaged(d__images='many'),
+}
+
+
+def test_the_undamaged_example_reads(tmp_path):
+    (tmp_path / 'a.record.json').write_bytes(damaged())
+    assert records.read(tmp_path / 'a.record.json').model == 'ibn_a'
+
+
+@pytest.mark.parametrize('kind', DAMAGED)
+def test_damage_is_named_with_its_file(tmp_path, kind):
+    path = tmp_path / 'damaged.record.json'
+    path.write_bytes(DAMAGED[kind])
+    with pytest.raises(RecordError) as caught:
+        records.read(path)
+    message = str(caught.value)
+    assert message.startswith(f'{path}: ')
+    assert '\n' not in message
+    assert len(message) < len(str(path)) + 200
+
+
+@pytest.mark.parametrize('path', ['absent.record.json', '.'])
+def test_what_is_no_file_is_named(tmp_path, path):
+    with pytest.raises(RecordError, match='directory'):
+        records.read(tmp_path / path)
+
+
+def test_find_looks_below_folders_and_counts_a_file_once(tmp_path):
+    paths = [tmp_path / name for name in ('b.record.json', 'deep/a.record.json', 'deep/note.json')]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert records.find([tmp_path]) == paths[:2]
+    assert records.find([paths[0], tmp_path, paths[2]]) == paths
+
+
+@pytest.mark.parametrize('path', ['absent', 'empty'])
+def test_find_says_which_path_holds_nothing(tmp_path, path):
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(RecordError, match=path):
+        records.find([tmp_path / path])
+
+
+def test_sha256(tmp_path):
+    (tmp_path / 'file').write_bytes(b'abc')
+    assert records.sha256(tmp_path / 'file').startswith('ba7816bf8f01cfea')
