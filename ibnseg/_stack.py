@@ -39,8 +39,8 @@ def require() -> None:
         )
     with quiet():
         import mmengine.runner  # noqa: F401
-        import mmseg.datasets  # noqa: F401
-        import mmseg.evaluation  # noqa: F401
+        import mmseg.datasets
+        import mmseg.evaluation
         import mmseg.models  # noqa: F401
 
 

@@ -46,8 +46,8 @@ class Put:
             raise ValueError(
                 f'{self}: the stem takes no stages, every other site takes at least one of 1..4'
             )
-        if set(self.stages) - {1, 2, 3, 4}:
-            raise ValueError(f'stages are {tuple(self.stages)}; expected some of 1, 2, 3, 4')
+        if not isinstance(self.stages, Sequence) or set(self.stages) - {1, 2, 3, 4}:
+            raise ValueError(f'stages are {self.stages!r}; expected a list of 1, 2, 3, 4')
         every_nth = isinstance(self.blocks, int) and self.blocks >= 1
         if not (self.blocks in ('all', 'last') or every_nth):
             raise ValueError(f"blocks is {self.blocks!r}; expected 'all', 'last' or a number >= 1")
@@ -72,7 +72,7 @@ PLACEMENTS: dict[str, tuple[Put, ...]] = {
 def resolve(placement: str | Sequence[Put | Mapping[str, Any]]) -> tuple[Put, ...]:
     """Return the Puts of a placement: its name, or Puts, or mappings of a Put's arguments.
 
-    Raises ValueError for an unknown name.
+    Raises ValueError for an unknown name, and for a Put that is not in a list.
     """
     if isinstance(placement, str):
         if placement not in PLACEMENTS:
@@ -81,6 +81,8 @@ def resolve(placement: str | Sequence[Put | Mapping[str, Any]]) -> tuple[Put, ..
                 "the Puts: [dict(layer='IBN', at='norm1', stages=(1, 2, 3))]"
             )
         return PLACEMENTS[placement]
+    if not isinstance(placement, Sequence):
+        raise ValueError(f'placement is {placement!r}; expected a name or a list of Puts')
     return tuple(put if isinstance(put, Put) else Put(**put) for put in placement)
 
 
@@ -101,7 +103,8 @@ def install(
         norm: makes the BatchNorm part of a layer for n channels.
 
     Raises:
-        ValueError: a Put matches no site, or `ratio` is given and no layer takes it.
+        ValueError: a Put matches no site, two match the same one, or `ratio` is given and no layer
+            takes it.
     """
     puts = resolve(placement)
     takes_ratio = [put for put in puts if 'ratio' in inspect.signature(put.layer).parameters]
@@ -109,6 +112,7 @@ def install(
         raise ValueError(
             f'ratio={ratio} has no effect: no layer of placement {placement!r} takes one'
         )
+    taken = set()
     for put in puts:
         options = dict(put.options)
         if ratio is not None and put in takes_ratio:
@@ -117,6 +121,9 @@ def install(
         if not matches:
             raise ValueError(f'{put} matches no site of this {type(network).__name__}')
         for name, channels, set_layer in matches:
+            if name in taken:
+                raise ValueError(f'two layers at one site, {name}: the second is of {put}')
+            taken.add(name)
             layer = put.layer(channels, norm=norm, **options)
             for module in layer.modules():
                 if isinstance(module, InstanceNorm):

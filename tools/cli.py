@@ -7,6 +7,7 @@ COMMANDS = {
     'train': 'train on one world, then measure on the others',
     'test': 'measure a checkpoint on any number of domains',
     'report': 'records -> tables',
+    'picture': 'photo, truth and predictions in one PNG',
     'miniature': 'draw small stand-ins for the data sets',
 }
 

@@ -13,6 +13,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument('--resume', action='store_true', help='continue from the newest checkpoint')
     p.add_argument('--seed', type=int, help='of weights, sampling and augmentation; default 0')
     p.add_argument('--amp', action='store_true', help='mixed precision')
+    p.add_argument('--no-table', action='store_true', help='leave the table to tools/report.py')
     p.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     p.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
     p.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
@@ -34,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
             launcher=args.launcher,
             options=run.parse_options(args.cfg_options),
         )
-        run.train(config, resume=args.resume)
+        run.train(config, resume=args.resume, show=not args.no_table)
 
     return run.command(job)
 

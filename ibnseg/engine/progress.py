@@ -41,7 +41,7 @@ class ProgressHook(Hook):
         self._close()
 
     def before_val(self, runner) -> None:
-        self._images = 0
+        self._val_began = time.perf_counter()
         if self.bar is None:
             loop = runner.val_loop if runner.is_training else runner.test_loop
             self._open('measure', len(loop.dataloader), 0)
@@ -51,7 +51,9 @@ class ProgressHook(Hook):
             self.bar.update(self.task, completed=batch_idx + 1)
 
     def after_val(self, runner) -> None:
-        if not runner.is_training:
+        if runner.is_training:
+            self._began += time.perf_counter() - self._val_began  # the rate is of training
+        else:
             self._close()
 
     def after_val_epoch(self, runner, metrics=None) -> None:

@@ -1,13 +1,12 @@
 """The jobs behind `tools/train.py` and `tools/test.py`: a config in, a record out."""
 
 import argparse
-import contextlib
 import datetime
 import logging
 import platform
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -79,10 +78,11 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     return parser.parse_args(['--options', *pairs] if pairs else []).options
 
 
-def train(config: Config, *, resume: bool = False) -> records.Record:
+def train(config: Config, *, resume: bool = False, show: bool = True) -> records.Record:
     """Train, select a checkpoint on the source's validation, measure it on every domain.
 
-    Writes checkpoints, log and `<model>.record.json` into `config.work_dir`.
+    Writes checkpoints, log and `<model>.record.json` into `config.work_dir`; with `show`, prints
+    the table and where the files are.
 
     Raises:
         DataError, ValueError: data, weights or config are not as expected, before any training.
@@ -92,6 +92,7 @@ def train(config: Config, *, resume: bool = False) -> records.Record:
         domains.find(domain, measured.data_root)
     work_dir = Path(config.work_dir)
     latest = newest(work_dir)
+    begun = sorted(work_dir.glob('*iter_*.pth'))
     if resume:
         if latest is None:
             raise FileNotFoundError(
@@ -99,16 +100,16 @@ def train(config: Config, *, resume: bool = False) -> records.Record:
                 'name the folder of the run with --work-dir'
             )
         config.resume, config.load_from = True, str(latest)
-    elif latest is not None:
+    elif begun:
         raise FileExistsError(
-            f'{work_dir} holds a run already ({latest.name}). Continue it with --resume, name '
+            f'{work_dir} holds a run already ({begun[0].name}). Continue it with --resume, name '
             'another folder with --work-dir, or delete it'
         )
     runner = SegRunner.from_cfg(config)
     runner.train()
     best = newest(work_dir, 'best_iter_*.pth')
     chosen, rule = (best, 'source validation') if best else (newest(work_dir), 'last')
-    return _measure(runner, chosen, rule, work_dir / f'{config.model_name}.record.json')
+    return _measure(runner, chosen, rule, work_dir / f'{config.model_name}.record.json', show)
 
 
 def test(
@@ -142,7 +143,7 @@ def test(
 
 
 def _measure(
-    runner: SegRunner, checkpoint: str | Path, rule: str | None, out: Path
+    runner: SegRunner, checkpoint: str | Path, rule: str | None, out: Path, show: bool = True
 ) -> records.Record:
     meta = runner.load_checkpoint(str(checkpoint)).get('meta', {})
     runner.test()
@@ -178,6 +179,7 @@ def _measure(
         )
     if is_main_process():
         records.write(record, out)
+    if is_main_process() and show:
         Console(highlight=False).print(report.terminal(report.tabulate([record])))
         print(f'record      {out}')
         print(f'checkpoint  {checkpoint}')
@@ -202,22 +204,18 @@ def _versions() -> dict[str, str]:
     }
 
 
-@contextlib.contextmanager
-def _scope() -> Iterator[None]:
-    with DefaultScope.overwrite_default_scope('mmseg'):
-        yield
-
-
 def command(job: Callable[[], Any]) -> int:
     """Run a command's job; bad input becomes one line and exit code 2, with the trace logged."""
+    log = logging.getLogger('py.warnings')  # goes to the run's log file, once there is one
+    log.addHandler(logging.NullHandler())
+    log.propagate = False
+    logging.captureWarnings(True)
     try:
-        with _scope():
+        with DefaultScope.overwrite_default_scope('mmseg'):
             job()
     except INPUT_ERRORS as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        log = logging.getLogger('py.warnings')  # in the run's log file, once there is one
-        if log.handlers:
-            log.error(traceback.format_exc())
+        log.error(traceback.format_exc())
         if is_main_process():
             print(f'error: {message}', file=sys.stderr)
         return 2

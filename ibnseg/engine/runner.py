@@ -35,7 +35,6 @@ class SegRunner(mmengine.runner.Runner):
             else:
                 handler.setLevel(logging.ERROR)
         logging.captureWarnings(True)
-        logging.getLogger('py.warnings').propagate = False
         return logger
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
