@@ -5,7 +5,8 @@ A domain is addressed as `name` or `name:split`, e.g. `cityscapes`, `gta5:train`
 """
 
 import random
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,17 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, TRANSFORMS
 from PIL import Image
 
-from . import labels, splits
+from . import labels, miniature, splits
 
 Pairs = list[tuple[Path, Path]]
 
 
 class DataError(ValueError):
     """Data that is missing or wrong. Says which file, what was found and the way out."""
+
+    def __init__(self, message: str):
+        # A DataLoader rebuilds a worker's error from its printed traceback: keep the message.
+        super().__init__(message.rpartition(f'{__name__}.DataError: ')[2].rstrip())
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,22 @@ class Domain:
     source: str
 
 
+def _folder(path: Path) -> Path:
+    """The folder, or FileNotFoundError: Path.glob finds nothing in an absent one, silently."""
+    if not path.is_dir():
+        raise FileNotFoundError(2, 'no such folder', str(path))
+    return path
+
+
+def _by_stem(paths: Iterable[Path]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in paths:
+        other = found.setdefault(path.stem, path)
+        if other is not path:
+            raise DataError(f'{path} and {other}: two files of one name. Remove one')
+    return found
+
+
 def _match(photos: dict[str, Path], truth: dict[str, Path], where: Path) -> Pairs:
     """Pair files by key; refuse what stands alone."""
     alone = [photos[k] for k in sorted(photos.keys() - truth.keys())]
@@ -67,46 +88,60 @@ def _match(photos: dict[str, Path], truth: dict[str, Path], where: Path) -> Pair
 def _gta5(root: Path, split: str) -> Pairs:
     wanted = set(splits.gta5(split))
     found = [
-        {path.name: path for path in (root / folder).iterdir() if path.name in wanted}
+        {path.name: path for path in _folder(root / folder).iterdir() if path.name in wanted}
         for folder in ('images', 'labels')
     ]
     return _match(found[0], found[1], root)
 
 
 def _cityscapes(root: Path, split: str) -> Pairs:
-    photo, truth = '_leftImg8bit.png', '_gtFine_labelIds.png'
-    return _match(
-        {p.name.removesuffix(photo): p for p in (root / 'leftImg8bit' / split).glob(f'*/*{photo}')},
-        {p.name.removesuffix(truth): p for p in (root / 'gtFine' / split).glob(f'*/*{truth}')},
-        root,
+    photos, truth = (
+        {
+            f'{path.parent.name}/{path.name.removesuffix(suffix)}': path
+            for path in _folder(root / folder / split).glob(f'*/*{suffix}')
+        }
+        for folder, suffix in (
+            ('leftImg8bit', '_leftImg8bit.png'),
+            ('gtFine', '_gtFine_labelIds.png'),
+        )
     )
+    return _match(photos, truth, root)
 
 
 _CAMVID_DRIVES = ('0001TP', '0006R0', '0016E5', 'Seq05VD')
 _CAMVID_FOLDERS = ('train', 'val', 'test')
 
 
-def _camvid(root: Path, split: str) -> Pairs:
-    """`train`, `val`, `test`, drives joined by +, or both: `train/0006R0+0016E5`."""
-    part, _, drives = split.partition('/')
-    if part not in _CAMVID_FOLDERS:
-        part, drives = '', split
-    unknown = set(filter(None, drives.split('+'))) - set(_CAMVID_DRIVES)
-    if unknown:
+def _camvid_parts(split: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(folders, drives) of `train`, of drives joined by +, or of both: `train/0006R0+0016E5`."""
+    if split in _CAMVID_FOLDERS:
+        return (split,), _CAMVID_DRIVES
+    part, slash, names = split.rpartition('/')
+    drives = tuple(names.split('+'))
+    if (
+        (slash and part not in _CAMVID_FOLDERS)
+        or not set(drives) <= set(_CAMVID_DRIVES)
+        or len(set(drives)) < len(drives)
+    ):
         raise DataError(
             f'camvid has no split {split!r}; choose one of {_CAMVID_FOLDERS}, or of the drives '
             f"{_CAMVID_DRIVES} joined by '+', or both as in 'train/0006R0+0016E5'"
         )
+    return (part,) if part else _CAMVID_FOLDERS, drives
+
+
+def _camvid(root: Path, split: str) -> Pairs:
+    folders, drives = _camvid_parts(split)
+    every = split in _CAMVID_FOLDERS  # also a file of no known drive
     pairs: Pairs = []
-    for folder in [part] if part else _CAMVID_FOLDERS:
+    for folder in folders:
         photos, truth = (
-            {
-                path.stem: path
-                for path in (root / name).glob('*')
-                if path.suffix in ('.png', '.jpg')
-                and (not drives or path.stem.split('_')[0] in drives.split('+'))
-            }
-            for name in (folder, f'{folder}annot')
+            _by_stem(
+                path
+                for path in _folder(root / name).iterdir()
+                if path.suffix in suffixes and (every or path.stem.split('_')[0] in drives)
+            )
+            for name, suffixes in ((folder, ('.png', '.jpg')), (f'{folder}annot', ('.png',)))
         )
         pairs += _match(photos, truth, root / folder)
     return sorted(pairs, key=lambda pair: pair[0].stem)
@@ -147,12 +182,14 @@ DOMAINS: dict[str, Domain] = {
 
 
 def parse(domain: str) -> tuple[Domain, str]:
-    """Return (row, split) of `name` or `name:split`. Raises DataError for an unknown name."""
-    name, _, split = domain.partition(':')
+    """Return (row, split) of `name` or `name:split`. Raises DataError for an unknown one."""
+    name, colon, split = domain.partition(':')
     if name not in DOMAINS:
         raise DataError(f'unknown domain {name!r}; choose from {tuple(DOMAINS)}')
-    row, split = DOMAINS[name], split or 'val'
-    if row.name != 'camvid' and split not in row.splits:
+    row, split = DOMAINS[name], split if colon else 'val'
+    if name == 'camvid':
+        _camvid_parts(split)
+    elif split not in row.splits:
         raise DataError(f'{name} has no split {split!r}; choose from {row.splits}')
     return row, split
 
@@ -166,10 +203,11 @@ def find(domain: str, data_root: str | Path) -> Pairs:
     root = Path(data_root) / row.name
     way_out = (
         f'Expected, as downloaded:\n{_indent(row.tree)}\nbelow the data root {data_root}. Get it '
-        f'from {row.source}; or draw a small stand-in with\n'
-        f'  python tools/miniature.py {data_root}\n'
-        'and name another data root with --data-root'
+        f'from {row.source}; or name another data root with --data-root'
     )
+    if row.name in miniature.WORLDS:
+        command = f'python tools/miniature.py {shlex.quote(str(data_root))}'
+        way_out += f'; or draw a small stand-in with\n  {command}'
     if not root.is_dir():
         raise DataError(f'{root}: no such folder (domain {domain}). {way_out}')
     try:
@@ -195,7 +233,7 @@ def read_labels(path: str | Path, space: str) -> np.ndarray:
         with Image.open(path) as image:
             raw = np.asarray(image)
             mode = image.mode
-    except OSError as error:
+    except Exception as error:  # Pillow raises OSError, ValueError and SyntaxError of bad files
         raise DataError(f'{path}: unreadable label file ({error}). Unpack it again') from None
     if raw.ndim != 2 or raw.dtype != np.uint8:
         raise DataError(
@@ -316,6 +354,9 @@ class CrossDomainDataset(ConcatDataset):
     """
 
     def __init__(self, domains: Sequence[str], data_root: str, pipeline: Sequence[dict]):
+        names = [(row.name, split) for row, split in map(parse, domains)]
+        if len(set(names)) < len(names):
+            raise DataError(f'domains {list(domains)}: one is named twice. Name each once')
         parts = [DomainDataset(domain, data_root, pipeline, test_mode=True) for domain in domains]
         super().__init__(parts)
         self._metainfo = dict(self._metainfo, domains={part.domain: len(part) for part in parts})

@@ -20,19 +20,25 @@ def confusion(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np
     """Count pixels by (true class, predicted class).
 
     Args:
-        truth: uint8, any shape; values from `num_classes` on (255) are ignored.
+        truth: 0..255, any shape; values from `num_classes` on (255) are ignored.
         prediction: integers below `num_classes`, of the same shape.
 
     Returns:
         int64 (num_classes, num_classes), rows are the truth.
 
     Raises:
-        ValueError: shapes differ.
+        ValueError: shapes differ, or a value is out of range.
     """
     if truth.shape != prediction.shape:
         raise ValueError(
             f'prediction is {prediction.shape}, truth is {truth.shape}; expected equal shapes'
         )
+    for name, values, limit in (('truth', truth, 256), ('prediction', prediction, num_classes)):
+        if values.size and not 0 <= values.min() <= values.max() < limit:
+            raise ValueError(
+                f'{name} holds values from {values.min()} to {values.max()}; expected 0 to '
+                f'{limit - 1}'
+            )
     # One 16-bit code a pixel: numpy counts those 14 times faster than torch.histc counts floats.
     code = truth.astype(np.uint16).ravel()
     code *= num_classes
@@ -91,8 +97,8 @@ class CrossDomainIoU(BaseMetric):
     summed over ranks, in `totals`.
 
     Raises:
-        RuntimeError: the ranks together saw more or fewer images than the data set has (a
-            sampler that pads or drops).
+        RuntimeError: an image of another domain; or the ranks together saw more or fewer images
+            than the data set has (a sampler that pads or drops).
     """
 
     def __init__(self, collect_device: str = 'cpu', prefix: str | None = None):
@@ -105,6 +111,9 @@ class CrossDomainIoU(BaseMetric):
         num_classes = len(self.dataset_meta['classes'])
         for sample in data_samples:
             name = sample['domain']
+            if name not in self.dataset_meta['domains']:
+                expected = tuple(self.dataset_meta['domains'])
+                raise RuntimeError(f'an image of {name}; the data set has {expected}')
             matrix = confusion(
                 sample['gt_sem_seg']['data'][0].cpu().numpy(),
                 sample['pred_sem_seg']['data'][0].cpu().numpy(),
@@ -117,9 +126,11 @@ class CrossDomainIoU(BaseMetric):
         num_classes = len(self.dataset_meta['classes'])
         expected = self.dataset_meta['domains']
         empty = np.zeros((num_classes, num_classes), np.int64)
+        matrices, seen_here = self._matrices, self._images
+        self._matrices, self._images, self.totals = {}, {}, {}
         totals = {}
         for name, images in expected.items():
-            row = np.append(self._matrices.get(name, empty).ravel(), self._images.get(name, 0))
+            row = np.append(matrices.get(name, empty).ravel(), seen_here.get(name, 0))
             total = torch.from_numpy(row)
             all_reduce(total)
             *counts, seen = total.tolist()
@@ -129,7 +140,7 @@ class CrossDomainIoU(BaseMetric):
                     "sampler=dict(type='DefaultSampler', shuffle=False, round_up=False)"
                 )
             totals[name] = np.array(counts, np.int64).reshape(num_classes, num_classes)
-        self._images, self._matrices, self.totals = {}, {}, totals
+        self.totals = totals
         scores = scores_of(totals)
         metrics = {'mIoU': 100 * float(np.mean([s.miou for s in scores.values()]))}
         for name, of_domain in scores.items():

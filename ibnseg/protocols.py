@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from . import domains, labels
 
 
@@ -51,9 +53,20 @@ def protocol_hash(fields: Mapping[str, Any]) -> str:
 def native(
     domain: str, images: int, pipeline: list[Mapping[str, Any]], test_cfg: Mapping[str, Any]
 ) -> Protocol:
-    """Describe what a config's test pipeline and `model.test_cfg` do to `domain` (name:split)."""
+    """Describe what a config's test pipeline and `model.test_cfg` do to `domain` (name:split).
+
+    Raises ValueError for a pipeline that no protocol describes.
+    """
     row, split = domains.parse(domain)
-    resize = next((step for step in pipeline if step['type'] == 'Resize'), None)
+    steps = [step['type'] for step in pipeline]
+    resize = pipeline[1] if steps[1:2] == ['Resize'] else None
+    if steps != ['LoadImageFromFile', *['Resize'] * bool(resize), 'LoadLabels', 'PackSegInputs']:
+        raise ValueError(
+            f"test pipeline is {steps}; protocol 'native' is LoadImageFromFile, perhaps Resize, "
+            'LoadLabels, PackSegInputs: labels keep their size'
+        )
+    if resize and np.shape(resize.get('scale')) != (2,):
+        raise ValueError(f'Resize has {dict(resize)}; expected scale=(width, height)')
     slide = test_cfg.get('mode', 'whole') == 'slide'
     return Protocol(
         name='native',

@@ -119,8 +119,8 @@ def load_weights(
     Takes the original release's state dicts as they are, and plain ImageNet ones: where the
     backbone has an IBN layer and the file a plain norm, the first part of its scale and shift goes
     to IN, all of the rest to BN; where the backbone has an IN, scale and shift are kept and the
-    statistics dropped; INs that the file does not know stay at 1 and 0. Heads are dropped, and
-    stages that the backbone does not have.
+    statistics dropped; inserted INs that the file does not know stay at 1 and 0. Heads are
+    dropped, and stages that the backbone does not have.
 
     Raises:
         FileNotFoundError, ValueError: as `read`; keys left unexplained, missing keys and wrong
@@ -140,10 +140,14 @@ def load_weights(
             unexplained.remove(key)
             del result[key]
     missing = [key for key in wanted if key not in result]
+    # Only inserted layers may go without: one that replaces a norm has that norm's values.
     inserted = {
         f'{path}.{tensor}'
         for path, module in backbone.named_modules()
         if isinstance(module, InstanceNorm)
+        and module.site.endswith(('after_add', 'after_stage'))
+        and f'{path}.weight' not in result
+        and f'{path}.bias' not in result
         for tensor in ('weight', 'bias')
     }
     counters = {key for key in missing if key.endswith('num_batches_tracked')}

@@ -7,6 +7,10 @@ import torch
 SHARED = Path(__file__).parents[2] / 'shared'
 
 
+def pytest_configure():
+    torch.set_num_threads(1)  # small tensors: on busy cores more threads are ten times slower
+
+
 @pytest.fixture
 def shared():
     """`shared('golden', 'recipe.py')`: the path; skips, saying so, where it is absent."""

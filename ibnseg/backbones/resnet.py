@@ -101,7 +101,8 @@ class IBNResNet(ResNet):
         **kwargs: Any,
     ):
         super().__init__(depth, *args, **kwargs)
-        if self.zero_init_residual and self.init_cfg and isinstance(self.init_cfg, list):
+        default_init = kwargs.get('init_cfg') is None and kwargs.get('pretrained') is None
+        if self.zero_init_residual and default_init:
             # MMSeg compares with its own block classes and so would skip ours.
             last = 'norm2' if self.block is IBNBasicBlock else 'norm3'
             for block in self._blocks():
@@ -153,8 +154,10 @@ class IBNResNet(ResNet):
         self.init_cfg = [c for c in configs if c not in pretrained]
         super().init_weights()
         self.init_cfg = given
+        self._is_init = False  # a load that failed can be repeated
         for config in pretrained if first_call else ():
             load_weights(self, config['checkpoint'], prefix=config.get('prefix'))
+        self._is_init = True
 
     def train(self, mode: bool = True) -> 'IBNResNet':
         super().train(mode)

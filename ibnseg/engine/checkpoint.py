@@ -43,8 +43,7 @@ class AtomicCheckpointHook(Hook):
 
     def after_val_epoch(self, runner, metrics=None) -> None:
         value = (metrics or {}).get(self.metric)
-        training = getattr(runner, 'is_training', False)
-        if not training or value is None or not value > self.best_score:
+        if value is None or not value > self.best_score:
             return
         self.best_score = value
         meta = dict(score=float(value), metric=self.metric)

@@ -73,17 +73,19 @@ class CrossDomainLoop(BaseLoop):
     @torch.no_grad()
     def run(self) -> dict[str, float]:
         runner = self.runner
-        runner.call_hook('before_val')
-        runner.call_hook('before_val_epoch')
+        mode = 'val' if runner.is_training else 'test'
+        runner.call_hook(f'before_{mode}')
+        runner.call_hook(f'before_{mode}_epoch')
         runner.model.eval()
         device = next(runner.model.parameters()).device.type
         for i, batch in enumerate(self.dataloader):
-            runner.call_hook('before_val_iter', batch_idx=i, data_batch=batch)
+            at = dict(batch_idx=i, data_batch=batch)
+            runner.call_hook(f'before_{mode}_iter', **at)
             with torch.autocast(device, torch.bfloat16, enabled=self.fp16):
-                outputs = runner.model.val_step(batch)
+                outputs = runner.model.test_step(batch)
             self.evaluator.process(data_samples=outputs, data_batch=batch)
-            runner.call_hook('after_val_iter', batch_idx=i, data_batch=batch, outputs=outputs)
+            runner.call_hook(f'after_{mode}_iter', **at, outputs=outputs)
         metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
-        runner.call_hook('after_val_epoch', metrics=metrics)
-        runner.call_hook('after_val')
+        runner.call_hook(f'after_{mode}_epoch', metrics=metrics)
+        runner.call_hook(f'after_{mode}')
         return metrics

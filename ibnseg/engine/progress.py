@@ -42,27 +42,26 @@ class ProgressHook(Hook):
 
     def before_val(self, runner) -> None:
         self._val_began = time.perf_counter()
-        if self.bar is None:
-            loop = runner.val_loop if runner.is_training else runner.test_loop
-            self._open('measure', len(loop.dataloader), 0)
-
-    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        if self.bar is not None and not runner.is_training:
-            self.bar.update(self.task, completed=batch_idx + 1)
-
-    def after_val(self, runner) -> None:
-        if runner.is_training:
-            self._began += time.perf_counter() - self._val_began  # the rate is of training
-        else:
-            self._close()
 
     def after_val_epoch(self, runner, metrics=None) -> None:
-        if runner.is_training and metrics and is_main_process():
-            text = f'source validation at {runner.iter}: mIoU {metrics["mIoU"]:.1f}'
-            if self.bar is not None:
-                self.bar.console.print(text)
-            else:
-                _print(text)
+        text = f'source validation at {runner.iter}: mIoU {metrics["mIoU"]:.1f}'
+        if self.bar is not None:
+            self.bar.console.print(text)
+        elif is_main_process():
+            _print(text)
+
+    def after_val(self, runner) -> None:
+        self._began += time.perf_counter() - self._val_began  # the rate is of training
+
+    def before_test(self, runner) -> None:
+        self._open('measure', len(runner.test_dataloader), 0)
+
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if self.bar is not None:
+            self.bar.update(self.task, completed=batch_idx + 1)
+
+    def after_test(self, runner) -> None:
+        self._close()
 
     def _due(self, done: int, total: int) -> bool:
         return is_main_process() and (

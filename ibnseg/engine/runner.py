@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import mmengine
+import torch
 from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_sync_batchnorm
 from torch import Tensor, nn
 
 from .. import weights
@@ -21,10 +22,17 @@ class SegRunner(mmengine.runner.Runner):
     - the console shows errors only, the log file everything;
     - checkpoints are written whole or not at all, hold tensors and plain values, and are read
       with `weights_only=True` without any fallback;
+    - `launcher='pytorch'` works without a GPU, over gloo;
     - SyncBN becomes BatchNorm where there is nothing to synchronise over (CPU, one process).
     """
 
     is_training = False
+
+    def setup_env(self, env_cfg: dict) -> None:
+        if self.launcher == 'pytorch' and not torch.cuda.is_available():
+            # MMEngine would ask CUDA for a device.
+            torch.distributed.init_process_group('gloo')
+        super().setup_env(env_cfg)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         logger = super().build_logger(*args, **kwargs)
@@ -38,8 +46,12 @@ class SegRunner(mmengine.runner.Runner):
         return logger
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        if not self.distributed or mmengine.device.get_device() == 'cpu':
+        on_cpu = mmengine.device.get_device() == 'cpu'
+        if not self.distributed or on_cpu:
             model = revert_sync_batchnorm(model)
+        if self.distributed and on_cpu and model_wrapper_cfg is None:
+            # MMEngine's own call passes device ids, which DDP refuses on a CPU.
+            return MMDistributedDataParallel(module=model, broadcast_buffers=False)
         return super().wrap_model(model_wrapper_cfg, model)
 
     def train(self) -> nn.Module:

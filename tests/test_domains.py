@@ -1,0 +1,607 @@
+import gc
+import pickle
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DefaultScope
+from mmseg.registry import DATASETS
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from ibnseg import domains, labels, miniature, splits
+from ibnseg.domains import CrossDomainDataset, DataError, DomainDataset
+from ibnseg.engine import PositionSampler
+
+CONFIGS = Path(__file__).parents[1] / 'configs' / '_base_' / 'datasets'
+CAMVID = {
+    'train': ('0006R0_f1', '0016E5_f2', '0001TP_f3', 'Seq05VD_f4'),
+    'val': ('0016E5_f5', '0001TP_f6'),
+    'test': ('Seq05VD_f7',),
+}
+
+
+@pytest.fixture(autouse=True, scope='module')
+def quick_collection():
+    """MMEngine collects garbage for each data set, 0.3 s if torch's objects are looked at."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(autouse=True)
+def mmseg_scope():
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        yield
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory) -> Path:
+    """A data root with three tiny domains as downloaded. Not to be changed."""
+    root = tmp_path_factory.mktemp('as downloaded')  # with a space
+    miniature.write(root, train=3, val=2, size=(64, 128), workers=1)
+    rng = np.random.default_rng(0)
+    for folder, stems in CAMVID.items():
+        for stem in stems:
+            for name, array in (
+                (folder, rng.integers(0, 256, (48, 64, 3), np.uint8)),
+                (f'{folder}annot', rng.integers(0, 12, (48, 64), np.uint8)),
+            ):
+                (root / 'camvid' / name).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(root / 'camvid' / name / f'{stem}.png')
+    return root
+
+
+@pytest.fixture
+def copy(data, tmp_path) -> Path:
+    return shutil.copytree(data, tmp_path / 'my data')
+
+
+@cache
+def pipeline(config: str, part: str = 'test') -> list[dict]:
+    return Config.fromfile(CONFIGS / f'{config}.py')[f'{part}_pipeline']
+
+
+def build(domain: str, root: Path, config='camvid_day_to_dusk', part='test') -> DomainDataset:
+    return DomainDataset(domain, str(root), pipeline(config, part))
+
+
+def names(pairs: domains.Pairs) -> list[str]:
+    return [photo.stem for photo, _ in pairs]
+
+
+# ------------------------------------------------------------------------ as downloaded
+
+
+@pytest.mark.parametrize(
+    ('domain', 'photos'),
+    [
+        ('gta5:train', [f'images/{name}' for name in splits.gta5('train')[:3]]),
+        ('gta5:train-12388', [f'images/{name}' for name in splits.gta5('train')[:3]]),
+        ('gta5:val', [f'images/{name}' for name in splits.gta5('val')[:2]]),
+        ('gta5', [f'images/{name}' for name in splits.gta5('val')[:2]]),
+        (
+            'cityscapes:train',
+            [
+                f'leftImg8bit/train/{city}/{city}_000000_000019_leftImg8bit.png'
+                for city in ('aachen', 'bochum', 'bremen')
+            ],
+        ),
+        (
+            'cityscapes:val',
+            [
+                f'leftImg8bit/val/{city}/{city}_000000_000019_leftImg8bit.png'
+                for city in ('frankfurt', 'lindau')
+            ],
+        ),
+        ('camvid:val', ['val/0001TP_f6.png', 'val/0016E5_f5.png']),
+        ('camvid:Seq05VD', ['train/Seq05VD_f4.png', 'test/Seq05VD_f7.png']),
+        ('camvid:train/0006R0+0016E5', ['train/0006R0_f1.png', 'train/0016E5_f2.png']),
+        ('camvid:val/0016E5', ['val/0016E5_f5.png']),
+    ],
+)
+def test_pairs_are_found_sorted(data, domain, photos):
+    name = domain.split(':')[0]
+    found = domains.find(domain, data)
+    assert [str(photo.relative_to(data / name)) for photo, _ in found] == photos
+    for photo, label in found:
+        swaps = dict(images='labels', train='trainannot', val='valannot', test='testannot')
+        parts = photo.relative_to(data / name).parts
+        if name == 'cityscapes':
+            expected = ('gtFine', *parts[1:-1], parts[-1].replace('leftImg8bit', 'gtFine_labelIds'))
+        else:
+            expected = (swaps[parts[0]], parts[1])
+        assert label == (data / name).joinpath(*expected)
+
+
+def test_gta5_leaves_the_fifteen_out(copy):
+    _, last = domains.find('gta5:train', copy)[-1]
+    for folder in ('images', 'labels'):
+        (copy / 'gta5' / folder / last.name).rename(copy / 'gta5' / folder / '12160.png')
+    assert names(domains.find('gta5:train', copy))[-1] == '12160'
+    assert '12160' not in names(domains.find('gta5:train-12388', copy))
+
+
+def test_real_camvid_by_drive(shared):
+    root = shared('data', 'camvid').parent
+    found = {
+        split: names(domains.find(f'camvid:{split}', root))
+        for split in domains.DOMAINS['camvid'].splits
+    }
+    counts = {split: len(stems) for split, stems in found.items()}
+    assert counts == {
+        'train': 367, 'val': 101, 'test': 233,
+        '0001TP': 124, '0006R0': 101, '0016E5': 305, 'Seq05VD': 171,
+    }  # fmt: skip
+    for stems in found.values():
+        assert stems == sorted(stems)
+    day, dusk = (
+        set(names(domains.find(f'camvid:{split}', root)))
+        for split in ('0006R0+0016E5+Seq05VD', '0001TP')
+    )
+    assert len(day) == 577 and not day & dusk
+    for folder in ('train', 'val'):
+        inside = [stem for stem in found[folder] if stem.startswith(('0006R0', '0016E5'))]
+        assert names(domains.find(f'camvid:{folder}/0006R0+0016E5', root)) == inside
+    sample = build('camvid:0001TP', root)[0]['data_samples']
+    assert sample.gt_sem_seg.data.shape == (1, 360, 480)
+
+
+@pytest.mark.parametrize(
+    ('domain', 'config'),
+    [
+        ('gta5:val', 'gta5_to_cityscapes'),
+        ('cityscapes:val', 'cityscapes_to_gta5'),
+        ('cityscapes:train', 'miniature_gta5_to_cityscapes'),
+        ('camvid:val/0016E5', 'camvid_day_to_dusk'),
+    ],
+)
+def test_sample_of_the_real_pipeline(data, domain, config):
+    dataset = build(domain, data, config)
+    found = domains.find(domain, data)
+    assert len(dataset) == len(found)
+    for i, (photo, path) in enumerate(found):
+        sample = dataset[i]['data_samples']
+        assert (sample.domain, sample.sample_idx) == (domain, i)
+        assert (sample.img_path, sample.seg_map_path) == (str(photo), str(path))
+        truth = sample.gt_sem_seg.data[0].numpy()
+        raw = np.array(Image.open(path))
+        by_hand = np.full(raw.shape, 255)
+        for raw_id, train_id in enumerate(labels.lut(dataset.space)):
+            by_hand[raw == raw_id] = train_id
+        np.testing.assert_array_equal(truth, by_hand)
+        assert set(np.unique(truth)) <= {*range(19), 255}
+        assert len(np.unique(truth)) > 3
+
+
+@pytest.mark.parametrize('domain', ['gta5:train', 'cityscapes:train'])
+def test_training_sample_is_what_the_network_expects(data, domain):
+    config = 'miniature_gta5_to_cityscapes'
+    sample = build(domain, data, config, 'train')[0]
+    assert sample['inputs'].shape == (3, 128, 256) and sample['inputs'].dtype == torch.uint8
+    truth = sample['data_samples'].gt_sem_seg.data
+    assert truth.shape == (1, 128, 256)
+    assert set(truth.unique().tolist()) <= {*range(19), 255}
+
+
+def test_photo_is_decoded_as_bgr(data):
+    """What `bgr_to_rgb=True` of the preprocessor turns around."""
+    (photo, _), *_ = domains.find('gta5:val', data)
+    rgb = np.array(Image.open(photo))
+    inputs = build('gta5:val', data)[0]['inputs'].numpy()
+    np.testing.assert_array_equal(inputs, rgb[..., ::-1].transpose(2, 0, 1))
+
+
+def test_dataset_names_classes_and_survives_pickling(data):
+    dataset = pickle.loads(pickle.dumps(build('gta5', data)))
+    assert dataset.domain == 'gta5:val'
+    assert dataset.metainfo['classes'] == labels.CLASSES
+    assert dataset.metainfo['palette'] == labels.PALETTE.tolist()
+    assert len(dataset) == 2
+
+
+def test_several_domains_behind_one_another(data):
+    wanted = ['cityscapes', 'camvid:Seq05VD', 'gta5:val']
+    dataset = DATASETS.build(
+        dict(
+            type='CrossDomainDataset', domains=wanted, data_root=str(data),
+            pipeline=pipeline('camvid_day_to_dusk'),
+        )
+    )  # fmt: skip
+    assert dataset.metainfo['domains'] == {
+        'cityscapes:val': 2, 'camvid:Seq05VD': 2, 'gta5:val': 2,
+    }  # fmt: skip
+    assert dataset.metainfo['classes'] == labels.CLASSES
+    samples = [dataset[i]['data_samples'] for i in range(len(dataset))]
+    assert [s.domain for s in samples] == sorted(
+        [s.domain for s in samples], key=list(dataset.metainfo['domains']).index
+    )
+    assert [s.sample_idx for s in samples] == [0, 1] * 3
+
+
+@pytest.mark.parametrize('wanted', [['gta5', 'gta5:val'], ['gta5:val', 'camvid', 'gta5:val']])
+def test_domain_named_twice_is_refused(data, wanted):
+    with pytest.raises(DataError, match='named twice'):
+        CrossDomainDataset(wanted, str(data), [])
+
+
+def test_names_with_spaces(copy):
+    new = copy / 'cityscapes' / 'leftImg8bit' / 'val' / 'san jose'
+    for folder, suffix in (('leftImg8bit', 'leftImg8bit'), ('gtFine', 'gtFine_labelIds')):
+        city = copy / 'cityscapes' / folder / 'val' / 'lindau'
+        (city / f'lindau_000000_000019_{suffix}.png').rename(city / f'a photo_{suffix}.png')
+        city.rename(city.with_name('san jose'))
+    photo, label = domains.find('cityscapes:val', copy)[1]
+    assert photo == new / 'a photo_leftImg8bit.png'
+    assert label.name == 'a photo_gtFine_labelIds.png'
+    assert build('cityscapes:val', copy)[1]['data_samples'].img_path == str(photo)
+
+
+def test_one_name_in_two_cities_is_two_photos(copy):
+    root = copy / 'cityscapes'
+    for path in [*root.glob('*/val/*/*_leftImg8bit.png'), *root.glob('*/val/*/*_labelIds.png')]:
+        path.rename(path.with_name('x_' + path.name.split('_', 3)[3]))
+    found = domains.find('cityscapes:val', copy)
+    assert [photo.parent.name for photo, _ in found] == ['frankfurt', 'lindau']
+    assert [label.parent.name for _, label in found] == ['frankfurt', 'lindau']
+
+
+def test_files_of_other_tools_are_no_photos(copy):
+    for path in ('gta5/images/Thumbs.db', 'gta5/images/00001_old.png', 'camvid/val/list.txt'):
+        (copy / path).touch()
+    assert len(domains.find('gta5:val', copy)) == len(domains.find('camvid:val', copy)) == 2
+
+
+# ------------------------------------------------------------------------ damages
+
+
+def remove(path: str) -> Callable[[Path], None]:
+    return lambda root: (
+        [
+            shutil.rmtree(found) if found.is_dir() else found.unlink()
+            for found in sorted(root.glob(path))
+        ]
+        or pytest.fail(f'no {path}')
+    )
+
+
+def rewrite(path: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    return lambda root: (root / path).write_bytes(change((root / path).read_bytes()))
+
+
+def redraw(path: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+    def damage(root: Path) -> None:
+        Image.fromarray(change(np.array(Image.open(root / path)))).save(root / path)
+
+    return damage
+
+
+def move(old: str, new: str) -> Callable[[Path], None]:
+    return lambda root: (root / old).rename(root / new)
+
+
+def half(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def with_id(raw_id: int) -> Callable[[np.ndarray], np.ndarray]:
+    def change(label: np.ndarray) -> np.ndarray:
+        label = label.copy()
+        label[:2, :3] = raw_id
+        return label
+
+    return change
+
+
+PHOTO = 'leftImg8bit/val/lindau/lindau_000000_000019_leftImg8bit.png'
+LABEL = 'gtFine/val/lindau/lindau_000000_000019_gtFine_labelIds.png'
+GTA = splits.gta5('val')[1]
+STAND_IN = "python tools/miniature.py '{root}'"
+
+# domain, damage below the domain's folder, what the message must say ({root}: data root)
+DAMAGES: dict[str, tuple[str, Callable[[Path], object], tuple[str, ...]]] = {
+    'no gta5': (
+        'gta5:val', shutil.rmtree,
+        ('{root}/gta5: no such folder', 'gta5/images/00001.png ... 24966.png', 'gta5/labels/',
+         'https://', STAND_IN, '--data-root'),
+    ),
+    'no cityscapes': (
+        'cityscapes:val', shutil.rmtree,
+        ('{root}/cityscapes: no such folder', 'leftImg8bit/{train,val}/<city>/', 'gtFine/',
+         'https://', STAND_IN, '--data-root'),
+    ),
+    'no camvid': (
+        'camvid:val', shutil.rmtree,
+        ('{root}/camvid: no such folder', 'camvid/{train,val,test}annot/*.png', '--data-root'),
+    ),
+    'gta5 without images': (
+        'gta5:val', remove('images'), ('{root}/gta5/images: no such folder', STAND_IN)),
+    'gta5 without labels': (
+        'gta5:val', remove('labels'), ('{root}/gta5/labels: no such folder', STAND_IN)),
+    'gta5 with a file for a folder': (
+        'gta5:val', lambda root: (remove('labels')(root), (root / 'labels').touch()),
+        ('{root}/gta5/labels: no such folder',)),
+    'cityscapes without photos': (
+        'cityscapes:val', remove('leftImg8bit'),
+        ('{root}/cityscapes/leftImg8bit/val: no such folder', STAND_IN)),
+    'cityscapes without labels': (
+        'cityscapes:val', remove('gtFine'),
+        ('{root}/cityscapes/gtFine/val: no such folder', STAND_IN)),
+    'cityscapes without val': (
+        'cityscapes:val', remove('leftImg8bit/val'),
+        ('{root}/cityscapes/leftImg8bit/val: no such folder',)),
+    'camvid without val': (
+        'camvid:val', remove('val'), ('{root}/camvid/val: no such folder', 'camvid/{train')),
+    'camvid without valannot': (
+        'camvid:val', remove('valannot'), ('{root}/camvid/valannot: no such folder',)),
+    'camvid drive, a folder gone': (
+        'camvid:Seq05VD', remove('test'), ('{root}/camvid/test: no such folder',)),
+    'gta5 folders empty': (
+        'gta5:val', remove('*/*.png'), ("no photo of split 'val'", 'gta5/images/', STAND_IN)),
+    'cityscapes cities empty': (
+        'cityscapes:val', remove('*/val/*/*.png'), ("no photo of split 'val'", STAND_IN)),
+    'cityscapes split empty': (
+        'cityscapes:val', remove('*/val/*'), ("no photo of split 'val'", STAND_IN)),
+    'camvid split empty': ('camvid:val', remove('val*/*'), ("no photo of split 'val'",)),
+    'camvid drive in no folder': (
+        'camvid:val/0016E5', remove('val*/0016E5*'), ("no photo of split 'val/0016E5'",)),
+    'gta5 photo alone': (
+        'gta5:val', remove(f'labels/{GTA}'),
+        (f'gta5/images/{GTA}: photo without a label', '1 such', 'Unpack the labels again')),
+    'gta5 label alone': (
+        'gta5:val', remove(f'images/{GTA}'),
+        (f'gta5/labels/{GTA}: label file without a photo', '1 such', 'Unpack the photos again')),
+    'cityscapes photo alone': ('cityscapes:val', remove(LABEL), (PHOTO, 'without a label')),
+    'cityscapes label alone': ('cityscapes:val', remove(PHOTO), (LABEL, 'without a photo')),
+    'camvid photo alone': (
+        'camvid:val', remove('valannot/0016E5_f5.png'), ('val/0016E5_f5.png', 'without a label')),
+    'camvid label alone': (
+        'camvid:val', remove('val/0016E5_f5.png'), ('annot/0016E5_f5.png', 'without a photo')),
+    'camvid label as lossy jpeg': (
+        'camvid:val', move('valannot/0016E5_f5.png', 'valannot/0016E5_f5.jpg'),
+        ('val/0016E5_f5.png', 'without a label')),
+    'camvid photo twice': (
+        'camvid:val',
+        lambda root: shutil.copy(root / 'val/0016E5_f5.png', root / 'val/0016E5_f5.jpg'),
+        ('0016E5_f5.jpg', '0016E5_f5.png', 'two files of one name')),
+    'label of another size': (
+        'gta5:val', redraw(f'labels/{GTA}', lambda a: a[:-1]),
+        (f'gta5/labels/{GTA}', f'gta5/images/{GTA}', 'is 128x63', 'is 128x64', 'train-12388')),
+    'label turned': (
+        'cityscapes:val', redraw(LABEL, lambda a: a.T), (LABEL, PHOTO, '64x128', '128x64')),
+    'id 77 in cityscapes': (
+        'cityscapes:val', redraw(LABEL, with_id(77)),
+        (LABEL, '77 (6 px)', "label space 'cityscapes'", "data set's original label file")),
+    'id 34 in cityscapes': ('cityscapes:val', redraw(LABEL, with_id(34)), (LABEL, '34 (6 px)')),
+    'id 254 beside 255': (
+        'cityscapes:val', redraw(LABEL, lambda a: np.where(a == 7, 254, 255).astype(np.uint8)),
+        (LABEL, '254 (')),
+    'id 35 in gta5': ('gta5:val', redraw(f'labels/{GTA}', with_id(35)), (GTA, '35 (6 px)')),
+    'id 12 in camvid': (
+        'camvid:val', redraw('valannot/0016E5_f5.png', with_id(12)),
+        ('valannot/0016E5_f5.png', '12 (6 px)', "'camvid-11'")),
+    'label in colour': (
+        'cityscapes:val', redraw(LABEL, lambda a: labels.PALETTE[labels.lut('gta5')[a] % 19]),
+        (LABEL, 'mode RGB', 'shape (64, 128, 3)', 'one 8-bit channel', 'colour rendering')),
+    'label in 16 bits': (
+        'cityscapes:val', redraw(LABEL, lambda a: a.astype(np.uint16)),
+        (LABEL, 'mode I;16', 'one 8-bit channel')),
+    'label with alpha': (
+        'cityscapes:val', redraw(LABEL, lambda a: np.stack((a, a), -1)),
+        (LABEL, 'mode LA', 'one 8-bit channel')),
+    'label in one bit': (
+        'cityscapes:val', redraw(LABEL, lambda a: a > 7), (LABEL, 'mode 1', 'one 8-bit channel')),
+    'label cut off': (
+        'cityscapes:val', rewrite(LABEL, half), (LABEL, 'unreadable label file', 'Unpack it')),
+    'label with a broken header': (
+        'cityscapes:val', rewrite(LABEL, lambda b: b[:11] + b'\0' + b[12:]),
+        (LABEL, 'unreadable label file', 'Unpack it')),
+    'label empty': (
+        'cityscapes:val', rewrite(LABEL, lambda b: b''), (LABEL, 'unreadable label file')),
+    'label is text': (
+        'cityscapes:val', rewrite(LABEL, lambda b: b'<html>'), (LABEL, 'unreadable label file')),
+    'label is a folder': (
+        'cityscapes:val', lambda root: ((root / LABEL).unlink(), (root / LABEL).mkdir()),
+        (LABEL, 'unreadable label file')),
+    'photo cut off': ('cityscapes:val', rewrite(PHOTO, half), (PHOTO, 'unpack it again')),
+    'photo empty': ('cityscapes:val', rewrite(PHOTO, lambda b: b''), (PHOTO, 'unpack it again')),
+    'photo is text': (
+        'cityscapes:val', rewrite(PHOTO, lambda b: b'<html>'), (PHOTO, 'unpack it again')),
+    'photo is a folder': (
+        'cityscapes:val', lambda root: ((root / PHOTO).unlink(), (root / PHOTO).mkdir()),
+        (PHOTO, 'unpack it again')),
+}  # fmt: skip
+
+
+def read_all(domain: str, root: Path) -> None:
+    dataset = build(domain, root)
+    for i in range(len(dataset)):
+        dataset[i]
+
+
+@pytest.mark.parametrize('name', DAMAGES)
+def test_damage_is_named_with_the_way_out(copy, name):
+    domain, damage, expected = DAMAGES[name]
+    read_all(domain, copy)  # whole before
+    damage(copy / domain.split(':')[0])
+    with pytest.raises(DataError) as caught:
+        read_all(domain, copy)
+    for words in expected:
+        assert words.replace('{root}', str(copy)) in str(caught.value)
+
+
+def test_stand_in_is_offered_where_it_can_be_drawn(tmp_path):
+    for name in domains.DOMAINS:
+        with pytest.raises(DataError) as caught:
+            domains.find(name, tmp_path)
+        assert ('miniature.py' in str(caught.value)) == (name in miniature.WORLDS)
+
+
+@pytest.mark.parametrize('share', [0.001, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize('path', [PHOTO, LABEL])
+def test_file_cut_off_anywhere(copy, path, share):
+    rewrite(path, lambda b: b[: int(share * len(b))])(copy / 'cityscapes')
+    with pytest.raises(DataError, match=path):
+        read_all('cityscapes:val', copy)
+
+
+@pytest.mark.parametrize('path', [PHOTO, LABEL])
+def test_damage_in_a_worker_reads_the_same(copy, path):
+    """A DataLoader passes errors on as printed traces; the user gets the message."""
+    rewrite(path, half)(copy / 'cityscapes')
+    dataset = build('cityscapes:val', copy)
+    messages = []
+    for workers in (0, 1):
+        batches = iter(DataLoader(dataset, None, num_workers=workers))
+        try:
+            list(batches)
+        except DataError as error:  # its frames would keep the worker alive for seconds
+            messages.append(str(error.with_traceback(None)))
+        del batches
+    assert messages[0] == messages[1]
+    assert path in messages[0] and 'Traceback' not in messages[0]
+
+
+@pytest.mark.parametrize(
+    ('domain', 'expected'),
+    [
+        ('mars', "unknown domain 'mars'; choose from ('gta5', 'cityscapes', 'camvid')"),
+        ('', 'unknown domain'),
+        (':val', 'unknown domain'),
+        ('GTA5:val', 'unknown domain'),
+        ('../gta5:val', 'unknown domain'),
+        ('gta5/../cityscapes:val', 'unknown domain'),
+        ('gta5:', "no split ''; choose from ('train', 'train-12388', 'val', 'test')"),
+        ('gta5:trainval', "gta5 has no split 'trainval'; choose from ('train', "),
+        ('gta5:val:val', "no split 'val:val'"),
+        ('gta5: val', "no split ' val'"),
+        ('cityscapes:', "no split ''; choose from ('train', 'val')"),
+        ('cityscapes:test', "cityscapes has no split 'test'; choose from ('train', 'val')"),
+        ('cityscapes:../x', "no split '../x'"),
+        ('cityscapes:val/lindau', "no split 'val/lindau'"),
+        ('cityscapes:*', "no split '*'"),
+        *(
+            (f'camvid:{split}', f"camvid has no split '{split}'; choose one of ('train', 'val', 't")
+            for split in (
+                '', '/', '+', 'XYZ', 'Train', 'train/XYZ', 'train/', 'train/+', 'train+val',
+                'train+0001TP', 'train/0001TP+', 'train/0001TP+0001TP', '0001TP+XYZ', '+0001TP',
+                '0001TP/train', '/0001TP', 'train/val', 'train/0001TP/0001TP', '../x', 'train/..',
+                'trainannot', '../camvid/train/0001TP', '0001', '0001TP,0006R0', 'val/0016E5 ',
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_unknown_name_or_split_is_refused_with_the_choices(data, domain, expected):
+    for refuse in (domains.parse, lambda d: domains.find(d, data), lambda d: build(d, data)):
+        with pytest.raises(DataError) as caught:
+            refuse(domain)
+        assert expected in str(caught.value)
+
+
+# ------------------------------------------------------------------------ augmentation
+
+
+@pytest.fixture(scope='module')
+def training(data) -> DomainDataset:
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        return build('gta5:train', data, 'miniature_gta5_to_cityscapes', 'train')
+
+
+def tensors(samples: list[dict]) -> list[tuple]:
+    return [
+        (s['data_samples'].sample_idx, s['inputs'], s['data_samples'].gt_sem_seg.data)
+        for s in samples
+    ]
+
+
+def same(one: tuple, other: tuple) -> bool:
+    return one[0] == other[0] and torch.equal(one[1], other[1]) and torch.equal(one[2], other[2])
+
+
+def drawn(dataset, count: int, workers: int = 0, batch: int = 2, seed: int = 5, **state) -> list:
+    """The first `count` samples of a loader whose sampler was given `state`."""
+    sampler = PositionSampler(dataset, seed)
+    vars(sampler).update(state)
+    loader = DataLoader(
+        dataset, batch, sampler=sampler, num_workers=workers, collate_fn=pseudo_collate
+    )
+    batches: Iterator = iter(loader)
+    samples = []
+    for found in islice(batches, count // batch):
+        assert len(found['data_samples']) == batch
+        samples += [
+            dict(inputs=x, data_samples=s)
+            for x, s in zip(found['inputs'], found['data_samples'], strict=True)
+        ]
+    return tensors(samples)
+
+
+def test_sample_depends_on_seed_and_position_alone(training):
+    (first,) = tensors([training[(5, 7), 1]])
+    for disturbance in range(3):
+        random.seed(disturbance)
+        np.random.seed(disturbance)
+        torch.manual_seed(disturbance)
+        training[(disturbance, 0), 2]
+        assert same(first, *tensors([training[(5, 7), 1]]))
+
+
+@pytest.mark.parametrize('entropy', [(5, 8), (6, 7), (7, 5), (0, 7), (5, 7 + 2**32)], ids=str)
+def test_other_positions_and_seeds_differ(training, entropy):
+    assert not same(*tensors([training[(5, 7), 1], training[entropy, 1]]))
+
+
+def test_workers_draw_what_one_process_draws(training):
+    one = drawn(training, 8)
+    np.random.seed(99)
+    two = drawn(training, 8, workers=2)
+    assert len(one) == len(two) == 8
+    assert all(map(same, one, two))
+    assert len({s[1].numpy().tobytes() for s in one}) == 8, 'the crops repeat themselves'
+
+
+def test_ranks_together_draw_what_one_draws(training):
+    one = drawn(training, 8, batch=4)
+    ranks = [drawn(training, 4, rank=rank, world_size=2) for rank in (0, 1)]
+    together = [sample for pair in zip(*ranks, strict=True) for sample in pair]
+    assert all(map(same, one, together))
+
+
+@pytest.mark.parametrize('start', [2, 4])
+def test_a_later_start_continues_the_stream(training, start):
+    whole = drawn(training, 8)
+    assert all(map(same, whole[start:], drawn(training, 8 - start, start=start)))
+
+
+@pytest.mark.parametrize('world_size', [1, 2, 3, 7])
+@pytest.mark.parametrize('start', [0, 5, 1000])
+def test_stream_does_not_depend_on_the_ranks(world_size, start):
+    def take(rank: int, world_size: int, start: int, count: int) -> list:
+        sampler = PositionSampler(range(10), seed=3)
+        sampler.rank, sampler.world_size, sampler.start = rank, world_size, start
+        return list(islice(sampler, count))
+
+    whole = take(0, 1, 0, start + 42)[start:]
+    ranks = [take(rank, world_size, start, 42 // world_size) for rank in range(world_size)]
+    assert [item for turn in zip(*ranks, strict=True) for item in turn] == whole
+
+
+def test_every_epoch_is_a_new_order_of_all():
+    sampler = PositionSampler(range(10), seed=3)
+    drawn = list(islice(sampler, 40))
+    assert [entropy for entropy, _ in drawn] == [(3, n) for n in range(40)]
+    epochs = [tuple(i for _, i in drawn[k : k + 10]) for k in range(0, 40, 10)]
+    assert len(set(epochs)) == 4
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert [i for _, i in islice(PositionSampler(range(4), 3, shuffle=False), 9)] == [
+        0, 1, 2, 3, 0, 1, 2, 3, 0,
+    ]  # fmt: skip
+    assert list(islice(PositionSampler(range(10), 4), 40)) != drawn

@@ -1,0 +1,262 @@
+"""The commands as a user types them, as real processes on a small miniature."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ibnseg import miniature, records, weights
+
+ROOT = Path(__file__).parents[1]
+TINY = [
+    'model.backbone.base_channels=8',
+    'model.backbone.stem_channels=8',
+    'model.decode_head.in_channels=64',
+    'model.decode_head.channels=64',
+    'train_dataloader.batch_size=2',
+    'train_cfg.max_iters=4',
+    'train_cfg.val_interval=2',
+    'default_hooks.checkpoint.interval=2',
+    'default_hooks.checkpoint.keep=9',
+]
+
+
+def run(*words, processes=0, code=0, cwd=ROOT):
+    """Run tools/<words> and return the finished process."""
+    start = [sys.executable]
+    if processes:
+        torchrun = ['-m', 'torch.distributed.run', f'--nproc_per_node={processes}']
+        start += [*torchrun, '--master_port=29617']
+    command = [*start, str(ROOT / 'tools' / words[0]), *map(str, words[1:])]
+    if processes:
+        command += ['--launcher', 'pytorch']
+    environment = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT))
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope='session')
+def data(tmp_path_factory):
+    out = tmp_path_factory.mktemp('worlds') / 'data'
+    miniature.write(out, train=6, val=7, size=(64, 128), workers=1)
+    return out
+
+
+def train(data, work_dir, *options, config='ibn_b', **kwargs):
+    words = ['--data-root', data, '--work-dir', work_dir]
+    flags = [word for word in options if word.startswith('--')]
+    pairs = [word for word in options if not word.startswith('--')]
+    return run(
+        'train.py', f'configs/miniature/{config}.py', *words, *flags,
+        '--cfg-options', *TINY, *pairs, **kwargs,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope='session')
+def trained(data, tmp_path_factory):
+    """(work dir, finished process) of one uninterrupted run."""
+    work_dir = tmp_path_factory.mktemp('runs') / 'whole'
+    return work_dir, train(data, work_dir)
+
+
+def test_train_says_what_a_person_needs(trained):
+    work_dir, done = trained
+    assert done.stderr == ''
+    lines = done.stdout.splitlines()
+    assert len(lines) < 25, done.stdout
+    assert any(line.startswith('train 4/4  loss ') for line in lines)
+    assert sum('source validation' in line for line in lines) == 2
+    assert 'cityscapes:val' in done.stdout
+    for name in ('record', 'checkpoint', 'log'):
+        path = next(line.split()[1] for line in lines if line.startswith(f'{name} '))
+        assert Path(path).is_file()
+    log = next(work_dir.rglob('*.log')).read_text()
+    assert 'Iter(train)' in log
+    assert not list(work_dir.rglob('*.tmp'))
+
+
+def test_record_tells_where_its_numbers_come_from(trained):
+    work_dir, _ = trained
+    record = records.read(work_dir / 'ibn_b.record.json')
+    origin = record.provenance
+    assert (record.model, record.source, origin['seed']) == ('ibn_b', 'gta5:train', 0)
+    assert origin['selection'] == 'source validation'
+    assert origin['checkpoint_sha256'] == records.sha256(work_dir / origin['checkpoint'])
+    assert [(m.domain, m.images) for m in record.domains] == [
+        ('gta5:val', 7),
+        ('cityscapes:val', 7),
+    ]
+    for measured in record.domains:
+        assert 0 < measured.matrix.sum() <= 7 * 64 * 128
+
+
+def test_checkpoint_is_selected_on_the_source(trained):
+    work_dir, _ = trained
+    (best,) = work_dir.glob('best_iter_*.pth')
+    meta = weights.read(best)['meta']
+    log = next(work_dir.rglob('*.log')).read_text()
+    assert meta['metric'] == 'mIoU'
+    assert 0 <= meta['score'] <= 100
+    assert log.count('cityscapes:val/mIoU') == 1, 'targets are measured once, at the end'
+
+
+@pytest.mark.parametrize('processes', [0, 2])
+def test_test_repeats_the_matrices(trained, data, tmp_path, processes):
+    work_dir, _ = trained
+    record = records.read(work_dir / 'ibn_b.record.json')
+    out = tmp_path / 'again.record.json'
+    done = run(
+        'test.py', 'configs/miniature/ibn_b.py', work_dir / record.provenance['checkpoint'],
+        '--data-root', data, '--out', out, '--work-dir', tmp_path,
+        '--domains', 'cityscapes', 'gta5:val', '--cfg-options', *TINY[:4], processes=processes,
+    )  # fmt: skip
+    again = records.read(out)
+    assert [m.domain for m in again.domains] == ['cityscapes:val', 'gta5:val']
+    before = {m.domain: m for m in record.domains}
+    for measured in again.domains:
+        np.testing.assert_array_equal(measured.matrix, before[measured.domain].matrix)
+        assert measured.protocol_hash == before[measured.domain].protocol_hash
+    assert again.provenance['selection'] == 'source validation'
+    assert done.stdout.count('cityscapes:val') >= 1
+
+
+def test_sliding_inference(trained, data, tmp_path):
+    work_dir, _ = trained
+    record = records.read(work_dir / 'ibn_b.record.json')
+    out = tmp_path / 'slide.record.json'
+    run(
+        'test.py', 'configs/miniature/ibn_b.py', work_dir / record.provenance['checkpoint'],
+        '--data-root', data, '--out', out, '--work-dir', tmp_path, '--domains', 'gta5',
+        '--cfg-options', *TINY[:4], 'model.test_cfg.mode=slide',
+        'model.test_cfg.crop_size=(96,96)', 'model.test_cfg.stride=(64,64)',
+    )  # fmt: skip
+    (slid,) = records.read(out).domains
+    assert slid.protocol['crop'] == [96, 96]
+    assert slid.protocol_hash != record.domains[0].protocol_hash
+    assert slid.matrix.sum() == record.domains[0].matrix.sum()
+
+
+def state(path):
+    return weights.read(path)['state_dict']
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_resumed_run_ends_with_the_same_weights(trained, data, tmp_path, workers):
+    whole, _ = trained
+    loader = f'train_dataloader.num_workers={workers}'
+    # Stopped after 2 of 4: the schedule must not know.
+    train(data, tmp_path / 'run', loader)
+    (tmp_path / 'run' / 'iter_4.pth').unlink()
+    for best in (tmp_path / 'run').glob('best_iter_4.pth'):
+        best.unlink()
+    train(data, tmp_path / 'run', loader, '--resume')
+    expected, found = state(whole / 'iter_4.pth'), state(tmp_path / 'run' / 'iter_4.pth')
+    assert expected.keys() == found.keys()
+    for key, value in expected.items():
+        assert torch.equal(value, found[key]), key
+
+
+def test_resume_passes_over_a_broken_checkpoint(trained, data, tmp_path):
+    whole, _ = trained
+    for name in ('iter_2.pth', 'iter_4.pth'):
+        content = (whole / name).read_bytes()
+        (tmp_path / name).write_bytes(content if name == 'iter_2.pth' else content[:5000])
+    train(data, tmp_path, '--resume')
+    expected, found = state(whole / 'iter_4.pth'), state(tmp_path / 'iter_4.pth')
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+def test_two_processes_train_and_measure(data, tmp_path):
+    done = train(data, tmp_path, 'train_dataloader.batch_size=1', processes=2)
+    assert sum('train 4/4' in line for line in done.stdout.splitlines()) == 1
+    record = records.read(tmp_path / 'ibn_b.record.json')
+    assert [m.images for m in record.domains] == [7, 7]
+
+
+def test_mixed_precision_and_another_seed(trained, data, tmp_path):
+    train(data, tmp_path, '--amp', '--seed=3')
+    record = records.read(tmp_path / 'ibn_b.record.json')
+    assert record.provenance['seed'] == 3
+    assert any(
+        not torch.equal(a, b)
+        for a, b in zip(
+            state(trained[0] / 'iter_4.pth').values(),
+            state(tmp_path / 'iter_4.pth').values(),
+            strict=True,
+        )
+    )
+
+
+def bad(text, *words):
+    """The command ends with code 2, one error on stderr, no trace."""
+    done = run(*words, code=2)
+    assert done.stderr.startswith('error: '), done.stderr
+    assert 'Traceback' not in done.stderr
+    assert text in done.stderr, done.stderr
+    return done.stderr
+
+
+def test_no_data_ends_with_instructions(tmp_path):
+    message = bad(
+        'no such folder (domain gta5:val)',
+        'train.py', 'configs/ibn_b_gta5_to_cityscapes.py', '--data-root', tmp_path / 'none',
+        '--work-dir', tmp_path / 'run',
+    )  # fmt: skip
+    for part in ('images/00001.png', 'download', 'tools/miniature.py', '--data-root'):
+        assert part in message
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_run_is_never_overwritten(trained, data):
+    config = 'configs/miniature/ibn_b.py'
+    bad('--resume', 'train.py', config, '--data-root', data, '--work-dir', trained[0])
+
+
+def test_resume_without_a_run(data, tmp_path):
+    config = 'configs/miniature/ibn_b.py'
+    bad(
+        'no iter_*.pth', 'train.py', config, '--data-root', data, '--work-dir', tmp_path,
+        '--resume',
+    )  # fmt: skip
+
+
+class Payload:
+    def __reduce__(self):
+        return os.mkdir, ('payload-ran',)
+
+
+@pytest.mark.parametrize('kind', ['hostile', 'truncated', 'other model', 'missing'])
+def test_bad_checkpoints(trained, data, tmp_path, kind):
+    path = tmp_path / 'given.pth'
+    expected = str(path)
+    if kind == 'hostile':
+        path.write_bytes(pickle.dumps(Payload()))
+    elif kind == 'truncated':
+        path.write_bytes((trained[0] / 'iter_4.pth').read_bytes()[:5000])
+    elif kind == 'other model':
+        torch.save(dict(state_dict={'backbone.conv1.weight': torch.zeros(1)}), path)
+        expected = 'does not fit'
+    done = run(
+        'test.py', ROOT / 'configs/miniature/ibn_b.py', path, '--data-root', data,
+        '--work-dir', tmp_path, code=2, cwd=tmp_path,
+    )  # fmt: skip
+    assert expected in done.stderr
+    assert 'Traceback' not in done.stderr
+    assert not (tmp_path / 'payload-ran').exists()
+
+
+@pytest.mark.parametrize('tool', ['train', 'test', 'report', 'miniature', 'picture'])
+def test_help_needs_nothing_but_python(tool):
+    script = ROOT / 'tools' / f'{tool}.py'
+    # -S -I: no site-packages, so an import of torch at the top would fail.
+    done = subprocess.run(
+        [sys.executable, '-S', '-I', str(script), '--help'], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith('usage: ')
