@@ -7,7 +7,7 @@ SEED ?= 0
 # OpenMMLab publishes mmcv for some versions of torch; where none fits, pip builds it (40 minutes).
 MMCV ?= $(or $(wildcard ../shared/wheels/mmcv-2.1.0-*.whl),mmcv==2.1.0)
 
-.PHONY: demo setup test test-slow test-openmmlab lint clean-demo
+.PHONY: demo setup test test-openmmlab lint
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/resnet18.record.json $(DEMO)/ibn_a.record.json $(DEMO)/ibn_b.record.json
@@ -15,8 +15,11 @@ demo: $(DEMO)/resnet18.record.json $(DEMO)/ibn_a.record.json $(DEMO)/ibn_b.recor
 	  --data-root $(DEMO)/data --out $(DEMO)/report/picture.png
 	@$(VENV)/bin/ibnseg report $(DEMO)/*.record.json --out $(DEMO)/report --baseline resnet18
 
-$(DEMO)/%.record.json: $(VENV)/.ready
+$(DEMO)/data/.ready: $(VENV)/.ready
 	@$(VENV)/bin/ibnseg miniature $(DEMO)/data
+	@touch $@
+
+$(DEMO)/%.record.json: $(DEMO)/data/.ready
 	@echo "training $* on the GTA5 miniature"
 	@rm -rf $(DEMO)/$*
 	@$(VENV)/bin/ibnseg train configs/miniature/$*.py --data-root $(DEMO)/data \
@@ -40,17 +43,12 @@ $(VENV_OPENMMLAB)/.ready: setup.py constraints.txt
 	@touch $@
 
 test: $(VENV)/.ready lint
-	@$(VENV)/bin/python -m pytest -m 'not slow'
-
-test-slow: $(VENV)/.ready
-	@$(VENV)/bin/python -m pytest -m slow
+	@$(VENV)/bin/python -m pytest
 
 test-openmmlab: $(VENV_OPENMMLAB)/.ready
-	@$(VENV_OPENMMLAB)/bin/python -m pytest -m 'not slow'
+	@$(VENV_OPENMMLAB)/bin/python -m pytest
 
 lint: $(VENV)/.ready
 	@$(VENV)/bin/ruff check -q .
 	@$(VENV)/bin/ruff format --check -q .
 
-clean-demo:
-	rm -rf $(DEMO)
