@@ -51,9 +51,15 @@ def protocol_hash(fields: Mapping[str, Any]) -> str:
 
 
 def native(
-    domain: str, images: int, pipeline: list[Mapping[str, Any]], test_cfg: Mapping[str, Any]
+    domain: str,
+    images: int,
+    pipeline: list[Mapping[str, Any]],
+    test_cfg: Mapping[str, Any],
+    bfloat16: bool = False,
 ) -> Protocol:
     """Describe what a config's test pipeline and `model.test_cfg` do to `domain` (name:split).
+
+    With `bfloat16` (mixed precision) its name is 'native-bfloat16', another protocol.
 
     Raises ValueError for a pipeline that no protocol describes.
     """
@@ -69,7 +75,7 @@ def native(
         raise ValueError(f'Resize has {dict(resize)}; expected scale=(width, height)')
     slide = test_cfg.get('mode', 'whole') == 'slide'
     return Protocol(
-        name='native',
+        name='native-bfloat16' if bfloat16 else 'native',
         domain=row.name,
         split=split,
         images=images,

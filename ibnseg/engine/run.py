@@ -22,6 +22,7 @@ from .. import _stack, domains, protocols, records, report
 from .checkpoint import newest
 from .runner import SegRunner
 
+_NEEDED = ('source', 'model', 'train_dataloader', 'val_dataloader', 'test_dataloader')
 INPUT_ERRORS = (ValueError, FileNotFoundError, FileExistsError, KeyError)
 
 
@@ -47,12 +48,15 @@ def load_config(
         options: dotted keys -> values, as MMEngine's `--cfg-options`.
 
     Raises:
-        FileNotFoundError: no such config.
+        FileNotFoundError, ValueError: no such config, or one that lacks what a run needs.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path}: no such config file')
     config = Config.fromfile(str(path))
     config.merge_from_dict(dict(options or {}))
+    absent = [key for key in _NEEDED if key not in config]
+    if absent:
+        raise ValueError(f'{path}: no {", ".join(absent)}; see configs/ for what a config says')
     config.launcher = launcher
     config.work_dir = work_dir or config.get('work_dir') or f'work_dirs/{Path(path).stem}'
     config.model_name = config.get('model_name') or Path(path).stem
@@ -87,9 +91,9 @@ def train(config: Config, *, resume: bool = False, show: bool = True) -> records
     Raises:
         DataError, ValueError: data, weights or config are not as expected, before any training.
     """
-    measured = config.test_dataloader.dataset
-    for domain in (*config.val_dataloader.dataset.domains, *measured.domains):
-        domains.find(domain, measured.data_root)
+    plan = _protocols(config)
+    for domain in config.val_dataloader.dataset.domains:
+        domains.find(domain, config.val_dataloader.dataset.data_root)
     work_dir = Path(config.work_dir)
     latest = newest(work_dir)
     begun = sorted(work_dir.glob('*iter_*.pth'))
@@ -107,9 +111,8 @@ def train(config: Config, *, resume: bool = False, show: bool = True) -> records
         )
     runner = SegRunner.from_cfg(config)
     runner.train()
-    best = newest(work_dir, 'best_iter_*.pth')
-    chosen, rule = (best, 'source validation') if best else (newest(work_dir), 'last')
-    return _measure(runner, chosen, rule, work_dir / f'{config.model_name}.record.json', show)
+    chosen = newest(work_dir, 'best_iter_*.pth') or newest(work_dir)
+    return _measure(runner, plan, chosen, work_dir / f'{config.model_name}.record.json', show)
 
 
 def test(
@@ -132,6 +135,7 @@ def test(
         raise FileNotFoundError(f'{checkpoint}: no such checkpoint')
     if measure:
         config.test_dataloader.dataset.domains = list(measure)
+    plan = _protocols(config)
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
         config[key] = None
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
@@ -139,27 +143,47 @@ def test(
     config.model.backbone.init_cfg = None  # the checkpoint has all weights
     runner = SegRunner.from_cfg(config)
     out = out or Path(config.work_dir) / f'{config.model_name}.record.json'
-    return _measure(runner, checkpoint, None, Path(out))
+    return _measure(runner, plan, checkpoint, Path(out))
+
+
+def _protocols(config: Config) -> dict[str, protocols.Protocol]:
+    """Describe the measurement of each domain, and find its files, before anything is run."""
+    data = config.test_dataloader.dataset
+    described = (
+        protocols.native(
+            domain,
+            len(domains.find(domain, data.data_root)),
+            data.pipeline,
+            config.model.test_cfg,
+            bool(config.test_cfg.get('fp16')),
+        )
+        for domain in data.domains
+    )
+    return {f'{protocol.domain}:{protocol.split}': protocol for protocol in described}
 
 
 def _measure(
-    runner: SegRunner, checkpoint: str | Path, rule: str | None, out: Path, show: bool = True
+    runner: SegRunner,
+    plan: Mapping[str, protocols.Protocol],
+    checkpoint: str | Path,
+    out: Path,
+    show: bool = True,
 ) -> records.Record:
     meta = runner.load_checkpoint(str(checkpoint)).get('meta', {})
     runner.test()
     config = runner.cfg
     totals = runner.test_evaluator.metrics[0].totals
     dataset = runner.test_dataloader.dataset
-    source = config.source
     record = records.Record(
         model=config.model_name,
-        source=source,
+        source=config.source,
         classes=list(dataset.metainfo['classes']),
         provenance=dict(
             checkpoint=Path(checkpoint).name,
             checkpoint_sha256=records.sha256(checkpoint),
             iteration=meta.get('iter'),
-            selection=rule or _rule(meta),
+            # AtomicCheckpointHook notes the validation's score in the file it selects by it.
+            selection='source validation' if 'score' in meta else 'last',
             seed=meta.get('seed', runner.seed),
             commit=records.code_commit(),
             date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
@@ -167,13 +191,8 @@ def _measure(
             config=config.pretty_text,
         ),
     )
-    for domain, matrix in totals.items():
-        protocol = protocols.native(
-            domain,
-            dataset.metainfo['domains'][domain],
-            config.test_dataloader.dataset.pipeline,
-            config.model.test_cfg,
-        )
+    for domain, protocol in plan.items():
+        matrix = totals[domain]
         record.domains.append(
             records.Measurement(domain, protocol.images, asdict(protocol), protocol.hash, matrix)
         )
@@ -185,10 +204,6 @@ def _measure(
         print(f'checkpoint  {checkpoint}')
         print(f'log         {Path(runner.log_dir) / (runner.timestamp + ".log")}')
     return record
-
-
-def _rule(meta: Mapping[str, Any]) -> str:
-    return 'source validation' if 'score' in meta else 'last'
 
 
 def _versions() -> dict[str, str]:
