@@ -1,20 +1,50 @@
-"""WHERE a layer stands in a residual network, as data.
+"""WHERE a layer stands in a network, as data.
 
-A placement is a tuple of `Put`s; `PLACEMENTS` names those of the paper. A new variant is a row.
+A network lists its `Site`s. A placement is a tuple of `Put`s, each a layer and the sites it takes;
+`PLACEMENTS` names those of the paper. A new variant is a row.
 """
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
-from .norms import IBN, LAYERS, InstanceNorm
+from .norms import IBN, LAYERS, InstanceNorm, ParallelIBN, PartialInstanceNorm
 
-#: `stem` and `norm1..3` replace the norm that stands there; `after_add` (in a block, before its
-#: last ReLU) and `after_stage` insert.
-SITES = ('stem', 'norm1', 'norm2', 'norm3', 'after_add', 'after_stage')
+#: `stem` and `norm1..3` replace the norm that stands there, `every_norm` all norms of the network;
+#: `after_add` (in a block, before its last ReLU) and `after_stage` insert.
+SITES = ('stem', 'norm1', 'norm2', 'norm3', 'every_norm', 'after_add', 'after_stage')
+
+
+class Site(NamedTuple):
+    """A place in a network where a layer can stand.
+
+    Args:
+        at: one of `SITES`, or 'norm': a norm that only `every_norm` reaches (a shortcut's, ...).
+        name: unique in the network; messages use it ('layer1.0.norm1').
+        channels: of the maps that the layer gets.
+        put: lays the layer there.
+        stage, block, blocks: 1 to 4, the index in the stage, and how many blocks the stage has; 0
+            outside of a stage.
+        feeds: the module that alone takes the layer's output, if it is one convolution: it is
+            widened for layers that give more channels than they get.
+    """
+
+    at: str
+    name: str
+    channels: int
+    put: Callable[[nn.Module], None]
+    stage: int = 0
+    block: int = 0
+    blocks: int = 0
+    feeds: nn.Module | None = None
+
+
+def setter(owner: nn.Module, name: str) -> Callable[[nn.Module], None]:
+    """Return the `put` of a site that is the child `name` of `owner`."""
+    return lambda layer: owner.add_module(name, layer)
 
 
 @dataclass(frozen=True)
@@ -24,7 +54,7 @@ class Put:
     Args:
         layer: a site layer (see `ibnseg.norms`), or its name in `norms.LAYERS`.
         at: one of `SITES`.
-        stages: stages 1 to 4 in which it stands; () for the stem only.
+        stages: stages 1 to 4 in which it stands; () for `stem` and `every_norm` only.
         blocks: 'all', 'last', or a number n for every n-th block of a stage, the first included.
         options: further arguments of the layer.
     """
@@ -42,9 +72,10 @@ class Put:
             if self.layer not in LAYERS:
                 raise ValueError(f'unknown layer {self.layer!r}; choose from {tuple(LAYERS)}')
             object.__setattr__(self, 'layer', LAYERS[self.layer])
-        if (self.at == 'stem') == bool(self.stages):
+        if (self.at in ('stem', 'every_norm')) == bool(self.stages):
             raise ValueError(
-                f'{self}: the stem takes no stages, every other site takes at least one of 1..4'
+                f'{self}: the stem takes no stages, nor does every_norm; every other site takes at '
+                'least one of 1..4'
             )
         if not isinstance(self.stages, Sequence) or set(self.stages) - {1, 2, 3, 4}:
             raise ValueError(f'stages are {self.stages!r}; expected a list of 1, 2, 3, 4')
@@ -52,35 +83,73 @@ class Put:
         if not (self.blocks in ('all', 'last') or every_nth):
             raise ValueError(f"blocks is {self.blocks!r}; expected 'all', 'last' or a number >= 1")
 
-    def picks(self, index: int, depth: int) -> bool:
-        """Whether this Put stands in block `index` (from 0) of a stage of `depth` blocks."""
+    def matches(self, site: Site) -> bool:
+        """Whether this Put stands at `site`."""
+        if self.at == 'every_norm':
+            return not site.at.startswith('after_')
+        if self.at != site.at or self.at == 'stem':
+            return self.at == site.at
+        if site.stage not in self.stages or self.at == 'after_stage':
+            return site.stage in self.stages
         if self.blocks == 'last':
-            return index == depth - 1
-        return self.blocks == 'all' or index % self.blocks == 0
+            return site.block == site.blocks - 1
+        return self.blocks == 'all' or site.block % self.blocks == 0
 
 
+def _a(*stages: int) -> tuple[Put, ...]:
+    return (Put(IBN, 'norm1', stages),)
+
+
+#: Of residual networks. Figures and tables are those of Pan et al., ECCV 2018; `ratio=` makes the
+#: rows of its table of ratios.
 PLACEMENTS: dict[str, tuple[Put, ...]] = {
     # Plain network, the baseline of every table.
     'bn': (),
     # Fig. 3a: the first norm of every block of layer1-3.
-    'ibn_a': (Put(IBN, 'norm1', (1, 2, 3)),),
+    'ibn_a': _a(1, 2, 3),
     # Fig. 3b: stem, and after the add in the last block of layer1 and layer2.
     'ibn_b': (Put(InstanceNorm, 'stem'), Put(InstanceNorm, 'after_add', (1, 2), 'last')),
+    # Fig. 3c, table of variants: at a's place IN and BN side by side, both of all channels.
+    'ibn_c': (Put(ParallelIBN, 'norm1', (1, 2, 3)),),
+    # Fig. 3d, table of variants: b's place after the add, IN on half of the channels; no stem. The
+    # release has no code for it. The place named for it is b's, so it is read as b's blocks, the
+    # last of layer1 and layer2, too; blocks='all' is the other reading.
+    'ibn_d': (Put(PartialInstanceNorm, 'after_add', (1, 2), 'last'),),
+    # Table of variants, "a&d".
+    'ibn_ad': (*_a(1, 2, 3), Put(PartialInstanceNorm, 'after_add', (1, 2), 'last')),
+    # Table of variants, "a x 2": also the second norm of a's blocks.
+    'ibn_ax2': (*_a(1, 2, 3), Put(IBN, 'norm2', (1, 2, 3))),
+    # Table of stages with a; none is 'bn', 1-3 is 'ibn_a'.
+    'ibn_a_stage1': _a(1),
+    'ibn_a_stage1-2': _a(1, 2),
+    'ibn_a_stage1-4': _a(1, 2, 3, 4),
+    # Table of ratios, "full": every BN an IN, those of the stem and the shortcuts included.
+    'in_full': (Put(InstanceNorm, 'every_norm'),),
+}
+
+#: Of DenseNets, whose stages are the dense blocks and whose blocks are the dense layers.
+DENSENET_PLACEMENTS: dict[str, tuple[Put, ...]] = {
+    'bn': (),
+    # The release's densenet*_ibn_a: norm1 of every third layer of denseblock1-3, 40 % IN, last.
+    'ibn_a': (Put(IBN, 'norm1', (1, 2, 3), 3, dict(ratio=0.4, bn_first=True)),),
 }
 
 
-def resolve(placement: str | Sequence[Put | Mapping[str, Any]]) -> tuple[Put, ...]:
-    """Return the Puts of a placement: its name, or Puts, or mappings of a Put's arguments.
+def resolve(
+    placement: str | Sequence[Put | Mapping[str, Any]],
+    table: Mapping[str, tuple[Put, ...]] = PLACEMENTS,
+) -> tuple[Put, ...]:
+    """Return the Puts of a placement: its name in `table`, or Puts, or mappings of Put's arguments.
 
     Raises ValueError for an unknown name, and for a Put that is not in a list.
     """
     if isinstance(placement, str):
-        if placement not in PLACEMENTS:
+        if placement not in table:
             raise ValueError(
-                f'unknown placement {placement!r}; choose from {tuple(PLACEMENTS)}, or spell '
+                f'unknown placement {placement!r}; choose from {tuple(table)}, or spell '
                 "the Puts: [dict(layer='IBN', at='norm1', stages=(1, 2, 3))]"
             )
-        return PLACEMENTS[placement]
+        return table[placement]
     if not isinstance(placement, Sequence):
         raise ValueError(f'placement is {placement!r}; expected a name or a list of Puts')
     return tuple(put if isinstance(put, Put) else Put(**put) for put in placement)
@@ -95,37 +164,62 @@ def install(
 ) -> None:
     """Put the layers of `placement` into `network`, in place.
 
-    `network.sites(put)` yields `(name, channels, set_layer)` for each place that a Put matches;
-    `IBNResNet` is one such network.
+    `network.sites()` yields its `Site`s. Names are those of `network.placements` if it has a table
+    of its own, else of `PLACEMENTS`.
 
     Args:
         ratio: share of InstanceNorm for the layers that have one; None keeps each layer's own.
         norm: makes the BatchNorm part of a layer for n channels.
 
     Raises:
-        ValueError: a Put matches no site, two match the same one, or `ratio` is given and no layer
-            takes it.
+        ValueError: the network's family has no such placement, a Put matches no site, two match
+            the same one, `ratio` is given and no layer takes it, or a layer gives more channels
+            than it gets where no plain convolution takes them.
     """
-    puts = resolve(placement)
+    kind = type(network).__name__
+    try:
+        puts = resolve(placement, getattr(network, 'placements', PLACEMENTS))
+    except ValueError as error:
+        raise ValueError(f'{kind}: {error}') from None
     takes_ratio = [put for put in puts if 'ratio' in inspect.signature(put.layer).parameters]
     if ratio is not None and not takes_ratio:
         raise ValueError(
             f'ratio={ratio} has no effect: no layer of placement {placement!r} takes one'
         )
+    sites = list(network.sites())
     taken = set()
     for put in puts:
         options = dict(put.options)
         if ratio is not None and put in takes_ratio:
             options['ratio'] = ratio
-        matches = list(network.sites(put))
+        matches = [site for site in sites if put.matches(site)]
         if not matches:
-            raise ValueError(f'{put} matches no site of this {type(network).__name__}')
-        for name, channels, set_layer in matches:
-            if name in taken:
-                raise ValueError(f'two layers at one site, {name}: the second is of {put}')
-            taken.add(name)
-            layer = put.layer(channels, norm=norm, **options)
+            raise ValueError(f'{put} matches no site of this {kind}')
+        for site in matches:
+            if site.name in taken:
+                raise ValueError(f'two layers at one site, {site.name}: the second is of {put}')
+            taken.add(site.name)
+            layer = put.layer(site.channels, norm=norm, **options)
             for module in layer.modules():
-                if isinstance(module, InstanceNorm):
-                    module.site = name
-            set_layer(layer)
+                if module is layer or isinstance(module, InstanceNorm):
+                    module.site = site.name
+            layer.inserted = site.at.startswith('after_')
+            if getattr(layer, 'expansion', 1) != 1:
+                _widen(site, layer)
+            site.put(layer)
+
+
+def _widen(site: Site, layer: nn.Module) -> None:
+    """Rebuild the convolution after `site` for the `expansion` times wider maps of `layer`."""
+    conv, times = site.feeds, layer.expansion
+    if not isinstance(conv, nn.Conv2d) or conv.groups != 1:
+        raise ValueError(
+            f'{site.name}: {type(layer).__name__} gives {times} times the channels it gets, so it '
+            'can only stand where an ordinary convolution of one group takes its output; found '
+            f'{conv if isinstance(conv, nn.Conv2d) else type(conv).__name__}'
+        )
+    out, channels, *kernel = conv.weight.shape
+    conv.in_channels = channels * times
+    conv.weight = nn.Parameter(conv.weight.new_empty(out, channels * times, *kernel))
+    conv.reset_parameters()
+    conv.copies = times  # plain weights are spread over them (`weights.load_weights`)

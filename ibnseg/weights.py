@@ -15,7 +15,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from .norms import IBN, InstanceNorm
+from .norms import IBN, InstanceNorm, ParallelIBN
 
 _PREFIXES = ('module.', 'backbone.', 'base.')
 _HEADS = ('fc', 'classifier', 'heads', 'head', 'bottleneck', 'decode_head', 'auxiliary_head')
@@ -119,8 +119,10 @@ def load_weights(
     Takes the original release's state dicts as they are, and plain ImageNet ones: where the
     backbone has an IBN layer and the file a plain norm, the first part of its scale and shift goes
     to IN, all of the rest to BN; where the backbone has an IN, scale and shift are kept and the
-    statistics dropped; inserted INs that the file does not know stay at 1 and 0. Heads are
-    dropped, and stages that the backbone does not have.
+    statistics dropped; inserted layers that the file does not know stay as they were built. Where
+    IN and BN see the same channels (variant c) both get the plain norm's values, and the next
+    convolution's weights are halved and repeated: it sees the mean of the two. Heads are dropped,
+    and stages that the backbone does not have.
 
     Raises:
         FileNotFoundError, ValueError: as `read`; keys left unexplained, missing keys and wrong
@@ -142,13 +144,12 @@ def load_weights(
     missing = [key for key in wanted if key not in result]
     # Only inserted layers may go without: one that replaces a norm has that norm's values.
     inserted = {
-        f'{path}.{tensor}'
+        key
         for path, module in backbone.named_modules()
-        if isinstance(module, InstanceNorm)
-        and module.site.endswith(('after_add', 'after_stage'))
-        and f'{path}.weight' not in result
-        and f'{path}.bias' not in result
-        for tensor in ('weight', 'bias')
+        if getattr(module, 'inserted', False)
+        and not any(key.startswith(f'{path}.') for key in result)
+        for key in missing
+        if key.startswith(f'{path}.')
     }
     counters = {key for key in missing if key.endswith('num_batches_tracked')}
     report.initial = [key for key in missing if key in inserted]
@@ -174,13 +175,13 @@ def load_weights(
             + '. Check depth, placement, ratio and deep_stem against the file'
         )
     backbone.load_state_dict(result, strict=False)
-    report.loaded = [key for key in result if key in given]
+    report.loaded = [key for key in result if key in given and key not in report.converted]
     print_log(f'{name}: {report}', logger='current', level=logging.INFO)
     return report
 
 
 def _stage_not_built(key: str, wanted: Mapping[str, Tensor]) -> bool:
-    stage = re.match(r'layer[1-4]\.', key)
+    stage = re.match(r'(layer|features\.(denseblock|transition))[1-4]\.|features\.norm5\.', key)
     return bool(stage) and not any(other.startswith(stage[0]) for other in wanted)
 
 
@@ -193,18 +194,23 @@ def _convert(backbone: nn.Module, given: dict[str, Tensor], report: Report) -> d
             for name in ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')
             if f'{path}.{name}' in result
         }
-        if isinstance(module, IBN) and 'weight' in norm:
-            half = module.num_in
+        if isinstance(module, (IBN, ParallelIBN)) and 'weight' in norm:
             for name, tensor in norm.items():
                 del result[f'{path}.{name}']
                 if module.IN is not None and name in ('weight', 'bias'):
-                    result[f'{path}.IN.{name}'] = tensor[:half]
+                    result[f'{path}.IN.{name}'] = tensor[module.in_part]
                 if module.BN is not None:
-                    result[f'{path}.BN.{name}'] = tensor[half:] if tensor.ndim else tensor
+                    part = tensor[module.bn_part] if tensor.ndim else tensor
+                    result[f'{path}.BN.{name}'] = part
                 report.converted.append(f'{path}.{name}')
         elif isinstance(module, InstanceNorm) and 'running_mean' in norm:
             for name in norm:
                 if name not in ('weight', 'bias'):
                     del result[f'{path}.{name}']
                     report.dropped.append(f'{path}.{name}')
+        elif hasattr(module, 'copies') and 'weight' in norm:
+            shares = [norm['weight'] / module.copies] * module.copies
+            if norm['weight'].ndim == 4 and module.in_channels == sum(w.shape[1] for w in shares):
+                result[f'{path}.weight'] = torch.cat(shares, 1)
+                report.converted.append(f'{path}.weight')
     return result

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from ibnseg.norms import IBN, LAYERS, InstanceNorm, PartialInstanceNorm
+from ibnseg.norms import IBN, LAYERS, InstanceNorm, ParallelIBN, PartialInstanceNorm
 
 RATIOS = [0, 0.1, 0.25, 0.4, 0.5, 0.75, 1]
 CHANNELS = [1, 8, 13]  # at 1 a ratio of 0.5 leaves no channel to IN
@@ -89,6 +89,29 @@ def test_ibn_takes_the_networks_norm():
     assert ibn.IN.eps == 1e-5
 
 
+@pytest.mark.parametrize('channels', CHANNELS)
+@pytest.mark.parametrize('ratio', RATIOS)
+@pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
+def test_bn_first_is_torchs_layers_on_the_parts(channels, ratio, training):
+    ibn = randomised(IBN(channels, ratio, bn_first=True)).train(training)
+    first = int(channels * (1 - ratio))
+    inorm, bnorm = (part and part.train(training) for part in parts(ibn, channels - first))
+    x = maps(channels)
+    expected = [part(z) for part, z in ((bnorm, x[:, :first]), (inorm, x[:, first:])) if part]
+    assert_close(ibn(x), torch.cat(expected, 1), **exact)
+
+
+@pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
+def test_parallel_ibn_is_torchs_layers_side_by_side(training):
+    layer = randomised(ParallelIBN(8)).train(training)
+    inorm, bnorm = nn.InstanceNorm2d(8, affine=True).double(), nn.BatchNorm2d(8).double()
+    inorm.load_state_dict(layer.IN.state_dict()), bnorm.load_state_dict(layer.BN.state_dict())
+    x = maps()
+    expected = torch.cat((inorm(x), bnorm.train(training)(x)), 1)
+    assert_close(layer(x), expected, **exact)
+    assert_close(dict(layer.BN.named_buffers()), dict(bnorm.named_buffers()), **exact)
+
+
 @pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
 def test_instance_norm_drops_contrast_and_brightness(training):
     x = maps()
@@ -149,11 +172,11 @@ def test_ratio_outside_is_named(layer, ratio):
 @pytest.mark.parametrize('name', LAYERS)
 @pytest.mark.parametrize('batch', [1, 2])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-def test_every_layer_keeps_shape_and_type(name, batch, dtype):
+def test_every_layer_keeps_its_promised_shape_and_type(name, batch, dtype):
     layer = LAYERS[name](8, norm=nn.BatchNorm2d).to(dtype)
     x = maps(batch=batch).to(dtype).requires_grad_()
     out = layer(x)
-    assert (out.shape, out.dtype) == (x.shape, dtype)
+    assert (out.shape, out.dtype) == ((batch, 8 * getattr(layer, 'expansion', 1), 5, 4), dtype)
     (out**2 * out.detach()).sum().backward()
     for gradient in (x.grad, *(p.grad for p in layer.parameters())):
         assert gradient is not None and gradient.isfinite().all()

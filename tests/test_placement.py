@@ -8,8 +8,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from ibnseg.backbones import IBNResNet
-from ibnseg.norms import IBN, LAYERS, InstanceNorm, PartialInstanceNorm
-from ibnseg.placement import PLACEMENTS, SITES, Put, install, resolve
+from ibnseg.norms import IBN, LAYERS, InstanceNorm, ParallelIBN, PartialInstanceNorm
+from ibnseg.placement import PLACEMENTS, SITES, Put, Site, install, resolve, setter
 
 BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 TINY = dict(stem_channels=16, base_channels=8)
@@ -25,8 +25,24 @@ def layers(network: nn.Module) -> dict[str, type]:
     return found
 
 
+def every(norm: str, depth: int, *stages: int, layer: type = IBN) -> dict[str, type]:
+    return {f'layer{s}.{i}.{norm}': layer for s in stages for i in range(BLOCKS[depth][s - 1])}
+
+
 def every_norm1(depth: int, *stages: int) -> dict[str, type]:
-    return {f'layer{s}.{i}.bn1': IBN for s in stages for i in range(BLOCKS[depth][s - 1])}
+    return every('bn1', depth, *stages)
+
+
+def after_add(depth: int, layer: type) -> dict[str, type]:
+    """In the last block of layer1 and layer2."""
+    return {f'layer{s}.{last(depth, s)}.{layer.abbr}': layer for s in (1, 2)}
+
+
+def every_norm(depth: int) -> dict[str, type]:
+    found = {'bn1': InstanceNorm}
+    for norm in ('bn1', 'bn2') + (('bn3',) if depth == 50 else ()):
+        found |= every(norm, depth, 1, 2, 3, 4, layer=InstanceNorm)
+    return found | {f'layer{s}.0.downsample.1': InstanceNorm for s in (1, 2, 3, 4)}
 
 
 def last(depth: int, stage: int) -> int:
@@ -36,10 +52,20 @@ def last(depth: int, stage: int) -> int:
 EXACT = {
     'bn': lambda depth: {},
     'ibn_a': lambda depth: every_norm1(depth, 1, 2, 3),
-    'ibn_b': lambda depth: (
-        {'bn1': InstanceNorm} | {f'layer{s}.{last(depth, s)}.IN': InstanceNorm for s in (1, 2)}
-    ),
+    'ibn_b': lambda depth: {'bn1': InstanceNorm} | after_add(depth, InstanceNorm),
+    'ibn_c': lambda depth: every('bn1', depth, 1, 2, 3, layer=ParallelIBN),
+    'ibn_d': lambda depth: after_add(depth, PartialInstanceNorm),
+    'ibn_ad': lambda depth: every_norm1(depth, 1, 2, 3) | after_add(depth, PartialInstanceNorm),
+    'ibn_ax2': lambda depth: every_norm1(depth, 1, 2, 3) | every('bn2', depth, 1, 2, 3),
+    'ibn_a_stage1': lambda depth: every_norm1(depth, 1),
+    'ibn_a_stage1-2': lambda depth: every_norm1(depth, 1, 2),
+    'ibn_a_stage1-4': lambda depth: every_norm1(depth, 1, 2, 3, 4),
+    'in_full': every_norm,
 }
+
+
+def test_every_row_is_here():
+    assert list(EXACT) == list(PLACEMENTS)
 
 
 @pytest.mark.parametrize('depth', BLOCKS)
@@ -94,6 +120,11 @@ SPELT = {
         {'layer1.IN': InstanceNorm, 'layer3.IN': InstanceNorm},
     ),
     'stem': (dict(layer='IBN', at='stem'), {'bn1': IBN}),
+    'every norm': (dict(layer='IN', at='every_norm'), every_norm(50)),
+    'wider, at norm2': (
+        dict(layer='ParallelIBN', at='norm2', stages=(4,)),
+        every('bn2', 50, 4, layer=ParallelIBN),
+    ),
 }
 
 
@@ -193,6 +224,10 @@ PUT_ERRORS = {
     'a bare stage': (dict(layer='IBN', at='norm1', stages=3), r'stages are 3.*1, 2, 3, 4'),
     'no stage': (dict(layer='IBN', at='norm1'), 'every other site takes at least one'),
     'stem with stages': (dict(layer='IN', at='stem', stages=(1,)), 'stem takes no stages'),
+    'every norm with stages': (
+        dict(layer='IN', at='every_norm', stages=(1,)),
+        'stem takes no stages, nor does every_norm',
+    ),
     'blocks 0': (dict(layer='IBN', at='norm1', stages=(1,), blocks=0), "blocks is 0.*'last'"),
     'blocks -1': (dict(layer='IBN', at='norm1', stages=(1,), blocks=-1), "blocks is -1.*'all'"),
     'blocks first': (
@@ -235,9 +270,16 @@ def test_a_wrong_network_names_the_value(case):
 
 @pytest.mark.parametrize('site', SITES)
 def test_two_layers_at_one_site_are_refused(site):
-    put = Put('IN', site, () if site == 'stem' else (1,))
-    with pytest.raises(ValueError, match=rf'two layers at one site, .*{site}'):
+    put = Put('IN', site, () if site in ('stem', 'every_norm') else (1,))
+    named = 'stem' if site == 'every_norm' else site
+    with pytest.raises(ValueError, match=rf'two layers at one site, .*{named}'):
         IBNResNet(50, placement=[put, put], **TINY)
+
+
+def test_every_norm_and_one_of_them_are_refused():
+    puts = [Put('IBN', 'norm1', (2,)), Put('IN', 'every_norm')]
+    with pytest.raises(ValueError, match=r'two layers at one site, layer2\.0\.norm1'):
+        IBNResNet(18, placement=puts, **TINY)
 
 
 def test_install_into_any_network_with_sites():
@@ -246,16 +288,63 @@ def test_install_into_any_network_with_sites():
             super().__init__()
             self.norm = nn.BatchNorm2d(8)
 
-        def sites(self, put):
-            if put.at == 'stem':
-                yield 'stem', 8, lambda layer: self.add_module('norm', layer)
+        def sites(self):
+            yield Site('stem', 'stem', 8, setter(self, 'norm'))
 
     net = Net()
     norm = lambda n: nn.BatchNorm2d(n, eps=0.5)  # noqa: E731
     install(net, [Put(IBN, 'stem')], ratio=0.25, norm=norm)
     assert (net.norm.IN.num_features, net.norm.BN.eps) == (2, 0.5)
+    assert net.norm.site == net.norm.IN.site == 'stem'
     with pytest.raises(ValueError, match='matches no site of this Net'):
         install(net, 'ibn_a')
+
+
+def test_full_leaves_no_batch_norm():
+    for arguments in (dict(), dict(deep_stem=True, avg_down=True)):
+        net = IBNResNet(50, placement='in_full', **TINY, **arguments)
+        assert not any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules())
+
+
+def test_c_feeds_both_norms_of_all_channels_to_a_wider_conv():
+    net = IBNResNet(50, placement='ibn_c', **TINY)
+    plain = IBNResNet(50, **TINY)
+    for path in layers(net):
+        conv2 = path.replace('bn1', 'conv2')
+        wider, conv = net.get_submodule(conv2), plain.get_submodule(conv2)
+        assert wider.weight.shape[1] == wider.in_channels == 2 * conv.in_channels
+        assert (wider.stride, wider.dilation) == (conv.stride, conv.dilation)
+        assert net.get_submodule(path).IN.num_features == conv.in_channels
+
+
+CONTEXT = dict(cfg=dict(type='ContextBlock', ratio=0.25), position='after_conv1')
+# Where a layer that gives twice the channels can't stand -> what the message says of it.
+TOO_WIDE = {
+    'stem': (dict(), dict(at='stem'), 'stem: .*2 times.*found NoneType'),
+    'before the add': (dict(depth=18), dict(at='norm2', stages=(1,)), r'layer1\.0\.norm2: '),
+    'after the add': (dict(), dict(at='after_add', stages=(1,)), r'layer1\.0\.after_add: '),
+    'every norm': (dict(), dict(at='every_norm'), 'stem: '),
+    'before a plugin': (
+        dict(plugins=[CONTEXT]),
+        dict(at='norm1', stages=(1,)),
+        r'layer1\.0\.norm1: .*found NoneType',
+    ),
+}
+
+
+@pytest.mark.parametrize('case', TOO_WIDE)
+def test_a_wider_layer_needs_one_convolution_after_it(case):
+    arguments, put, message = TOO_WIDE[case]
+    with pytest.raises(ValueError, match=message):
+        IBNResNet(**dict(depth=50) | arguments, placement=[dict(layer='ParallelIBN') | put], **TINY)
+
+
+@pytest.mark.parametrize('name', PLACEMENTS)
+def test_group_norm_takes_the_batch_norms_part(name):
+    net = IBNResNet(18, placement=name, norm_cfg=dict(type='GN', num_groups=2), **TINY)
+    assert bool(layers(net)) == (name != 'bn')
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in net.modules())
+    net(torch.randn(2, 3, 64, 64))[-1].mean().backward()
 
 
 # A map of one pixel reaches the layer: placement, input side -> the layer that the message names.
@@ -265,6 +354,9 @@ ONE_PIXEL = {
     ('ibn_b', 8): 'layer2.1.after_add',
     ('ibn_a', 4): 'layer1.0.norm1',
     ('ibn_a', 8): 'layer2.0.norm1',
+    ('ibn_c', 4): 'layer1.0.norm1',
+    ('ibn_d', 4): 'layer1.1.after_add',
+    ('in_full', 2): 'stem',
 }
 
 

@@ -1,5 +1,6 @@
 """Backbones with sites for `ibnseg.placement`, registered in `mmseg.registry.MODELS`."""
 
-from .resnet import IBNResNet
+from .densenet import IBNDenseNet
+from .resnet import IBNResNet, IBNResNeXt, IBNSEResNet, IBNSEResNeXt
 
-__all__ = ['IBNResNet']
+__all__ = ['IBNDenseNet', 'IBNResNeXt', 'IBNResNet', 'IBNSEResNeXt', 'IBNSEResNet']

@@ -1,26 +1,46 @@
-"""Residual networks whose norms and adds are sites of a placement."""
+"""Residual networks whose norms and adds are sites of a placement: ResNet, ResNeXt, with SE."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch.utils.checkpoint as cp
-from mmcv.cnn import build_norm_layer
-from mmengine.model import PretrainedInit
 from mmseg.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
+from mmseg.models.backbones.resnext import Bottleneck as NeXtBottleneck
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ..placement import Put, install
-from ..weights import load_weights
+from ..placement import Put, Site, install, setter
+from .base import IBNBackbone
 
 
 class _Sites:
-    """A residual block with a site between the add and the last ReLU.
+    """A residual block that knows its sites, one of them between the add and the last ReLU.
 
     MMSeg's blocks fix that order inside `forward`, so it is written anew here; all else is theirs.
     """
 
     after_add_name: str | None = None
+
+    def sites(self, path: str, **place: int) -> Iterator[Site]:
+        """Yield the sites of this block; `place` is its stage, index and their number."""
+        convs = [getattr(self, name) for name in ('conv1', 'conv2', 'conv3') if hasattr(self, name)]
+        for i, (conv, following) in enumerate(zip(convs, [*convs[1:], None], strict=True), 1):
+            plugged = getattr(self, f'after_conv{i}_plugin_names', ())
+            yield Site(
+                f'norm{i}',
+                f'{path}.norm{i}',
+                conv.out_channels,
+                setter(self, getattr(self, f'norm{i}_name')),
+                feeds=None if plugged else following,
+                **place,
+            )
+        if self.downsample is not None:
+            conv, norm = len(self.downsample) - 2, str(len(self.downsample) - 1)
+            channels = self.downsample[conv].out_channels
+            put = setter(self.downsample, norm)
+            yield Site('norm', f'{path}.downsample.{norm}', channels, put, **place)
+        channels = convs[-1].out_channels
+        yield Site('after_add', f'{path}.after_add', channels, self.put_after_add, **place)
 
     def put_after_add(self, layer: nn.Module) -> None:
         if self.after_add_name is not None:
@@ -67,8 +87,63 @@ class IBNBottleneck(_Sites, Bottleneck):
         return self.forward_plugin(x, getattr(self, f'after_conv{conv}_plugin_names'))
 
 
+class IBNNeXtBottleneck(IBNBottleneck, NeXtBottleneck):
+    """MMSeg's ResNeXt block with its sites."""
+
+
+class SqueezeExcite(nn.Module):
+    """Scale each channel by a gate that sees all channels' means (Hu et al., CVPR 2018).
+
+    Maps (N, C, H, W) to the same shape. Two linear layers without bias, as in the original
+    IBN-Net release: `fc.0`, `fc.2`.
+    """
+
+    def __init__(self, channels: int, reduction: int = 16):
+        super().__init__()
+        hidden = max(1, channels // reduction)
+        self.fc = nn.Sequential(
+            nn.Linear(channels, hidden, bias=False),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, channels, bias=False),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.fc(x.mean((2, 3)))[:, :, None, None]
+
+
+class _SE:
+    """Mixed into a block: squeeze-and-excite after its last norm, before the add."""
+
+    def __init__(self, inplanes: int, planes: int, **kwargs: Any):
+        super().__init__(inplanes, planes, **kwargs)
+        self.se = SqueezeExcite(planes * self.expansion)
+
+    def residual(self, x: Tensor) -> Tensor:
+        return self.se(super().residual(x))
+
+
+class IBNSEBasicBlock(_SE, IBNBasicBlock):
+    pass
+
+
+class IBNSEBottleneck(_SE, IBNBottleneck):
+    pass
+
+
+class IBNSENeXtBottleneck(_SE, IBNNeXtBottleneck):
+    pass
+
+
+def _settings(basic: type | None, bottleneck: type) -> dict[int, tuple[type, tuple[int, ...]]]:
+    """MMSeg's depths with blocks of ours; `basic` None leaves out the depths that use it."""
+    ours = {BasicBlock: basic, Bottleneck: bottleneck}
+    settings = {depth: (ours[block], n) for depth, (block, n) in ResNet.arch_settings.items()}
+    return {depth: (block, n) for depth, (block, n) in settings.items() if block is not None}
+
+
 @MODELS.register_module()
-class IBNResNet(ResNet):
+class IBNResNet(IBNBackbone, ResNet):
     """ResNet 18/34/50/101/152 with normalisation layers placed by `placement`.
 
     Takes every argument of MMSeg's `ResNet`. State-dict keys are those of the original IBN-Net
@@ -87,10 +162,7 @@ class IBNResNet(ResNet):
     Source: Pan et al., "Two at Once", ECCV 2018.
     """
 
-    arch_settings = {
-        depth: (IBNBasicBlock if block is BasicBlock else IBNBottleneck, blocks)
-        for depth, (block, blocks) in ResNet.arch_settings.items()
-    }
+    arch_settings = _settings(IBNBasicBlock, IBNBottleneck)
 
     def __init__(
         self,
@@ -104,69 +176,72 @@ class IBNResNet(ResNet):
         default_init = kwargs.get('init_cfg') is None and kwargs.get('pretrained') is None
         if self.zero_init_residual and default_init:
             # MMSeg compares with its own block classes and so would skip ours.
-            last = 'norm2' if self.block is IBNBasicBlock else 'norm3'
-            for block in self._blocks():
+            last = 'norm2' if issubclass(self.block, BasicBlock) else 'norm3'
+            for _, _, block, _ in self._blocks():
                 block.init_cfg = dict(type='Constant', val=0, override=dict(name=last))
         install(self, placement, ratio=ratio, norm=self._build_norm)
         self._freeze_stages()
 
-    def _build_norm(self, channels: int) -> nn.Module:
-        return build_norm_layer(self.norm_cfg, channels)[1]
-
-    def _blocks(self) -> Iterator[nn.Module]:
-        for name in self.res_layers:
-            yield from (block for block in getattr(self, name) if isinstance(block, _Sites))
-
-    def sites(self, put: Put) -> Iterator[tuple[str, int, Callable[[nn.Module], None]]]:
-        """Yield (name, channels, setter) of each place in this network that `put` matches."""
-        if put.at == 'stem':
-            # A deep stem's last norm stands where the plain stem's only one does.
-            owner, name = (self.stem, '7') if self.deep_stem else (self, self.norm1_name)
-            norm = getattr(owner, name)
-            yield 'stem', norm.num_features, _setter(owner, name)
-            return
-        for stage in put.stages:
-            if stage > self.num_stages:
-                continue
-            layer = getattr(self, f'layer{stage}')
-            blocks = [block for block in layer if isinstance(block, _Sites)]
-            out_channels = self.base_channels * 2 ** (stage - 1) * self.block.expansion
-            if put.at == 'after_stage':
-                yield f'layer{stage}.after_stage', out_channels, _appender(layer)
-                continue
+    def _blocks(self) -> Iterator[tuple[int, int, nn.Module, int]]:
+        """Yield (stage, index, block, how many the stage has)."""
+        for stage, name in enumerate(self.res_layers, 1):
+            blocks = [block for block in getattr(self, name) if isinstance(block, _Sites)]
             for i, block in enumerate(blocks):
-                if not put.picks(i, len(blocks)):
-                    continue
-                name = f'layer{stage}.{i}.{put.at}'
-                if put.at == 'after_add':
-                    yield name, out_channels, block.put_after_add
-                elif hasattr(block, f'{put.at}_name'):
-                    attribute = getattr(block, f'{put.at}_name')
-                    channels = getattr(block, attribute).num_features
-                    yield name, channels, _setter(block, attribute)
+                yield stage, i, block, len(blocks)
 
-    def init_weights(self) -> None:
-        """As MMSeg's, but a checkpoint is read safely and plain weights are converted."""
-        given = self.init_cfg
-        configs = [given] if isinstance(given, dict) else list(given or ())
-        pretrained = [c for c in configs if c['type'] in ('Pretrained', PretrainedInit)]
-        first_call = not self.is_init
-        self.init_cfg = [c for c in configs if c not in pretrained]
-        super().init_weights()
-        self.init_cfg = given
-        self._is_init = False  # a load that failed can be repeated
-        for config in pretrained if first_call else ():
-            load_weights(self, config['checkpoint'], prefix=config.get('prefix'))
-        self._is_init = True
-
-    def train(self, mode: bool = True) -> 'IBNResNet':
-        super().train(mode)
-        return self  # MMSeg's returns None, which breaks `net.eval()(x)`
-
-
-def _setter(owner: nn.Module, name: str) -> Callable[[nn.Module], None]:
-    return lambda layer: owner.add_module(name, layer)
+    def sites(self) -> Iterator[Site]:
+        """Yield the places of this network where a layer can stand."""
+        if self.deep_stem:
+            for norm in (1, 4, 7):
+                # Its last norm stands where the plain stem's only one does.
+                at, name = ('stem', 'stem') if norm == 7 else ('norm', f'stem.{norm}')
+                channels = self.stem[norm - 1].out_channels
+                yield Site(at, name, channels, setter(self.stem, str(norm)))
+        else:
+            yield Site('stem', 'stem', self.conv1.out_channels, setter(self, self.norm1_name))
+        for stage, i, block, blocks in self._blocks():
+            yield from block.sites(f'layer{stage}.{i}', stage=stage, block=i, blocks=blocks)
+        for stage, name in enumerate(self.res_layers, 1):
+            channels = self.base_channels * 2 ** (stage - 1) * self.block.expansion
+            put = _appender(getattr(self, name))
+            yield Site('after_stage', f'{name}.after_stage', channels, put, stage)
 
 
 def _appender(stage: nn.Sequential) -> Callable[[nn.Module], None]:
     return lambda layer: stage.add_module(layer.abbr, layer)
+
+
+@MODELS.register_module()
+class IBNResNeXt(IBNResNet):
+    """ResNeXt 50/101/152, 32x4d unless `groups` and `base_width` say otherwise.
+
+    All else as `IBNResNet`. Source: Xie et al., CVPR 2017; Pan et al., ECCV 2018.
+    """
+
+    arch_settings = _settings(None, IBNNeXtBottleneck)
+
+    def __init__(self, depth: int, groups: int = 32, base_width: int = 4, **kwargs: Any):
+        self.groups, self.base_width = groups, base_width
+        super().__init__(depth, **kwargs)
+
+    def make_res_layer(self, **kwargs: Any) -> nn.Module:
+        return super().make_res_layer(
+            groups=self.groups,
+            base_width=self.base_width,
+            base_channels=self.base_channels,
+            **kwargs,
+        )
+
+
+@MODELS.register_module()
+class IBNSEResNet(IBNResNet):
+    """SE-ResNet 18/34/50/101/152 (Hu et al., CVPR 2018); all else as `IBNResNet`."""
+
+    arch_settings = _settings(IBNSEBasicBlock, IBNSEBottleneck)
+
+
+@MODELS.register_module()
+class IBNSEResNeXt(IBNResNeXt):
+    """SE-ResNeXt 50/101/152 32x4d; all else as `IBNResNeXt`."""
+
+    arch_settings = _settings(None, IBNSENeXtBottleneck)

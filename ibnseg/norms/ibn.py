@@ -1,4 +1,4 @@
-"""The IBN layer: InstanceNorm on some channels, BatchNorm on the others."""
+"""InstanceNorm and BatchNorm in one layer: on different channels, or side by side."""
 
 from collections.abc import Callable
 
@@ -20,6 +20,8 @@ class IBN(nn.Module):
         ratio: share of InstanceNorm, any number in [0, 1]; else ValueError.
         norm: makes the BatchNorm part for n channels (`nn.BatchNorm2d`, `nn.SyncBatchNorm`, ...).
         eps: of the InstanceNorm part; the BatchNorm part has its own.
+        bn_first: BatchNorm on the first `int(num_features * (1 - ratio))` channels, InstanceNorm
+            on the rest, as in the release's DenseNets.
     """
 
     abbr = 'IBN'
@@ -30,11 +32,17 @@ class IBN(nn.Module):
         ratio: float = 0.5,
         norm: Callable[[int], nn.Module] | None = None,
         eps: float = 1e-5,
+        bn_first: bool = False,
     ):
         super().__init__()
         self.num_features = num_features
         self.num_in = in_channels(num_features, ratio)
+        if bn_first:
+            self.num_in = num_features - in_channels(num_features, 1 - ratio)
         rest = num_features - self.num_in
+        self.bn_first = bn_first
+        self.in_part = slice(rest, None) if bn_first else slice(self.num_in)
+        self.bn_part = slice(rest) if bn_first else slice(self.num_in, None)
         self.IN = InstanceNorm(self.num_in, eps) if self.num_in else None
         self.BN = (norm or nn.BatchNorm2d)(rest) if rest else None
 
@@ -43,7 +51,34 @@ class IBN(nn.Module):
             return self.BN(input)
         if self.BN is None:
             return self.IN(input)
-        return torch.cat((self.IN(input[:, : self.num_in]), self.BN(input[:, self.num_in :])), 1)
+        parts = self.IN(input[:, self.in_part]), self.BN(input[:, self.bn_part])
+        return torch.cat(parts[::-1] if self.bn_first else parts, 1)
 
     def extra_repr(self) -> str:
-        return f'{self.num_features}, num_in={self.num_in}'
+        return f'{self.num_features}, num_in={self.num_in}, bn_first={self.bn_first}'
+
+
+class ParallelIBN(nn.Module):
+    """InstanceNorm and BatchNorm, each of all channels, one after the other.
+
+    The layer of variant c (Pan et al., ECCV 2018, fig. 3c). Maps (N, C, H, W) to (N, 2C, H, W), IN
+    first. Parameters: `IN.*` and `BN.*`, of C channels each.
+    """
+
+    abbr = 'PIBN'
+    expansion = 2
+    in_part = bn_part = slice(None)
+
+    def __init__(
+        self,
+        num_features: int,
+        norm: Callable[[int], nn.Module] | None = None,
+        eps: float = 1e-5,
+    ):
+        super().__init__()
+        self.num_features = num_features
+        self.IN = InstanceNorm(num_features, eps)
+        self.BN = (norm or nn.BatchNorm2d)(num_features)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return torch.cat((self.IN(input), self.BN(input)), 1)

@@ -1,0 +1,103 @@
+import math
+import os
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ibnseg import weights
+from ibnseg.engine import AtomicCheckpointHook, checkpoint
+from ibnseg.engine.runner import SegRunner, _plain
+
+
+class Runner:
+    """What the hook sees of a runner."""
+
+    epoch, max_iters = 0, 4
+
+    def __init__(self, folder):
+        self.work_dir, self.iter = str(folder), 0
+
+    def save_checkpoint(self, out_dir, name, meta, by_epoch):
+        content = dict(state_dict={'w': torch.full((3,), float(self.iter))}, meta=meta)
+        torch.save(content, f'{out_dir}/{name}')
+
+
+def validate(hook, runner, done, value):
+    runner.iter = done
+    hook.after_val_epoch(runner, {'mIoU': value})
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_best_by_validation_is_kept_and_only_it(tmp_path):
+    hook, runner = AtomicCheckpointHook(interval=2), Runner(tmp_path)
+    for done, value in ((1, 10.0), (2, 30.0), (3, 20.0), (4, math.nan)):
+        validate(hook, runner, done, value)
+    assert names(tmp_path) == ['best_iter_2.pth']
+    assert weights.read(tmp_path / 'best_iter_2.pth')['meta']['score'] == 30.0
+
+
+def test_a_resumed_run_remembers_the_best(tmp_path):
+    validate(AtomicCheckpointHook(), Runner(tmp_path), 1, 50.0)
+    hook, runner = AtomicCheckpointHook(), Runner(tmp_path)
+    runner.iter = 2
+    hook.before_train(runner)
+    validate(hook, runner, 3, 40.0)
+    assert names(tmp_path) == ['best_iter_1.pth']
+
+
+@pytest.mark.parametrize('keep', [1, 2])
+def test_older_ones_go_after_newer_ones_are_whole(tmp_path, keep):
+    hook, runner = AtomicCheckpointHook(interval=1, keep=keep), Runner(tmp_path)
+    for i in range(4):
+        runner.iter = i
+        hook.after_train_iter(runner, i)
+    assert names(tmp_path) == [f'iter_{i}.pth' for i in range(5 - keep, 5)]
+
+
+def test_ten_is_newer_than_nine(tmp_path):
+    for n in (9, 10):
+        torch.save({'n': n}, tmp_path / f'iter_{n}.pth')
+    assert checkpoint.newest(tmp_path).name == 'iter_10.pth'
+    (tmp_path / 'iter_10.pth').write_bytes(b'cut')
+    assert checkpoint.newest(tmp_path).name == 'iter_9.pth'
+    (tmp_path / 'iter_9.pth').write_bytes(b'')
+    with pytest.raises(ValueError, match=r'no checkpoint of this run can be read') as caught:
+        checkpoint.newest(tmp_path)
+    assert 'iter_9.pth' in str(caught.value)
+    assert 'iter_10.pth' in str(caught.value)
+    assert checkpoint.newest(tmp_path / 'elsewhere') is None
+
+
+@pytest.mark.parametrize('broken', ['fsync', 'replace'])
+def test_a_failing_write_leaves_the_old_file(tmp_path, monkeypatch, broken):
+    runner = SimpleNamespace()
+    (tmp_path / 'iter_1.pth').write_bytes(b'old')
+
+    def full(*_):
+        raise OSError('disk full')
+
+    def parent(self, out_dir, filename, **_):
+        (tmp_path / filename).write_bytes(b'new')
+
+    monkeypatch.setattr(SegRunner.__mro__[1], 'save_checkpoint', parent)
+    monkeypatch.setattr(os, broken, full)
+    runner = SegRunner.__new__(SegRunner)
+    with pytest.raises(OSError, match='disk full'):
+        runner.save_checkpoint(str(tmp_path), 'iter_1.pth')
+    assert names(tmp_path) == ['iter_1.pth']
+    assert (tmp_path / 'iter_1.pth').read_bytes() == b'old'
+
+
+def test_plain_keeps_what_reads_back_safely(tmp_path):
+    import numpy as np
+
+    value = {'a': np.float64(1.5), 1: (np.int64(2), {'x'}), 't': torch.ones(2), 'n': None}
+    torch.save(_plain(value), tmp_path / 'x.pth')
+    found = weights.read(tmp_path / 'x.pth')
+    assert found['a'] == 1.5
+    assert type(found['a']) is float
+    assert found[1] == [2, ['x']]
