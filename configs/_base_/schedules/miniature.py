@@ -6,6 +6,6 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, begin=0, end=20, by_epoch=False),
-    dict(type='PolyLR', eta_min=0, power=0.9, begin=20, end=150, by_epoch=False),
+    dict(type='PolyLR', eta_min=0, power=0.9, begin=20, end=120, by_epoch=False),
 ]
-train_cfg = dict(type='PositionTrainLoop', max_iters=150, val_interval=50)
+train_cfg = dict(type='PositionTrainLoop', max_iters=120, val_interval=40)
