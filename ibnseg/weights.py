@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from .norms import IBN, InstanceNorm, ParallelIBN
 
 _PREFIXES = ('module.', 'backbone.', 'base.')
+_OLD_DENSENET = re.compile(r'(denselayer\d+\.(?:norm|conv))\.(?=\d\.)')  # torchvision's files
 _HEADS = ('fc', 'classifier', 'heads', 'head', 'bottleneck', 'decode_head', 'auxiliary_head')
 
 
@@ -99,7 +100,11 @@ def state_dict_of(content: Mapping[str, Any], prefix: str | None = None) -> dict
     for wrapper in ('state_dict', 'model'):
         if isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    tensors = {
+        _OLD_DENSENET.sub(r'\1', key): value
+        for key, value in content.items()
+        if isinstance(value, Tensor)
+    }
     if prefix:
         prefix = prefix.rstrip('.') + '.'
         return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

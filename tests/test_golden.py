@@ -11,6 +11,7 @@ from conftest import SHARED
 from torch import Tensor, nn
 
 from ibnseg import backbones
+from ibnseg.norms import fused
 from ibnseg.weights import load_weights
 
 NAMES = sorted(path.stem for path in SHARED.glob('golden/*.json')) or ['absent']
@@ -75,10 +76,12 @@ def assert_sample(recipe: dict, name: str, found: Tensor, expected: dict) -> Non
         )
 
 
-def assert_norms(found: dict[str, Tensor], expected: dict[str, float]) -> None:
+def assert_norms(found: dict[str, Tensor], expected: dict[str, float], atol: float = 0) -> None:
     assert set(found) == set(expected)
     for key, norm in expected.items():
-        np.testing.assert_allclose(found[key].norm().item(), norm, rtol=1e-7, err_msg=key)
+        np.testing.assert_allclose(
+            found[key].norm().item(), norm, rtol=1e-7, atol=atol, err_msg=key
+        )
 
 
 def test_keys_and_shapes_are_the_originals(golden, weights):
@@ -106,7 +109,10 @@ def test_eval_and_logits(golden, recipe, weights):
     assert_sample(recipe, 'logits', logits, golden['logits'])
 
 
-def test_train_gradients_and_statistics(golden, recipe, weights, tmp_path):
+@pytest.mark.parametrize('path', ['plain', 'fast'])
+def test_train_gradients_and_statistics(golden, recipe, weights, tmp_path, monkeypatch, path):
+    if path == 'plain':
+        monkeypatch.setattr(fused, 'usable', lambda *_: False)
     torch.save(weights, tmp_path / 'original.pth')
     net = build(
         golden['model'],
@@ -123,6 +129,9 @@ def test_train_gradients_and_statistics(golden, recipe, weights, tmp_path):
     assert_norms(
         {key: parameter.grad for key, parameter in net.named_parameters()},
         {key: norm for key, norm in golden['grads'].items() if not is_head(key)},
+        # A shift before an InstanceNorm has no gradient: the golden 2e-17 is rounding, which only
+        # the same order of operations repeats.
+        atol=1e-15 if path == 'fast' else 0,
     )
     statistics = {k: v for k, v in net.named_buffers() if not k.endswith('num_batches_tracked')}
     assert_norms(statistics, golden['buffers_after'])

@@ -58,12 +58,12 @@ def main(argv: list[str] | None = None) -> int:
                 args.out, worlds, args.train, args.val, args.size, args.seed, args.workers, progress
             )
     except (ValueError, OSError) as error:
-        print(f'miniature: {error}', file=sys.stderr)
+        print(f'error: {error}', file=sys.stderr)
         return 2
     height, width = args.size
     for world, root in roots.items():
         print(f'{world}: {args.train} train + {args.val} val pairs of {height}x{width} in {root}')
-    print('Each folder is laid out as that data set is downloaded: give it as its data root.')
+    print(f'use them with --data-root {args.out}')
     return 0
 
 

@@ -127,10 +127,11 @@ class IBNDenseNet(IBNBackbone, BaseModule):
         ratio: float | None = None,
         init_cfg: Any = None,
     ):
-        init_cfg = init_cfg or [
-            dict(type='Kaiming', layer='Conv2d'),
-            dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
-        ]
+        if init_cfg is None:
+            init_cfg = [
+                dict(type='Kaiming', layer='Conv2d'),
+                dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
+            ]
         super().__init__(init_cfg)
         _check(self.arch_settings, depth, num_stages, strides, dilations, out_indices)
         self.depth, self.num_stages, self.out_indices = depth, num_stages, out_indices

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from . import fused
 from .instance import InstanceNorm, in_channels
 
 
@@ -51,6 +52,10 @@ class IBN(nn.Module):
             return self.BN(input)
         if self.BN is None:
             return self.IN(input)
+        if fused.usable(input, self.IN, self.BN):
+            self.IN.check(input)
+            layout = fused.Layout(self.in_part, self.bn_part)
+            return fused.normalize(input, layout, self.IN, self.BN)
         parts = self.IN(input[:, self.in_part]), self.BN(input[:, self.bn_part])
         return torch.cat(parts[::-1] if self.bn_first else parts, 1)
 

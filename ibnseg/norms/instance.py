@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from . import fused
+
 
 def in_channels(num_features: int, ratio: float) -> int:
     """Return how many of `num_features` channels a ratio gives to InstanceNorm.
@@ -29,13 +31,19 @@ class InstanceNorm(nn.InstanceNorm2d):
     def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = True, norm=None):
         super().__init__(num_features, eps=eps, affine=affine)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def check(self, input: Tensor) -> None:
+        """Raise ValueError for maps of one pixel."""
         if input.shape[-1] * input.shape[-2] == 1:
             raise ValueError(
                 f'{self.site or "InstanceNorm"}: got a {tuple(input.shape)} map; InstanceNorm '
                 'needs more than one pixel a channel. Use a larger input or crop, or a smaller '
                 'output stride (strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))'
             )
+
+    def forward(self, input: Tensor) -> Tensor:
+        self.check(input)
+        if fused.usable(input, self):
+            return fused.normalize(input, fused.Layout(slice(None), slice(0)), self, None)
         return super().forward(input)
 
 
