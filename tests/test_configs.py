@@ -23,7 +23,7 @@ def test_config_builds(path):
     size = (128, 128)
     with torch.no_grad():
         logits = model.eval()(torch.zeros(1, 3, *size), mode='tensor')
-    stride = 16 if 'plus' not in path.stem and 'miniature' in path.parts else 8
+    stride = 16 if path.parent != ROOT else 8  # the small experiments
     if 'deeplabv3plus' in path.stem:
         stride = 4  # the decoder works at the first stage's resolution
     assert logits.shape == (1, 19, *(s // stride for s in size))
@@ -37,7 +37,8 @@ def test_config_builds(path):
     assert split.startswith('train')
     measured = [domains.parse(d)[0].name for d in config.test_dataloader.dataset.domains]
     assert measured[0] == row.name
-    assert len(set(measured)) == len(measured) >= 2
+    asked = config.test_dataloader.dataset.domains
+    assert len(set(asked)) == len(asked) >= 2
     if 'gta5_to_cityscapes' in name:
         assert measured == ['gta5', 'cityscapes']
 
