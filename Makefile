@@ -2,27 +2,30 @@
 PYTHON ?= python3
 VENV ?= .venv
 VENV_OPENMMLAB ?= .venv-openmmlab
-DEMO ?= work_dirs/demo
 SEED ?= 0
-# OpenMMLab publishes mmcv for some versions of torch; where none fits, pip builds it (40 minutes).
-MMCV ?= $(or $(wildcard ../shared/wheels/mmcv-2.1.0-*.whl),mmcv==2.1.0)
+WORLDS ?= work_dirs/demo/data
+DEMO ?= work_dirs/demo/seed$(SEED)
+# A wheel for this Python, where there is one; else pip builds mmcv (40 minutes on two cores).
+TAG := $(shell $(PYTHON) -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
+MMCV ?= $(or $(wildcard ../shared/wheels/mmcv-2.1.0-$(TAG)-*_$(shell uname -m).whl),mmcv==2.1.0)
+NEW_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python >= 3.10 needed")'
 
 .PHONY: demo setup test test-openmmlab lint
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/resnet18.record.json $(DEMO)/ibn_a.record.json $(DEMO)/ibn_b.record.json
 	@$(VENV)/bin/ibnseg picture $(DEMO)/resnet18 $(DEMO)/ibn_b --domain cityscapes --image 3 \
-	  --data-root $(DEMO)/data --out $(DEMO)/report/picture.png
+	  --data-root $(WORLDS) --out $(DEMO)/report/picture.png
 	@$(VENV)/bin/ibnseg report $(DEMO)/*.record.json --out $(DEMO)/report --baseline resnet18
 
-$(DEMO)/data/.ready: $(VENV)/.ready
-	@$(VENV)/bin/ibnseg miniature $(DEMO)/data
+$(WORLDS)/.ready: $(VENV)/.ready
+	@$(VENV)/bin/ibnseg miniature $(WORLDS)
 	@touch $@
 
-$(DEMO)/%.record.json: $(DEMO)/data/.ready
+$(DEMO)/%.record.json: $(WORLDS)/.ready
 	@echo "training $* on the GTA5 miniature"
 	@rm -rf $(DEMO)/$*
-	@$(VENV)/bin/ibnseg train configs/miniature/$*.py --data-root $(DEMO)/data \
+	@$(VENV)/bin/ibnseg train configs/miniature/$*.py --data-root $(WORLDS) \
 	  --work-dir $(DEMO)/$* --seed $(SEED) --no-table
 	@mv $(DEMO)/$*/$*.record.json $@
 
@@ -30,15 +33,17 @@ setup: $(VENV)/.ready
 
 $(VENV)/.ready: setup.py constraints.txt
 	@echo "setting up $(VENV) (about a minute)"
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python >= 3.10 needed")'
+	@$(NEW_PYTHON)
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/pip install -q -c constraints.txt -e '.[onedl,test]'
 	@touch $@
 
 $(VENV_OPENMMLAB)/.ready: setup.py constraints.txt
 	@echo "setting up $(VENV_OPENMMLAB) (OpenMMLab's packages)"
+	@$(NEW_PYTHON)
 	@$(PYTHON) -m venv $(VENV_OPENMMLAB)
-	@$(VENV_OPENMMLAB)/bin/pip install -q -c constraints.txt torch $(MMCV)
+	@$(VENV_OPENMMLAB)/bin/pip install -q -c constraints.txt torch wheel 'setuptools<81'
+	@$(VENV_OPENMMLAB)/bin/pip install -q -c constraints.txt --no-build-isolation $(MMCV)
 	@$(VENV_OPENMMLAB)/bin/pip install -q -c constraints.txt -e '.[openmmlab,test]'
 	@touch $@
 

@@ -14,8 +14,7 @@ model = dict(
         placement='ibn_a',
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='https://github.com/XingangPan/IBN-Net/releases/download/v1.0/'
-            'resnet50_ibn_a-d9d0bb7b.pth',
+            checkpoint='ibn://resnet50_ibn_a',
         ),
     )
 )

@@ -14,8 +14,7 @@ model = dict(
         placement='ibn_b',
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='https://github.com/XingangPan/IBN-Net/releases/download/v1.0/'
-            'resnet50_ibn_b-9ca61e85.pth',
+            checkpoint='ibn://resnet50_ibn_b',
         ),
     )
 )

@@ -14,7 +14,7 @@ model = dict(
         placement='bn',
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='https://download.pytorch.org/models/resnet50-0676ba61.pth',
+            checkpoint='ibn://resnet50',
         ),
     )
 )

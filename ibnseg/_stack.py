@@ -9,8 +9,9 @@ from importlib import metadata, util
 
 _DISTRIBUTIONS = {'OneDL': 'onedl-mmsegmentation', 'OpenMMLab': 'mmsegmentation'}
 _INSTALL = (
-    '    pip install "ibnseg[onedl]"      # no compiler needed; what we test by default\n'
-    '    pip install "ibnseg[openmmlab]"  # after mmcv 2.1 from OpenMMLab'
+    'In the checkout of ibnseg:\n'
+    '    pip install -c constraints.txt -e ".[onedl]"      # no compiler needed\n'
+    '    pip install -c constraints.txt -e ".[openmmlab]"  # after mmcv 2.1 from OpenMMLab'
 )
 
 

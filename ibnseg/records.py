@@ -204,6 +204,7 @@ def code_commit() -> str:
         ).stdout.strip()
 
     try:
+        git('ls-files', '--error-unmatch', Path(__file__).name)  # not some repository around us
         changed = git('status', '--porcelain', '--untracked-files=no')
         return git('rev-parse', 'HEAD') + ('-dirty' if changed else '')
     except (OSError, subprocess.CalledProcessError):

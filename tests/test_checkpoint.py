@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.config import ConfigDict
 
 from ibnseg import weights
 from ibnseg.engine import AtomicCheckpointHook, checkpoint
@@ -13,10 +14,15 @@ from ibnseg.engine.runner import SegRunner, _plain
 class Runner:
     """What the hook sees of a runner."""
 
-    epoch, max_iters = 0, 4
+    epoch, max_iters, val_interval = 0, 4, 1000
 
     def __init__(self, folder):
         self.work_dir, self.iter = str(folder), 0
+        self.cfg = ConfigDict(
+            source='gta5:train',
+            val_dataloader=dict(dataset=dict(domains=['gta5'])),
+            train_cfg=dict(max_iters=4),
+        )
 
     def save_checkpoint(self, out_dir, name, meta, by_epoch):
         content = dict(state_dict={'w': torch.full((3,), float(self.iter))}, meta=meta)
@@ -56,6 +62,36 @@ def test_older_ones_go_after_newer_ones_are_whole(tmp_path, keep):
         runner.iter = i
         hook.after_train_iter(runner, i)
     assert names(tmp_path) == [f'iter_{i}.pth' for i in range(5 - keep, 5)]
+
+
+def test_a_checkpoint_is_saved_where_validation_comes_before_the_interval(tmp_path):
+    hook, runner = AtomicCheckpointHook(interval=1000), Runner(tmp_path)
+    runner.max_iters, runner.val_interval = 400, 100
+    for i in range(250):
+        runner.iter = i
+        hook.after_train_iter(runner, i)
+    assert names(tmp_path) == ['iter_200.pth']
+
+
+@pytest.mark.parametrize(
+    ('validated', 'rule'),
+    [(['gta5'], 'source validation'), (['gta5', 'cityscapes'], 'target oracle')],
+)
+def test_a_validation_on_a_target_is_called_an_oracle(tmp_path, validated, rule):
+    runner = Runner(tmp_path)
+    runner.cfg.val_dataloader.dataset.domains = validated
+    validate(AtomicCheckpointHook(), runner, 1, 50.0)
+    trained = weights.read(tmp_path / 'best_iter_1.pth')['meta']['trained']
+    assert (trained['selection'], trained['source']) == (rule, 'gta5:train')
+    assert trained['validated'] == [f'{name}:val' for name in validated]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(tmp_path):
+    hook, runner = AtomicCheckpointHook(interval=1), Runner(tmp_path)
+    batch = dict(data_samples=[SimpleNamespace(img_path='some/photo.png')])
+    with pytest.raises(ValueError, match=r'loss is nan at iteration 1, on some/photo\.png'):
+        hook.after_train_iter(runner, 0, batch, dict(loss=torch.tensor(math.nan)))
+    assert names(tmp_path) == []
 
 
 def test_ten_is_newer_than_nine(tmp_path):

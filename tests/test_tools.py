@@ -30,8 +30,8 @@ def run(*words, processes=0, code=0, cwd=ROOT):
     """Run tools/<words> and return the finished process."""
     start = [sys.executable]
     if processes:
-        torchrun = ['-m', 'torch.distributed.run', f'--nproc_per_node={processes}']
-        start += [*torchrun, '--master_port=29617']
+        torchrun = ['-m', 'torch.distributed.run', '--standalone']
+        start += [*torchrun, f'--nproc_per_node={processes}']
     command = [*start, str(ROOT / 'tools' / words[0]), *map(str, words[1:])]
     if processes:
         command += ['--launcher', 'pytorch']
@@ -123,6 +123,8 @@ def test_test_repeats_the_matrices(trained, data, tmp_path, processes):
         np.testing.assert_array_equal(measured.matrix, before[measured.domain].matrix)
         assert measured.protocol_hash == before[measured.domain].protocol_hash
     assert again.provenance['selection'] == 'source validation'
+    assert again.provenance['training_iterations'] == 4
+    assert records.read(work_dir / 'ibn_b.record.json') == record
     assert done.stdout.count('cityscapes:val') >= 1
 
 
@@ -211,6 +213,36 @@ def test_no_data_ends_with_instructions(tmp_path):
     for part in ('images/00001.png', 'download', 'tools/miniature.py', '--data-root'):
         assert part in message
     assert not (tmp_path / 'run').exists()
+
+
+def test_a_resumed_run_keeps_its_seed(data, tmp_path):
+    train(data, tmp_path, '--seed=3', 'train_cfg.max_iters=2')
+    again = ['--data-root', data, '--work-dir', tmp_path, '--resume']
+    config = 'configs/miniature/ibn_b.py'
+    bad('trained with seed 3', 'train.py', config, *again, '--seed', 1)
+    train(data, tmp_path, '--resume')
+    record = records.read(tmp_path / 'ibn_b.record.json')
+    assert record.provenance['seed'] == 3
+    whole = tmp_path / 'whole'
+    train(data, whole, '--seed=3')
+    expected, found = state(whole / 'iter_4.pth'), state(tmp_path / 'iter_4.pth')
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+def test_a_config_of_another_source_is_refused(trained, data, tmp_path):
+    bad(
+        'was trained on gta5:train',
+        'test.py', 'configs/miniature/ibn_b.py', trained[0] / 'iter_4.pth', '--data-root', data,
+        '--work-dir', tmp_path, '--cfg-options', *TINY[:4], 'source=cityscapes:train',
+    )  # fmt: skip
+
+
+def test_a_word_that_no_config_knows(data, tmp_path):
+    bad(
+        'placment',
+        'train.py', 'configs/miniature/ibn_b.py', '--data-root', data, '--work-dir', tmp_path,
+        '--cfg-options', 'model.backbone.placment=ibn_a',
+    )  # fmt: skip
 
 
 def test_a_run_is_never_overwritten(trained, data):

@@ -1,11 +1,14 @@
 import copy
+import hashlib
 import os
 import pickle
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.logging import MessageHub
 from mmseg.models.backbones import ResNet
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -485,6 +488,36 @@ def test_whole_model_objects_are_refused(tmp_path):
         read(tmp_path / 'model.pth')
 
 
+@pytest.mark.parametrize('save', [save_zip, save_legacy])
+def test_mmengines_own_checkpoint_is_named_and_the_way_out_works(save, tmp_path):
+    """What MMEngine's Runner saves beside the weights: its message hub, with HistoryBuffers."""
+    hub = MessageHub('ours')
+    hub.update_scalar('train/loss', 1.5)
+    path, state = tmp_path / "it's.pth", plain()
+    save(dict(meta=dict(iter=3), state_dict=state, message_hub=hub.state_dict()), path)
+    net = build('ibn_a', init_cfg=dict(type='Pretrained', checkpoint=str(path)))
+    for load in (lambda: read(path), net.init_weights):
+        with pytest.raises(ValueError, match=r"MMEngine's own Runner.*HistoryBuffer") as caught:
+            load()
+    message = str(caught.value)
+    assert message.startswith(str(path)) and '\n' not in message and 'If you trust' in message
+    exec(message.split('in Python: ')[1], dict(torch=torch))
+    load_weights(net, tmp_path / "it's.weights.pth")
+    assert_state(net, expected_a(state))
+
+
+@pytest.mark.parametrize(
+    'damage', [lambda b: b[:-9], lambda b: b[:30], lambda b: b'', bytes.swapcase]
+)
+def test_damaged_safetensors_are_named(damage, tmp_path):
+    path = tmp_path / 'x.safetensors'
+    save_file(plain(), path)
+    load_weights(build('ibn_a'), path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=r'x\.safetensors: not a readable safetensors file'):
+        read(path)
+
+
 @pytest.fixture
 def hub(tmp_path, monkeypatch) -> Path:
     """torch's download cache, empty."""
@@ -493,11 +526,18 @@ def hub(tmp_path, monkeypatch) -> Path:
     return tmp_path / 'hub' / 'checkpoints'
 
 
+def laid(folder: Path, content: dict, stem: str = 'resnet18_ibn_a') -> Path:
+    """Save a file under a name with its own hash, as published ones have."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(content, folder / 'new.pth')
+    digest = hashlib.sha256((folder / 'new.pth').read_bytes()).hexdigest()
+    return (folder / 'new.pth').rename(folder / f'{stem}-{digest[:8]}.pth')
+
+
 @pytest.mark.parametrize('way', ['load_weights', 'init_cfg'])
 def test_an_address_in_the_cache_needs_no_network(hub, way):
-    url, state = 'http://127.0.0.1:9/v1.0/resnet18_ibn_a-2f571257.pth', plain()
-    hub.mkdir(parents=True)
-    torch.save(state, hub / 'resnet18_ibn_a-2f571257.pth')
+    state = plain()
+    url = f'http://127.0.0.1:9/v1.0/{laid(hub, state).name}'
     net = build('ibn_a', init_cfg=dict(type='Pretrained', checkpoint=url))
     if way == 'init_cfg':
         net.init_weights()

@@ -8,6 +8,7 @@ COMMANDS = {
     'test': 'measure a checkpoint on any number of domains',
     'report': 'records -> tables',
     'picture': 'photo, truth and predictions in one PNG',
+    'weights': 'published weights: list, inspect, convert',
     'miniature': 'draw small stand-ins for the data sets',
 }
 

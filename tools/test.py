@@ -13,8 +13,10 @@ def parser() -> argparse.ArgumentParser:
         '--domains', nargs='+', help="e.g. gta5 cityscapes camvid:Seq05VD; default the config's"
     )
     p.add_argument('--data-root', help='folder with one folder a data set; default data')
-    p.add_argument('--out', help='record file; default <work dir>/<config>.record.json')
-    p.add_argument('--work-dir', help='for the log; default work_dirs/<config>')
+    p.add_argument('--out', help='record file; default <work dir>/test/<model>.record.json')
+    p.add_argument(
+        '--work-dir', help='the run; default work_dirs/<config>. The log goes to test/ in it'
+    )
     p.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     p.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
     p.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)

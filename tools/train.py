@@ -11,7 +11,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument('--work-dir', help='where the run is kept; default work_dirs/<config>')
     p.add_argument('--data-root', help='folder with one folder a data set; default data')
     p.add_argument('--resume', action='store_true', help='continue from the newest checkpoint')
-    p.add_argument('--seed', type=int, help='of weights, sampling and augmentation; default 0')
+    p.add_argument(
+        '--seed', type=int, help="of weights, sampling and augmentation; default the config's"
+    )
     p.add_argument('--amp', action='store_true', help='mixed precision')
     p.add_argument('--no-table', action='store_true', help='leave the table to tools/report.py')
     p.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
@@ -30,14 +32,13 @@ def main(argv: list[str] | None = None) -> int:
             args.config,
             work_dir=args.work_dir,
             data_root=args.data_root,
-            seed=args.seed,
             amp=args.amp,
             launcher=args.launcher,
             options=run.parse_options(args.cfg_options),
         )
-        run.train(config, resume=args.resume, show=not args.no_table)
+        run.train(config, resume=args.resume, seed=args.seed, show=not args.no_table)
 
-    return run.command(job)
+    return run.command(job, 'interrupted; continue with --resume')
 
 
 if __name__ == '__main__':

@@ -8,7 +8,7 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 
-from .. import weights
+from .. import domains, weights
 
 _NAME = re.compile(r'(?:best_)?iter_(\d+)\.pth')
 
@@ -17,12 +17,17 @@ _NAME = re.compile(r'(?:best_)?iter_(\d+)\.pth')
 class AtomicCheckpointHook(Hook):
     """Save `iter_N.pth` every `interval` iterations and `best_iter_N.pth` by source validation.
 
-    An older file is deleted only after the newer one is whole on disk.
+    An older file is deleted only after the newer one is whole on disk. Each file says what it was
+    trained on and by which rule it was selected: 'target oracle' where the validation holds
+    another data set than the source.
 
     Args:
-        interval: iterations.
+        interval: iterations; where validation comes more often, as often.
         keep: how many `iter_N.pth` to keep.
-        metric: of the validation; the highest wins. The validation holds source domains only.
+        metric: of the validation; the highest wins.
+
+    Raises:
+        ValueError: the loss is not finite; names the batch. The last good checkpoint stays.
     """
 
     priority = 'VERY_LOW'
@@ -38,7 +43,14 @@ class AtomicCheckpointHook(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         done = runner.iter + 1
-        if done % self.interval == 0 or done == runner.max_iters:
+        loss = float(outputs['loss']) if outputs else 0.0
+        if not math.isfinite(loss):
+            files = [sample.img_path for sample in data_batch['data_samples']]
+            raise ValueError(
+                f'the loss is {loss} at iteration {done}, on {", ".join(files)}. Nothing was saved '
+                'of it; lower the learning rate or clip gradients, then --resume'
+            )
+        if done % min(self.interval, runner.val_interval) == 0 or done == runner.max_iters:
             self._save(runner, f'iter_{done}.pth', 'iter_*.pth', self.keep, {}, done)
 
     def after_val_epoch(self, runner, metrics=None) -> None:
@@ -51,12 +63,24 @@ class AtomicCheckpointHook(Hook):
 
     def _save(self, runner, name: str, pattern: str, keep: int, meta: dict, done: int) -> None:
         folder = Path(runner.work_dir)
-        meta = dict(meta, iter=done, epoch=runner.epoch)
+        meta = dict(meta, iter=done, epoch=runner.epoch, trained=_trained(runner.cfg))
         runner.save_checkpoint(runner.work_dir, name, meta=meta, by_epoch=False)
         if is_main_process():
             for old in _by_iteration(folder, pattern)[keep:]:
                 old.unlink(missing_ok=True)
         barrier()
+
+
+def _trained(config) -> dict:
+    validated = list(config.val_dataloader.dataset.domains)
+    source = domains.parse(config.source)[0]
+    honest = all(domains.parse(domain)[0] is source for domain in validated)
+    return dict(
+        source=config.source,
+        validated=[':'.join((row.name, split)) for row, split in map(domains.parse, validated)],
+        selection='source validation' if honest else 'target oracle',
+        iterations=config.train_cfg.max_iters,
+    )
 
 
 def _by_iteration(folder: str | Path, pattern: str) -> list[Path]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from mmengine.dist import get_rank, get_world_size
+from mmengine.dist import broadcast, get_rank, get_world_size
 from mmengine.evaluator import Evaluator
 from mmengine.runner import BaseLoop, IterBasedTrainLoop
 from mmseg.registry import LOOPS
@@ -40,19 +40,23 @@ class PositionTrainLoop(IterBasedTrainLoop):
         runner.call_hook('before_train_epoch')
         sampler = self.dataloader.sampler
         sampler.start = self._iter * self.dataloader.batch_size * get_world_size()
+        if self._iter > 0 and self._due():
+            runner.val_loop.run()  # the run may have ended between this checkpoint and its score
         batches = iter(self.dataloader)
         while self._iter < self._max_iters and not self.stop_training:
             runner.model.train()
             # Dropout and the like; the data's own draws are seeded by position.
             torch.manual_seed(hash((sampler.seed, self._iter, get_rank())) % 2**63)
             self.run_iter(next(batches))
-            last = self._iter == self._max_iters
-            due = self._iter >= self.val_begin and self._iter % self.val_interval == 0
-            if runner.val_loop is not None and (due or last):
+            if self._due():
                 runner.val_loop.run()
         runner.call_hook('after_train_epoch')
         runner.call_hook('after_train')
         return runner.model
+
+    def _due(self) -> bool:
+        by_interval = self._iter >= self.val_begin and self._iter % self.val_interval == 0
+        return self.runner.val_loop is not None and (by_interval or self._iter == self._max_iters)
 
 
 @LOOPS.register_module()
@@ -77,6 +81,9 @@ class CrossDomainLoop(BaseLoop):
         runner.call_hook(f'before_{mode}')
         runner.call_hook(f'before_{mode}_epoch')
         runner.model.eval()
+        for buffer in runner.model.buffers():
+            # Without SyncBN each rank has its own statistics; rank 0's are the ones that are saved.
+            broadcast(buffer)
         device = next(runner.model.parameters()).device.type
         for i, batch in enumerate(self.dataloader):
             at = dict(batch_idx=i, data_batch=batch)

@@ -1,5 +1,6 @@
 """What a person sees of a run: one bar on a terminal, a few lines elsewhere."""
 
+import atexit
 import sys
 import time
 from typing import Any
@@ -80,6 +81,7 @@ class ProgressHook(Hook):
             console=Console(highlight=False),
         )
         self.bar.start()
+        atexit.register(self.bar.stop)  # an error must not leave the cursor hidden
         self.task = self.bar.add_task(title, total=total, completed=done, note='')
 
     def _close(self) -> None:

@@ -3,7 +3,9 @@
 import argparse
 import datetime
 import logging
+import os
 import platform
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -14,16 +16,16 @@ from typing import Any
 import numpy
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.dist import is_main_process
+from mmengine.dist import get_rank, is_distributed, is_main_process
 from mmengine.registry import DefaultScope
 from rich.console import Console
 
-from .. import _stack, domains, protocols, records, report
+from .. import _stack, domains, protocols, records, report, weights
 from .checkpoint import newest
 from .runner import SegRunner
 
 _NEEDED = ('source', 'model', 'train_dataloader', 'val_dataloader', 'test_dataloader')
-INPUT_ERRORS = (ValueError, FileNotFoundError, FileExistsError, KeyError)
+INPUT_ERRORS = (ValueError, FileNotFoundError, FileExistsError, KeyError, SyntaxError)
 
 
 def load_config(
@@ -31,7 +33,6 @@ def load_config(
     *,
     work_dir: str | None = None,
     data_root: str | None = None,
-    seed: int | None = None,
     amp: bool = False,
     launcher: str = 'none',
     options: Mapping[str, Any] | None = None,
@@ -40,10 +41,9 @@ def load_config(
 
     Args:
         path: MMEngine config; it is Python and is run as such.
-        work_dir: default `work_dirs/<name of the config>`.
+        work_dir: default `work_dirs/<path of the config below configs/>`.
         data_root: replaces that of every data set.
-        seed: of weights, sampling and augmentation.
-        amp: mixed precision; float16 on a GPU, bfloat16 on a CPU.
+        amp: train in mixed precision, float16 on a GPU, bfloat16 on a CPU; measure in float32.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
         options: dotted keys -> values, as MMEngine's `--cfg-options`.
 
@@ -58,18 +58,23 @@ def load_config(
     if absent:
         raise ValueError(f'{path}: no {", ".join(absent)}; see configs/ for what a config says')
     config.launcher = launcher
-    config.work_dir = work_dir or config.get('work_dir') or f'work_dirs/{Path(path).stem}'
-    config.model_name = config.get('model_name') or Path(path).stem
-    if seed is not None:
-        config.randomness = dict(config.get('randomness', {}), seed=seed)
+    config.work_dir = work_dir or config.get('work_dir') or str(_default_work_dir(Path(path)))
+    # The source is a field of its own; `ibn_b_gta5_to_cityscapes` is the model `ibn_b`.
+    name = re.sub(r'_[a-z0-9]+_to_[a-z0-9]+$', '', Path(path).stem)
+    config.model_name = config.get('model_name') or name
     if data_root is not None:
         for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
             config[loader].dataset.data_root = str(data_root)
     if amp:
         gpu = torch.cuda.is_available()
         config.optim_wrapper.type = 'AmpOptimWrapper' if gpu else 'CPUAmpOptimWrapper'
-        config.val_cfg.fp16 = config.test_cfg.fp16 = True
     return config
+
+
+def _default_work_dir(path: Path) -> Path:
+    parts = path.with_suffix('').parts
+    below = parts[parts.index('configs') + 1 :] if 'configs' in parts else parts[-1:]
+    return Path('work_dirs', *below)
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
@@ -82,11 +87,17 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     return parser.parse_args(['--options', *pairs] if pairs else []).options
 
 
-def train(config: Config, *, resume: bool = False, show: bool = True) -> records.Record:
+def train(
+    config: Config, *, resume: bool = False, seed: int | None = None, show: bool = True
+) -> records.Record:
     """Train, select a checkpoint on the source's validation, measure it on every domain.
 
-    Writes checkpoints, log and `<model>.record.json` into `config.work_dir`; with `show`, prints
-    the table and where the files are.
+    Writes checkpoints, log and `<model>.record.json` into `config.work_dir`.
+
+    Args:
+        resume: continue from the newest checkpoint of `config.work_dir`, with its seed.
+        seed: of weights, sampling and augmentation; default: the config's.
+        show: print the table and where the files are.
 
     Raises:
         DataError, ValueError: data, weights or config are not as expected, before any training.
@@ -96,23 +107,48 @@ def train(config: Config, *, resume: bool = False, show: bool = True) -> records
         domains.find(domain, config.val_dataloader.dataset.data_root)
     work_dir = Path(config.work_dir)
     latest = newest(work_dir)
-    begun = sorted(work_dir.glob('*iter_*.pth'))
     if resume:
-        if latest is None:
-            raise FileNotFoundError(
-                f'--resume: no iter_*.pth in {work_dir}. Leave --resume away to start anew, or '
-                'name the folder of the run with --work-dir'
+        _resume(config, latest, seed)
+    else:
+        # A dumped config of a resumed run would continue that one.
+        if config.get('resume'):
+            config.resume, config.load_from = False, None
+        if seed is not None:
+            config.randomness = dict(config.get('randomness', {}), seed=seed)
+        begun = sorted(work_dir.glob('*iter_*.pth'))
+        if begun:
+            way_out = 'Continue it with --resume, name' if latest else 'Name'
+            raise FileExistsError(
+                f'{work_dir} holds a run already ({begun[0].name}). {way_out} another folder with '
+                '--work-dir, or delete it'
             )
-        config.resume, config.load_from = True, str(latest)
-    elif begun:
-        raise FileExistsError(
-            f'{work_dir} holds a run already ({begun[0].name}). Continue it with --resume, name '
-            'another folder with --work-dir, or delete it'
-        )
-    runner = SegRunner.from_cfg(config)
+    runner = _build(config)
     runner.train()
     chosen = newest(work_dir, 'best_iter_*.pth') or newest(work_dir)
     return _measure(runner, plan, chosen, work_dir / f'{config.model_name}.record.json', show)
+
+
+def _resume(config: Config, latest: Path | None, seed: int | None) -> None:
+    if latest is None:
+        raise FileNotFoundError(
+            f'--resume: no iter_*.pth in {config.work_dir}. Leave --resume away to start anew, or '
+            'name the folder of the run with --work-dir'
+        )
+    begun_with = weights.read(latest)['meta']['seed']
+    if seed not in (None, begun_with):
+        raise ValueError(
+            f'--seed {seed}: {latest} was trained with seed {begun_with}. Leave --seed away to '
+            'continue it'
+        )
+    config.randomness = dict(config.get('randomness', {}), seed=begun_with)
+    config.resume, config.load_from = True, str(latest)
+
+
+def _build(config: Config) -> SegRunner:
+    try:
+        return SegRunner.from_cfg(config)
+    except TypeError as error:
+        raise ValueError(f'the config asks for something that does not exist: {error}') from error
 
 
 def test(
@@ -126,13 +162,18 @@ def test(
 
     Args:
         measure: domains as 'name' or 'name:split'; default: the config's.
-        out: record file; default `<work_dir>/<model>.record.json`.
+        out: record file; default `<work_dir>/test/<model>.record.json`.
 
     Raises:
         DataError, ValueError, FileNotFoundError: data, checkpoint or config are not as expected.
     """
     if not Path(checkpoint).is_file():
         raise FileNotFoundError(f'{checkpoint}: no such checkpoint')
+    out = Path(out or Path(config.work_dir) / 'test' / f'{config.model_name}.record.json')
+    if out.is_dir():
+        raise ValueError(f'--out {out} is a folder; expected the name of a file to write')
+    # Not the folder of the training run: its config and record stay as they are.
+    config.work_dir = str(Path(config.work_dir) / 'test')
     if measure:
         config.test_dataloader.dataset.domains = list(measure)
     plan = _protocols(config)
@@ -141,9 +182,7 @@ def test(
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
         config[key] = None
     config.model.backbone.init_cfg = None  # the checkpoint has all weights
-    runner = SegRunner.from_cfg(config)
-    out = out or Path(config.work_dir) / f'{config.model_name}.record.json'
-    return _measure(runner, plan, checkpoint, Path(out))
+    return _measure(_build(config), plan, checkpoint, out)
 
 
 def _protocols(config: Config) -> dict[str, protocols.Protocol]:
@@ -170,8 +209,15 @@ def _measure(
     show: bool = True,
 ) -> records.Record:
     meta = runner.load_checkpoint(str(checkpoint)).get('meta', {})
-    runner.test()
     config = runner.cfg
+    trained = meta.get('trained', {})
+    source = trained.get('source', config.source)
+    if source != config.source:
+        raise ValueError(
+            f'{checkpoint} was trained on {source}, the config says {config.source}. Give the '
+            'config that it was trained with'
+        )
+    runner.test()
     totals = runner.test_evaluator.metrics[0].totals
     dataset = runner.test_dataloader.dataset
     record = records.Record(
@@ -182,9 +228,11 @@ def _measure(
             checkpoint=Path(checkpoint).name,
             checkpoint_sha256=records.sha256(checkpoint),
             iteration=meta.get('iter'),
-            # AtomicCheckpointHook notes the validation's score in the file it selects by it.
-            selection='source validation' if 'score' in meta else 'last',
-            seed=meta.get('seed', runner.seed),
+            training_iterations=trained.get('iterations'),
+            selection=trained.get('selection', 'last') if 'score' in meta else 'last',
+            validated=trained.get('validated', []),
+            placement=config.model.backbone.get('placement'),
+            seed=meta.get('seed'),
             commit=records.code_commit(),
             date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
             versions=_versions(),
@@ -219,8 +267,11 @@ def _versions() -> dict[str, str]:
     }
 
 
-def command(job: Callable[[], Any]) -> int:
-    """Run a command's job; bad input becomes one line and exit code 2, with the trace logged."""
+def command(job: Callable[[], Any], interrupted: str = 'interrupted') -> int:
+    """Run a command's job; bad input becomes one line and exit code 2, with the trace logged.
+
+    With IBNSEG_TRACE set in the environment, the trace is shown.
+    """
     log = logging.getLogger('py.warnings')  # goes to the run's log file, once there is one
     log.addHandler(logging.NullHandler())
     log.propagate = False
@@ -229,12 +280,16 @@ def command(job: Callable[[], Any]) -> int:
         with DefaultScope.overwrite_default_scope('mmseg'):
             job()
     except INPUT_ERRORS as error:
+        if 'IBNSEG_TRACE' in os.environ:
+            raise
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         log.error(traceback.format_exc())
-        if is_main_process():
-            print(f'error: {message}', file=sys.stderr)
+        rank = get_rank() if is_distributed() else int(os.environ.get('RANK', 0))
+        # Before the ranks meet, all find the same; later, each is alone with what it read.
+        if rank == 0 or is_distributed():
+            print(f'error{f" (rank {rank})" if rank else ""}: {message}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print('interrupted; continue with --resume', file=sys.stderr)
+        print(interrupted, file=sys.stderr)
         return 130
     return 0

@@ -54,6 +54,10 @@ class SegRunner(mmengine.runner.Runner):
             return MMDistributedDataParallel(module=model, broadcast_buffers=False)
         return super().wrap_model(model_wrapper_cfg, model)
 
+    def _init_model_weights(self) -> None:
+        if not self._resume:  # a checkpoint has them all; its network may be gone, too
+            super()._init_model_weights()
+
     def train(self) -> nn.Module:
         self.is_training = True
         try:

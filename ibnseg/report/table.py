@@ -42,6 +42,7 @@ class Provenance:
     iteration: int | None
     training_iterations: int | None
     rule: str | None
+    validated: tuple[str, ...]
     seed: int | None
     commit: str | None
     date: str | None
@@ -206,6 +207,7 @@ def provenance(record: Record, file: str) -> Provenance:
         iteration=take('iteration', int),
         training_iterations=take('training_iterations', int),
         rule=take('selection', str),
+        validated=tuple(d for d in take('validated', list) or () if isinstance(d, str)),
         seed=take('seed', int),
         commit=take('commit', str),
         date=take('date', str),
@@ -326,7 +328,10 @@ def _group(source: str, rows: list[Row], protocols: Mapping[str, Mapping[str, An
     rows = [row for row in rows if row.source == source]
     domains = list(dict.fromkeys(d for row in rows for run in row.runs for d in run.measured))
     own = [d for d in domains if d.split(':')[0] == source.split(':')[0]]
-    # Of several splits of the source, one that was not trained on.
+    # The split that selected; where the records do not say, one that was not trained on.
+    validated = {d for row in rows for run in row.runs for p in run.provenance for d in p.validated}
+    if validated:
+        own = [d for d in own if d in validated]
     home = next((d for d in own if d != source), own[0] if own else None)
     domains.sort(key=lambda domain: domain != home)
     for row in rows:

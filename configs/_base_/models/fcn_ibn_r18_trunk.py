@@ -9,7 +9,7 @@ model = dict(
         out_indices=(0, 1, 2),
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='https://download.pytorch.org/models/resnet18-f37072fd.pth',
+            checkpoint='ibn://resnet18',
         ),
     ),
     decode_head=dict(in_channels=256, channels=256, in_index=2),

@@ -1,0 +1,183 @@
+"""What a weight file is, and the same weights as safetensors, by the original's names or ours."""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmseg.registry import MODELS
+from safetensors.torch import save_file
+from torch import Tensor
+
+from . import cache, dialects, files, load, networks
+
+NAMINGS = ('original', 'ours')
+
+
+@dataclass(frozen=True)
+class Description:
+    """What can be told of a weight file.
+
+    Args:
+        network: config of the backbone that the keys fit; None: not one of the family's.
+        tensors, parameters: of the backbone; running statistics are no parameters.
+        others: names in the file of what is not the backbone's.
+        metadata: what a safetensors file says of itself.
+    """
+
+    path: Path
+    sha256: str
+    dialect: dialects.Dialect
+    network: dict[str, Any] | None
+    tensors: int
+    parameters: int
+    others: tuple[str, ...]
+    file: dialects.Translation
+    metadata: dict[str, str]
+
+    @property
+    def stem(self) -> str:
+        """The stem in words."""
+        for key, words in (('stem.6.weight', 'three 3x3'), ('conv1.weight', '{}x{}')):
+            if key in self.file.tensors:
+                channels, _, *kernel = self.file.tensors[key].shape
+                return f'{words.format(*kernel)}, {channels} channels'
+        conv = self.file.tensors.get('features.conv0.weight')
+        return 'not found' if conv is None else f'7x7, {len(conv)} channels'
+
+
+def describe(source: str | os.PathLike) -> Description:
+    """Find out what a weight file holds.
+
+    Raises:
+        FileNotFoundError, ValueError: as `files.read`; or no tensors are in it.
+    """
+    path = files.locate(source)
+    content = files.read(path)
+    named = files.unwrap(content)
+    if not named:
+        raise ValueError(
+            f'{path}: no tensors; it holds {", ".join(map(str, content)) or "nothing"}'
+        )
+    dialect = dialects.detect(named)
+    file = dialects.translate(files.state_dict_of(content), dialect)
+    body = dialects.without_heads(file.tensors)
+    heads = (key for key in file.tensors if key not in body)
+    return Description(
+        path=path,
+        sha256=cache.digest(path),
+        dialect=dialect,
+        network=networks.guess(body),
+        tensors=len(body),
+        parameters=sum(value.numel() for key, value in body.items() if _is_parameter(key)),
+        others=(*(key for new in heads for key in file.sources[new]), *file.dropped),
+        file=file,
+        metadata=files.metadata(path),
+    )
+
+
+def _is_parameter(key: str) -> bool:
+    return not key.endswith(('running_mean', 'running_var', 'num_batches_tracked'))
+
+
+def convert(
+    source: str | os.PathLike,
+    out: str | os.PathLike,
+    to: str = 'ours',
+    arch: str | None = None,
+) -> load.Report:
+    """Write the weights of any readable file as safetensors, whole or not at all.
+
+    The file's metadata say where it comes from: name and SHA-256 of the source, its dialect, the
+    network, the naming and the account of what became of its keys.
+
+    Args:
+        to: 'ours': the backbone's own names, no head; 'original': those of the IBN-Net release,
+            with the ImageNet classifier if the source has one.
+        arch: name of a network (`networks.network`) that the weights are fitted to, say
+            'resnet50_ibn_b' for plain ones; default: the one that they are of.
+
+    Raises:
+        FileNotFoundError, FileExistsError, ValueError: as `files.read` and `load_weights`; the
+            network can't be told from the keys; the original has no such names; `out` exists
+            already or can't be written.
+    """
+    if to not in NAMINGS:
+        raise ValueError(f'to={to!r}; choose from {NAMINGS}')
+    out = Path(out)
+    _check_place(out)
+    found = describe(source)
+    config = networks.network(arch) if arch else found.network
+    if config is None:
+        raise ValueError(
+            f'{found.path}: its keys ({found.dialect.name}) are not just those of any network of '
+            'ours. Name the one that it should fit with --arch, e.g. --arch resnet50_ibn_a; what '
+            'does not fit will be listed'
+        )
+    from .. import __version__  # is set after this module is imported
+
+    net = MODELS.build(dict(config))
+    report = load.load_weights(net, found.path)
+    state = net.state_dict()
+    if to == 'original':
+        head = _original_head(state, found)
+        state |= head
+        kept = [key for new in head for key in found.file.sources[new]]
+        report.loaded += kept
+        report.dropped = [key for key in report.dropped if key not in kept]
+    metadata = dict(
+        format='pt',
+        ibnseg=__version__,
+        source=found.path.name,
+        source_sha256=found.sha256,
+        dialect=found.dialect.name,
+        network=json.dumps(config),
+        naming=to,
+        report=str(report),
+    )
+    _write(state, metadata, out)
+    return report
+
+
+def _original_head(state: Mapping[str, Tensor], found: Description) -> dict[str, Tensor]:
+    newer = [key for key in state if key.startswith('stem.') or key.endswith('downsample.2.weight')]
+    if newer:
+        raise ValueError(
+            f'{found.path}: the original release has no deep stem and no avg_down, so no names '
+            f'for {newer[0]}, ... Use --to ours'
+        )
+    heads = ('classifier.' if 'features.conv0.weight' in state else 'fc.',)
+    return {key: value for key, value in found.file.tensors.items() if key.startswith(heads)}
+
+
+def _check_place(out: Path) -> None:
+    if out.suffix != '.safetensors':
+        raise ValueError(f'{out}: expected a name that ends in .safetensors')
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f'{out.parent}: no such folder')
+    if out.exists():
+        raise FileExistsError(f'{out} exists already; delete it or choose another name')
+
+
+def _write(state: Mapping[str, Tensor], metadata: dict[str, str], out: Path) -> None:
+    # Copies: safetensors refuses tensors that share memory.
+    state = {key: value.detach().clone().contiguous() for key, value in state.items()}
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f'.{out.name}.')
+        os.close(handle)
+        save_file(state, temporary, metadata)
+        with open(temporary, 'rb+') as file:
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)  # mkstemp's own is 0o600
+        os.replace(temporary, out)
+    except Exception as error:  # safetensors has its own kind of error for a full disk
+        raise ValueError(f'{out}: could not be written ({error})') from error
+    finally:
+        if temporary:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()

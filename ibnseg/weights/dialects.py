@@ -1,0 +1,205 @@
+"""How other code names the same tensors, as data: a dialect is a row.
+
+A file's keys, without wrapper and prefix, are compared with each row's `sign`; the first row that
+one of them matches gives the rules, which make the original release's names (and, for deep stems,
+MMSegmentation's) of its own.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .files import strip
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One way to name tensors.
+
+    Args:
+        sign: pattern that some key of every such file matches, with or without its prefix.
+        rules: (pattern, replacement) pairs as for `re.sub`, applied in order. In a replacement,
+            `<3>` makes 2, for those who count from 1; `#0` and `#1` at its end make two parts of a
+            tensor, joined along the first axis.
+        drop: pattern of keys that are none of the backbone's, beside `HEADS`.
+        note: what names can't say and a user must know.
+    """
+
+    name: str
+    sign: str
+    rules: tuple[tuple[str, str], ...] = ()
+    drop: str = '(?!)'
+    note: str = ''
+
+
+#: First parts of the keys of heads, in any dialect.
+HEADS = ('fc', 'classifier', 'heads', 'head', 'bottleneck', 'decode_head', 'auxiliary_head')
+
+_UNIT = r'^features\.stage(\d)\.unit(\d+)\.'
+
+DIALECTS = (
+    Dialect(
+        'IBN-Net, old release',
+        r'\.convbnin\.',
+        (
+            (r'\.convbnin\.conv2\.weight$', '.conv1.weight#0'),  # the channels that IN gets
+            (r'\.convbnin\.conv1\.weight$', '.conv1.weight#1'),
+            (r'\.convbnin\.(IN|BN)\.', r'.bn1.\1.'),
+        ),
+    ),
+    Dialect(
+        'RobustNet, deep stem',
+        r'^layer0\.6\.',
+        ((r'^layer0\.', 'stem.'), (r'\.instance_norm_layer\.', '.IN.')),
+        drop=r'^(aspp|bot_aspp|bot_fine|final1|final2|dsn)\.',
+    ),
+    Dialect(
+        'RobustNet',
+        r'^layer0\.0\.',
+        (
+            (r'^layer0\.0\.', 'conv1.'),
+            (r'^layer0\.1\.', 'bn1.'),
+            (r'\.instance_norm_layer\.', '.IN.'),
+        ),
+        drop=r'^(aspp|bot_aspp|bot_fine|final1|final2|dsn)\.',
+    ),
+    Dialect(
+        'pytorchcv ResNet',
+        _UNIT + r'body\.',
+        (
+            (r'^features\.init_block\.conv\.conv\.', 'conv1.'),
+            (r'^features\.init_block\.conv\.(bn|inst_norm)\.', 'bn1.'),
+            (_UNIT + r'identity_conv\.conv\.', r'layer\1.<\2>.downsample.0.'),
+            (_UNIT + r'identity_conv\.bn\.', r'layer\1.<\2>.downsample.1.'),
+            (_UNIT + r'inst_norm\.', r'layer\1.<\2>.IN.'),
+            (_UNIT + r'body\.conv(\d)\.conv\.', r'layer\1.<\2>.conv\3.'),
+            (_UNIT + r'body\.conv(\d)\.(bn|ibn)\.', r'layer\1.<\2>.bn\3.'),
+            (r'\.inst_norm\.', '.IN.'),
+            (r'\.batch_norm\.', '.BN.'),
+            (r'^output\.', 'fc.'),
+        ),
+    ),
+    Dialect(
+        'pytorchcv DenseNet',
+        _UNIT + r'conv1\.',
+        (
+            (r'^features\.init_block\.conv\.', 'features.conv0.'),
+            (r'^features\.init_block\.bn\.', 'features.norm0.'),
+            (r'^features\.stage\d\.trans(\d)\.conv\.bn\.', r'features.transition<\1>.norm.'),
+            (r'^features\.stage\d\.trans(\d)\.conv\.conv\.', r'features.transition<\1>.conv.'),
+            (_UNIT + r'conv(\d)\.conv\.', r'features.denseblock\1.denselayer\2.conv\3.'),
+            (_UNIT + r'conv(\d)\.(bn|ibn)\.', r'features.denseblock\1.denselayer\2.norm\3.'),
+            (r'\.inst_norm\.', '.IN.'),
+            (r'\.batch_norm\.', '.BN.'),
+            (r'^features\.post_activ\.bn\.', 'features.norm5.'),
+            (r'^output\.', 'classifier.'),
+        ),
+    ),
+    Dialect(
+        "torchvision's published DenseNet",
+        r'\.denselayer\d+\.(norm|conv)\.[12]\.',
+        ((r'\.(norm|conv)\.([12])\.', r'.\1\2.'),),
+    ),
+    Dialect(
+        'timm, deep stem',
+        r'^conv1\.6\.',
+        ((r'^conv1\.', 'stem.'), (r'^bn1\.', 'stem.7.')),
+    ),
+    Dialect(
+        'deep stem by numbers',  # the ImageNet weights that RobustNet's R101 starts from
+        r'^conv3\.',
+        (
+            (r'^conv1\.', 'stem.0.'),
+            (r'^bn1\.', 'stem.1.'),
+            (r'^conv2\.', 'stem.3.'),
+            (r'^bn2\.', 'stem.4.'),
+            (r'^conv3\.', 'stem.6.'),
+            (r'^bn3\.', 'stem.7.'),
+        ),
+    ),
+    # From here on tensors have the original's names already.
+    Dialect(
+        'fast-reid',
+        r'^(heads|backbone\.NL_\d|NL_\d)\.',
+        drop=r'^(NL_\d|pixel_mean$|pixel_std$)',
+        note="fast-reid's max-pool has ceil_mode=True and no padding, ours padding 1: maps differ "
+        'until the network is trained further; its non-local blocks (NL_*), if any, are left out',
+    ),
+    Dialect('reid-strong-baseline', r'^(module\.)?base\.'),
+    Dialect('MMSegmentation segmentor', r'^(module\.)?decode_head\.'),
+    Dialect('MMPretrain', r'^(module\.)?head\.fc\.', ((r'^head\.fc\.', 'fc.'),)),
+    Dialect('deep stem of MMSegmentation', r'^stem\.6\.'),
+    Dialect('avg_down of MMSegmentation and timm', r'\.downsample\.2\.'),
+    # IBN-Net's release, torchreid, TLLib, torchvision, timm with a plain stem.
+    Dialect('original', ''),
+)
+
+
+def is_head(key: str) -> bool:
+    """Whether a key is of a head."""
+    return key.split('.')[0] in HEADS
+
+
+def without_heads(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors that are of no head."""
+    return {key: value for key, value in tensors.items() if not is_head(key)}
+
+
+@dataclass
+class Translation:
+    """Tensors by the original's names.
+
+    Args:
+        sources: new name -> the names in the file (more than one where parts were joined).
+        dropped: names in the file of what is none of the backbone's.
+    """
+
+    dialect: Dialect
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
+
+
+def detect(keys: Iterable[str]) -> Dialect:
+    """Return the first dialect whose sign is among the keys of a file, as they stand there."""
+    both = {name for key in keys for name in (key, strip(key))}
+    return next(d for d in DIALECTS if any(re.search(d.sign, key) for key in both) or not d.sign)
+
+
+def translate(tensors: Mapping[str, Tensor], dialect: Dialect) -> Translation:
+    """Rename the tensors of a file (`files.state_dict_of`).
+
+    Raises ValueError where two keys become one, and for parts that don't go together.
+    """
+    result = Translation(dialect)
+    parts: dict[str, dict[int, str]] = {}
+    for key in tensors:
+        if re.search(dialect.drop, key):
+            result.dropped.append(key)
+            continue
+        name = key
+        for pattern, replacement in dialect.rules:
+            name = re.sub(pattern, replacement, name)
+        name = re.sub(r'<(\d+)>', lambda number: str(int(number[1]) - 1), name)
+        name, _, part = name.partition('#')
+        others = parts.setdefault(name, {})
+        # A whole tensor is the only part.
+        if others and (not part or -1 in others or int(part) in others):
+            raise ValueError(f'{key} ({dialect.name}): another key of the file is {name}, too')
+        others[int(part) if part else -1] = key
+    for name, keys in parts.items():
+        ordered = tuple(keys[i] for i in sorted(keys))
+        result.sources[name] = ordered
+        if -1 in keys:
+            result.tensors[name] = tensors[ordered[0]]
+            continue
+        if sorted(keys) != [0, 1]:
+            raise ValueError(f'{", ".join(ordered)} ({dialect.name}): only a part of {name}')
+        try:
+            result.tensors[name] = torch.cat([tensors[key] for key in ordered])
+        except RuntimeError as error:
+            raise ValueError(f'{", ".join(ordered)} ({dialect.name}): {error}') from error
+    return result

@@ -1,0 +1,215 @@
+"""State dicts -> backbones, with an account of every key."""
+
+import logging
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from ..norms import IBN, InstanceNorm, ParallelIBN
+from . import dialects, files, networks
+
+
+@dataclass
+class Report:
+    """What became of a file's tensors, by their names in the file, without wrappers' prefixes.
+
+    `initial`: the backbone's own, left as they were.
+    """
+
+    loaded: list[str] = field(default_factory=list)
+    converted: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    initial: list[str] = field(default_factory=list)
+    dialect: str = field(default='original', compare=False)
+    note: str = field(default='', compare=False)
+
+    def __str__(self) -> str:
+        text = f'{len(self.loaded)} tensors loaded'
+        if self.dialect != 'original':
+            text += f' (names: {self.dialect})'
+        for verb, keys in (('converted', self.converted), ('dropped', self.dropped)):
+            if keys:
+                text += f', {len(keys)} {verb} ({_some(keys)})'
+        if self.initial:
+            text += f', {len(self.initial)} left at their initial value ({_some(self.initial)})'
+        return f'{text}. {self.note}' if self.note else text
+
+
+def _some(keys: list[str], most: int = 4) -> str:
+    return ', '.join(keys[:most]) + (', ...' if len(keys) > most else '')
+
+
+def load_weights(
+    backbone: nn.Module,
+    source: str | os.PathLike | Mapping[str, Any],
+    prefix: str | None = None,
+) -> Report:
+    """Load weights into an IBN backbone and say what became of each key.
+
+    Takes whatever `files.read` takes, or a mapping, in any of `dialects.DIALECTS`. Plain ImageNet
+    weights are converted: where the backbone has an IBN layer and the file a plain norm, the first
+    part of its scale and shift goes to IN, all of the rest to BN; where the backbone has an IN,
+    scale and shift are kept and the statistics dropped; inserted layers that the file does not know
+    stay as they were built. Where IN and BN see the same channels (variant c) both get the plain
+    norm's values, and the next convolution's weights are halved and repeated: it sees the mean of
+    the two. Heads are dropped, and stages that the backbone does not have.
+
+    Raises:
+        FileNotFoundError, ValueError: as `files.read`; keys left unexplained, missing keys and
+            wrong shapes are all listed in one ValueError, and the backbone is left untouched.
+    """
+    name = 'the mapping' if isinstance(source, Mapping) else os.fspath(source)
+    content = source if isinstance(source, Mapping) else files.read(source)
+    try:
+        given = files.state_dict_of(content, prefix)
+        dialect = dialects.detect(given if prefix else files.unwrap(content))
+        file = dialects.translate(given, dialect)
+    except ValueError as error:
+        raise ValueError(f'{name}: {error}') from None
+    wanted = backbone.state_dict()
+    report = Report(dropped=file.dropped, dialect=dialect.name, note=dialect.note)
+
+    sources = dict(file.sources)
+    result = _convert(backbone, file.tensors, sources, report)
+    unexplained = []
+    for key in [key for key in result if key not in wanted]:
+        if dialects.is_head(key) or _stage_not_built(key, wanted):
+            report.dropped += sources[key]
+            del result[key]
+        else:
+            unexplained += sources[key]
+    missing = [key for key in wanted if key not in result]
+    # Only inserted layers may go without: one that replaces a norm has that norm's values.
+    inserted = {
+        key
+        for path, module in backbone.named_modules()
+        if getattr(module, 'inserted', False)
+        and not any(key.startswith(f'{path}.') for key in result)
+        for key in missing
+        if key.startswith(f'{path}.')
+    }
+    counters = {key for key in missing if key.endswith('num_batches_tracked')}
+    report.initial = [key for key in missing if key in inserted]
+    missing = [key for key in missing if key not in inserted | counters]
+    wrong = [
+        f'{key} {tuple(result[key].shape)}, expected {tuple(wanted[key].shape)}'
+        for key in result
+        if key in wanted and result[key].shape != wanted[key].shape
+    ]
+    problems = [
+        f'{what}: {_some(keys, 8)}'
+        for what, keys in (
+            ('keys with no place in the backbone', unexplained),
+            ('keys the backbone needs and the file lacks', missing),
+            ('wrong shapes', wrong),
+        )
+        if keys
+    ]
+    if problems:
+        names = '' if dialect.name == 'original' else f' (names: {dialect.name})'
+        hints = [text for applies, text in _HINTS if applies(file.tensors, wanted)]
+        hints = hints or ['Check depth, placement, ratio and deep_stem against the file']
+        if config := networks.guess(dialects.without_heads(file.tensors)):
+            hints.append(f'The file fits {networks.spell(config)}')
+        raise ValueError(
+            f'{name}{names} does not fit this {type(backbone).__name__}. '
+            + '; '.join(problems)
+            + '. '
+            + '. '.join(hints)
+        )
+    backbone.load_state_dict(result, strict=False)
+    settled = {*report.converted, *report.dropped}
+    report.loaded = [key for new in result for key in sources[new] if key not in settled]
+    print_log(f'{name}: {report}', logger='current', level=logging.INFO)
+    return report
+
+
+_State = Mapping[str, Tensor]
+
+
+def _shortcut(state: _State) -> str:
+    """Return how the shortcuts are named: with a pool before the convolution, or without."""
+    return next((k for k in state if re.search(r'\.downsample\.[02]\.weight$', k)), '')[-8:-7]
+
+
+#: When a file does not fit: (does this explain it? given the file and the backbone, what to say).
+_HINTS: tuple[tuple[Callable[[_State, _State], bool], str], ...] = (
+    (
+        lambda file, net: 'conv1.weight' in file and 'stem.0.weight' in net,
+        "The file has a stem of one 7x7 convolution, and this backbone's is of three 3x3 "
+        '(deep_stem=True, as in ResNetV1c and V1d): one can not be made from the other, and '
+        "IBN-Net's own weights all have the 7x7. Build it with deep_stem=False",
+    ),
+    (
+        lambda file, net: 'stem.6.weight' in file and 'conv1.weight' in net,
+        "The file has a deep stem of three 3x3 convolutions, and this backbone's is one 7x7. Build "
+        'it with deep_stem=True, and stem_channels as many as stem.6.weight has outputs',
+    ),
+    (
+        lambda file, net: {_shortcut(file), _shortcut(net)} == {'0', '2'},
+        'Shortcuts of the one are pooled (avg_down=True: downsample.1, .2), of the other not: set '
+        'avg_down as the file has it',
+    ),
+)
+
+
+def _stage_not_built(key: str, wanted: Mapping[str, Tensor]) -> bool:
+    """Whether a key is of a stage beyond the backbone's last (`num_stages`)."""
+    key = re.sub(r'^features\.norm5\.', 'features.denseblock4.', key)  # it ends the fourth
+    key = re.sub(  # a transition leads into the next
+        r'^features\.transition(\d)\.', lambda n: f'features.denseblock{int(n[1]) + 1}.', key
+    )
+    stage = re.match(r'(layer|features\.denseblock)([1-4])\.', key)
+    if stage is None:
+        return False
+    built = [int(k[len(stage[1])]) for k in wanted if re.match(rf'{stage[1]}\d\.', k)]
+    return bool(built) and int(stage[2]) > max(built)
+
+
+def _convert(
+    backbone: nn.Module,
+    given: Mapping[str, Tensor],
+    sources: dict[str, tuple[str, ...]],
+    report: Report,
+) -> dict[str, Tensor]:
+    """Split or strip the plain norms that stand where the backbone has IBN or IN.
+
+    `sources` (key -> names in the file) is kept up to date.
+    """
+    result = dict(given)
+    report.converted += [k for keys in sources.values() if len(keys) > 1 for k in keys]
+    for path, module in backbone.named_modules():
+        norm = {
+            name: result[f'{path}.{name}']
+            for name in ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')
+            if f'{path}.{name}' in result
+        }
+        if isinstance(module, (IBN, ParallelIBN)) and 'weight' in norm:
+            for name, tensor in norm.items():
+                del result[f'{path}.{name}']
+                origin = sources.pop(f'{path}.{name}')
+                if module.IN is not None and name in ('weight', 'bias'):
+                    result[f'{path}.IN.{name}'] = tensor[module.in_part]
+                    sources[f'{path}.IN.{name}'] = origin
+                if module.BN is not None:
+                    part = tensor[module.bn_part] if tensor.ndim else tensor
+                    result[f'{path}.BN.{name}'] = part
+                    sources[f'{path}.BN.{name}'] = origin
+                report.converted += origin
+        elif isinstance(module, InstanceNorm) and 'running_mean' in norm:
+            for name in norm:
+                if name not in ('weight', 'bias'):
+                    del result[f'{path}.{name}']
+                    report.dropped += sources.pop(f'{path}.{name}')
+        elif hasattr(module, 'copies') and 'weight' in norm:
+            shares = [norm['weight'] / module.copies] * module.copies
+            if norm['weight'].ndim == 4 and module.in_channels == sum(w.shape[1] for w in shares):
+                result[f'{path}.weight'] = torch.cat(shares, 1)
+                report.converted += sources[f'{path}.weight']
+    return result

@@ -1,0 +1,98 @@
+"""Published weights: list them, see what a weight file is, convert it to safetensors."""
+
+import argparse
+import sys
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog='weights', description=__doc__)
+    jobs = p.add_subparsers(dest='job', required=True, metavar='list|inspect|convert')
+    jobs.add_parser('list', help='the published files: name, errors, hash, whether it is here')
+    source = dict(metavar='FILE', help='a path, an http(s) address, or ibn://NAME from the list')
+    inspect = jobs.add_parser('inspect', help='what a file is: names, network, size, hash')
+    inspect.add_argument('file', **source)
+    convert = jobs.add_parser('convert', help='write a file anew, as safetensors')
+    convert.add_argument('file', **source)
+    convert.add_argument('out', metavar='OUT.safetensors')
+    convert.add_argument(
+        '--to',
+        choices=['original', 'ours'],
+        default='ours',
+        help="names of the IBN-Net release, with its classifier, or the backbone's own (default)",
+    )
+    convert.add_argument(
+        '--arch', metavar='NAME', help='fit to this network, e.g. resnet50_ibn_b for plain weights'
+    )
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    from ibnseg.engine import run
+
+    job = dict(list=_list, inspect=_inspect, convert=_convert)[args.job]
+    return run.command(lambda: job(args))
+
+
+def _list(args: argparse.Namespace) -> None:
+    from ibnseg import weights
+    from ibnseg.weights import cache, networks
+
+    here = {row.name for row in weights.PUBLISHED.values() if cache.place(row.url).is_file()}
+    form = '{:19} {:15} {:9} {:5} {}'
+    print(form.format('ibn://', 'top-1/top-5', 'sha256', 'here', 'network'))
+    notes = []
+    for row in weights.PUBLISHED.values():
+        errors = '-' if row.top1 is None else f'{row.top1:.2f}/{row.top5:.2f}'
+        if row.note and row.note not in notes:
+            notes.append(row.note)
+        mark = f' ({notes.index(row.note) + 1})' if row.note else ''
+        network = networks.spell(weights.network(row.name))
+        print(
+            form.format(
+                row.name, errors + mark, row.sha256, 'yes' if row.name in here else '', network
+            )
+        )
+    print('\nerrors on the ImageNet validation set in per cent; - where none is published')
+    for number, note in enumerate(notes, 1):
+        print(f'({number}) {note}')
+    print(f'files lie in {cache.folder()}; lay one there by hand to work offline')
+
+
+def _inspect(args: argparse.Namespace) -> None:
+    from ibnseg import weights
+    from ibnseg.weights import networks
+
+    found = weights.describe(args.file)
+    network = 'not one of ours' if found.network is None else networks.spell(found.network)
+    rows = {
+        'file': found.path,
+        'sha256': found.sha256,
+        'names': found.dialect.name,
+        'network': network,
+        'stem': found.stem,
+        'tensors': found.tensors,
+        'parameters': f'{found.parameters:,}',
+        'beside it': ', '.join(found.others[:4]) + (', ...' if len(found.others) > 4 else ''),
+        'note': found.dialect.note,
+        'made from': found.metadata.get('source', ''),
+        'with sha256': found.metadata.get('source_sha256', ''),
+    }
+    for name, value in rows.items():
+        if value != '':
+            print(f'{name:11} {value}')
+
+
+def _convert(args: argparse.Namespace) -> None:
+    from mmengine.logging import MMLogger
+
+    from ibnseg import weights
+
+    MMLogger.get_current_instance().setLevel('ERROR')  # the account is printed here
+    report = weights.convert(args.file, args.out, to=args.to, arch=args.arch)
+    print(report)
+    print(f'written to {args.out}')
+
+
+if __name__ == '__main__':
+    sys.exit(main())
