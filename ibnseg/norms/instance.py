@@ -42,7 +42,8 @@ class InstanceNorm(nn.InstanceNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         self.check(input)
-        if fused.usable(input, self):
+        # On contiguous maps torch's own kernel is the faster one (docs/performance.md).
+        if not input.is_contiguous() and fused.usable(input, self):
             return fused.normalize(input, fused.Layout(slice(None), slice(0)), self, None)
         return super().forward(input)
 
