@@ -37,8 +37,8 @@ class AtomicCheckpointHook(Hook):
         self.best_score = -math.inf
 
     def before_train(self, runner) -> None:
-        best = newest(runner.work_dir, 'best_iter_*.pth')
-        if best is not None and runner.iter > 0:
+        best = newest(runner.work_dir, 'best_iter_*.pth') if runner.iter > 0 else None
+        if best is not None:
             self.best_score = weights.read(best)['meta']['score']
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:

@@ -3,7 +3,7 @@
 A map is normalised as `d * scale + shift`, with `d` the map less its mean and one scale and shift
 an image and channel, whichever norm the channel has: nothing is split, copied apart or
 concatenated, and the memory layout stays. BatchNorm's statistics follow from the per-image ones
-by the law of total variance, so over ranks they are one small all-reduce.
+by the law of total variance, so over ranks they take two small all-reduces, backward one.
 
 For CPU tensors; on a GPU the native kernels of the parts are used.
 """

@@ -1,47 +1,14 @@
-# Train and select on cityscapes's own splits; measure there and on the target, with no fine-tuning.
+# The other direction of gta5_to_cityscapes.py: same geometry, batches and measurement.
+_base_ = './gta5_to_cityscapes.py'
 source = 'cityscapes:train'
-data_root = 'data'
-crop_size = (512, 512)  # height, width
 train_pipeline = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
     dict(type='LoadLabels'),
     dict(type='RandomResize', scale=(1024, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
+    dict(type='RandomCrop', crop_size=(512, 512), cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]
-# Photos at most 1024 wide, as in training; labels keep their size and are what counts.
-test_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-    dict(type='Resize', scale=(1024, 1024), keep_ratio=True),
-    dict(type='LoadLabels'),
-    dict(type='PackSegInputs'),
-]
-train_dataloader = dict(
-    batch_size=16,
-    num_workers=4,
-    sampler=dict(type='PositionSampler'),
-    dataset=dict(type='DomainDataset', domain=source, data_root=data_root, pipeline=train_pipeline),
-)
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
-    dataset=dict(
-        type='CrossDomainDataset',
-        domains=['cityscapes:val'],
-        data_root=data_root,
-        pipeline=test_pipeline,
-    ),
-)
-test_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
-    dataset=dict(
-        type='CrossDomainDataset',
-        domains=['cityscapes:val', 'gta5:val'],
-        data_root=data_root,
-        pipeline=test_pipeline,
-    ),
-)
+train_dataloader = dict(dataset=dict(domain=source, pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(domains=['cityscapes:val']))
+test_dataloader = dict(dataset=dict(domains=['cityscapes:val', 'gta5:val']))
