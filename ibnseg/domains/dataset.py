@@ -1,0 +1,127 @@
+"""Domains as MMSeg data sets: one Dataset, one label loader."""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine.dataset import ConcatDataset
+from mmseg.datasets import BaseSegDataset
+from mmseg.registry import DATASETS, TRANSFORMS
+
+from .. import labels
+from .errors import DataError
+from .files import read_labels
+from .table import find, parse
+
+
+@TRANSFORMS.register_module()
+class LoadLabels(BaseTransform):
+    """Read `seg_map_path` as training classes through the look-up table of the sample's domain.
+
+    Adds `gt_seg_map`, uint8 (H, W). Raises DataError as `read_labels`, and where the label's size
+    differs from the photo's.
+    """
+
+    def transform(self, results: dict) -> dict:
+        path = results['seg_map_path']
+        truth = read_labels(path, results['label_space'])
+        if truth.shape != tuple(results['ori_shape'][:2]):
+            raise DataError(
+                f'{path}: label is {_size(truth.shape)}, its photo {results["img_path"]} is '
+                f'{_size(results["ori_shape"])}; expected equal sizes. Leave such a pair out: for '
+                "GTA5 choose split='train-12388', which omits the 15 known ones"
+            )
+        results['gt_seg_map'] = truth
+        results['seg_fields'].append('gt_seg_map')
+        return results
+
+
+def _size(shape: Sequence[int]) -> str:
+    return f'{shape[1]}x{shape[0]}'
+
+
+@DATASETS.register_module()
+class DomainDataset(BaseSegDataset):
+    """One split of one domain.
+
+    Every data sample carries `domain` ('name:split') and `sample_idx` in its metainfo. An index
+    may be a pair ((seed, position), i): then sample i is augmented by numbers drawn from
+    (seed, position) alone, whatever worker or rank loads it (`ibnseg.engine.PositionSampler`).
+
+    Args:
+        domain: 'name' or 'name:split', see `DOMAINS`.
+        data_root: the folder that holds one folder a domain.
+        pipeline: MMSeg transforms.
+
+    Raises:
+        DataError: see `find` and `LoadLabels`.
+    """
+
+    METAINFO = dict(classes=labels.CLASSES, palette=labels.PALETTE.tolist())
+
+    def __init__(
+        self,
+        domain: str,
+        data_root: str,
+        pipeline: Sequence[dict | Callable],
+        **kwargs: Any,
+    ):
+        row, split = parse(domain)
+        self.domain = f'{row.name}:{split}'
+        self.space = row.space
+        super().__init__(data_root=data_root, data_prefix={}, pipeline=pipeline, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        return [
+            dict(
+                img_path=str(photo),
+                seg_map_path=str(truth),
+                label_space=self.space,
+                label_map=None,
+                reduce_zero_label=False,
+                seg_fields=[],
+            )
+            for photo, truth in find(self.domain, self.data_root)
+        ]
+
+    def __getitem__(self, index: int | tuple[tuple[int, int], int]) -> dict:
+        if isinstance(index, tuple):
+            entropy, index = index
+            stream = np.random.SeedSequence(entropy).generate_state(2)
+            random.seed(int(stream[0]))
+            np.random.seed(stream[1])
+        return super().__getitem__(index)
+
+    def prepare_data(self, idx: int) -> Any:
+        info = self.get_data_info(idx)
+        try:
+            data = self.pipeline(info)
+        except DataError:
+            raise
+        except Exception as error:
+            raise DataError(
+                f'{info["img_path"]}: could not be read or augmented '
+                f'({type(error).__name__}: {error}). If the file is damaged, unpack it again'
+            ) from error
+        if data is not None:
+            meta = dict(domain=self.domain, sample_idx=info['sample_idx'])
+            data['data_samples'].set_metainfo(meta)
+        return data
+
+
+@DATASETS.register_module()
+class CrossDomainDataset(ConcatDataset):
+    """Several domains behind one another, for one evaluation run.
+
+    `metainfo['domains']` is {'name:split': number of images}, in the order given.
+    """
+
+    def __init__(self, domains: Sequence[str], data_root: str, pipeline: Sequence[dict]):
+        names = [(row.name, split) for row, split in map(parse, domains)]
+        if len(set(names)) < len(names):
+            raise DataError(f'domains {list(domains)}: one is named twice. Name each once')
+        parts = [DomainDataset(domain, data_root, pipeline, test_mode=True) for domain in domains]
+        super().__init__(parts)
+        self._metainfo = dict(self._metainfo, domains={part.domain: len(part) for part in parts})
