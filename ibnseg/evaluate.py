@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmengine.dist import all_reduce
@@ -15,13 +16,15 @@ from mmseg.registry import METRICS
 
 from . import domains, labels
 
+_EXACT = 2**24  # pixels: OpenCV gives its counts as float32
+
 
 def confusion(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
     """Count pixels by (true class, predicted class).
 
     Args:
         truth: 0..255, any shape; values from `num_classes` on (255) are ignored.
-        prediction: integers below `num_classes`, of the same shape.
+        prediction: integers below `num_classes`, at most 256, of the same shape.
 
     Returns:
         int64 (num_classes, num_classes), rows are the truth.
@@ -39,12 +42,13 @@ def confusion(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np
                 f'{name} holds values from {values.min()} to {values.max()}; expected 0 to '
                 f'{limit - 1}'
             )
-    # One 16-bit code a pixel: numpy counts those 14 times faster than torch.histc counts floats.
-    code = truth.astype(np.uint16).ravel()
-    code *= num_classes
-    code += prediction.astype(np.uint16).ravel()
-    counts = np.bincount(code, minlength=256 * num_classes)
-    return counts[: num_classes**2].reshape(num_classes, num_classes).astype(np.int64)
+    counts = np.zeros((256, num_classes), np.int64)
+    pair = [np.ascontiguousarray(values, np.uint8).ravel() for values in (truth, prediction)]
+    for start in range(0, truth.size, _EXACT):
+        part = [values[start : start + _EXACT].reshape(1, -1) for values in pair]
+        ranges = [0, 256, 0, num_classes]
+        counts += cv2.calcHist(part, [0, 1], None, [256, num_classes], ranges).astype(np.int64)
+    return counts[:num_classes]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from mmengine.evaluator import Evaluator
 from mmengine.runner import BaseLoop, IterBasedTrainLoop
 from mmseg.registry import LOOPS
 
+from ..inference import Predictor
+
 
 @LOOPS.register_module()
 class PositionTrainLoop(IterBasedTrainLoop):
@@ -85,11 +87,12 @@ class CrossDomainLoop(BaseLoop):
             # Without SyncBN each rank has its own statistics; rank 0's are the ones that are saved.
             broadcast(buffer)
         device = next(runner.model.parameters()).device.type
+        predict = Predictor(runner.model)
         for i, batch in enumerate(self.dataloader):
             at = dict(batch_idx=i, data_batch=batch)
             runner.call_hook(f'before_{mode}_iter', **at)
             with torch.autocast(device, torch.bfloat16, enabled=self.fp16):
-                outputs = runner.model.test_step(batch)
+                outputs = predict(batch)
             self.evaluator.process(data_samples=outputs, data_batch=batch)
             runner.call_hook(f'after_{mode}_iter', **at, outputs=outputs)
         metrics = self.evaluator.evaluate(len(self.dataloader.dataset))

@@ -1,0 +1,132 @@
+"""From a segmentor to label maps on a CPU, without ever holding the full-size logits.
+
+`MMSeg` resizes C maps to the photo's size, then to the label's, and takes the argmax over all of
+them. Here the classes pass one after another through the same resizes, and a running maximum
+keeps the winner: the same label map from two float maps instead of C.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmcv.cnn import fuse_conv_bn
+from mmengine.model import is_model_wrapper
+from mmengine.structures import PixelData
+from mmseg.models import EncoderDecoder
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from torch import Tensor, nn
+
+Size = tuple[int, int]
+
+
+def label_map(logits: np.ndarray, sizes: Sequence[Size]) -> np.ndarray:
+    """Return the class of the highest logit at each pixel, after bilinear resizing.
+
+    Args:
+        logits: float32 (C, h, w), C <= 256.
+        sizes: (height, width) to bring the logits to, one after the other; the last is the label's.
+
+    Returns:
+        uint8 (H, W): what `argmax` of the resized logits gives (align_corners=False), the lowest
+        class where several are equal, as far as the rounding of the resize allows.
+
+    Raises:
+        ValueError: a logit is not finite; the network has diverged.
+    """
+    if not np.isfinite(logits).all():
+        raise ValueError(
+            'the network gives logits that are not finite: its training has diverged. Train again '
+            'with a lower learning rate, or measure an earlier checkpoint'
+        )
+
+    def resized(channel: np.ndarray) -> np.ndarray:
+        for height, width in sizes:
+            if channel.shape != (height, width):
+                channel = cv2.resize(channel, (width, height), interpolation=cv2.INTER_LINEAR)
+        return channel
+
+    highest = resized(logits[0]).copy()
+    labels = np.zeros(highest.shape, np.uint8)
+    higher = np.empty_like(labels)
+    for index, channel in enumerate(logits[1:], 1):
+        candidate = resized(channel)
+        cv2.compare(candidate, highest, cv2.CMP_GT, dst=higher)
+        cv2.max(candidate, highest, dst=highest)
+        # Classes come in ascending order, so the later winner is the larger number.
+        cv2.max(labels, cv2.bitwise_and(higher, index, dst=higher), dst=labels)
+    return labels
+
+
+def for_inference(model: nn.Module) -> nn.Module:
+    """Return a copy of a segmentor for a CPU: BatchNorms folded into convolutions, channels_last.
+
+    The outputs are the model's own in eval mode, as far as rounding goes.
+    """
+    folded = fuse_conv_bn(copy.deepcopy(model).eval())
+    return folded.to(memory_format=torch.channels_last)
+
+
+class Predictor:
+    """Predicts label maps for batches of a test loader; the fast way where it is the same.
+
+    That is for MMSeg's EncoderDecoder on a CPU; any other model, and any model on a GPU, takes its
+    own `test_step`. The weights are those at the time of construction.
+    """
+
+    def __init__(self, model: nn.Module):
+        self.model = model.module if is_model_wrapper(model) else model
+        device = next(self.model.parameters()).device.type
+        self.is_fast = device == 'cpu' and _is_plain(self.model)
+        if self.is_fast:
+            self.model = for_inference(self.model)
+
+    @torch.no_grad()
+    def __call__(self, batch: Any) -> list:
+        """Return the batch's data samples with `pred_sem_seg`, (1, H, W) as the label."""
+        if not self.is_fast:
+            return self.model.test_step(batch)
+        data = self.model.data_preprocessor(batch, False)
+        inputs, samples = data['inputs'], data['data_samples']
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        metas = [sample.metainfo for sample in samples]
+        if any(meta.get('flip') or any(_padding(meta)) for meta in metas):
+            return self.model.predict(inputs, samples)
+        logits, size = self._logits(inputs, metas)
+        for sample, meta, values in zip(samples, metas, logits.float().numpy(), strict=True):
+            labels = label_map(np.ascontiguousarray(values), (size, tuple(meta['ori_shape'][:2])))
+            sample.pred_sem_seg = PixelData(data=torch.from_numpy(labels)[None])
+        return samples
+
+    def _logits(self, inputs: Tensor, metas: list[dict]) -> tuple[Tensor, Size]:
+        """Logits (N, C, h, w), and the size that MMSeg first brings them to."""
+        size = tuple(inputs.shape[2:])
+        if self.model.test_cfg.get('mode', 'whole') == 'slide':
+            return self.model.inference(inputs, metas), size
+        return self.model.decode_head(self.model.extract_feat(inputs)), size
+
+
+def _padding(meta: dict) -> Sequence[int]:
+    return meta.get('img_padding_size', meta.get('padding_size', (0, 0, 0, 0)))
+
+
+def _is_plain(model: nn.Module) -> bool:
+    """Whether MMSeg would predict with bilinear resizes and an argmax, and nothing else."""
+    if not isinstance(model, EncoderDecoder) or model.out_channels == 1:
+        return False
+    head = model.decode_head
+    return (
+        isinstance(head, BaseDecodeHead)
+        and not head.align_corners
+        and all(
+            getattr(type(model), name) is getattr(EncoderDecoder, name)
+            for name in ('predict', 'inference', 'slide_inference', 'whole_inference',
+                         'encode_decode', 'postprocess_result', 'extract_feat')
+        )
+        and all(
+            getattr(type(head), name) is getattr(BaseDecodeHead, name)
+            for name in ('predict', 'predict_by_feat')
+        )
+    )  # fmt: skip

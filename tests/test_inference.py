@@ -1,0 +1,173 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.registry import DefaultScope
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from torch.nn import functional as F
+
+import ibnseg  # noqa: F401  (registers the backbones)
+from ibnseg.inference import Predictor, for_inference, label_map
+from ibnseg.placement import PLACEMENTS
+
+
+@pytest.fixture(autouse=True)
+def mmseg_scope():
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        yield
+
+
+def smooth(classes: int, size: tuple[int, int], seed: int) -> np.ndarray:
+    """Logits with regions, as a network's."""
+    noise = np.random.default_rng(seed).normal(size=(classes, *size)).astype(np.float32)
+    return np.stack([cv2.GaussianBlur(channel, (0, 0), 2) for channel in noise])
+
+
+def by_torch(logits: np.ndarray, sizes) -> torch.Tensor:
+    full = torch.from_numpy(logits)[None].double()
+    for size in sizes:
+        full = F.interpolate(full, size, mode='bilinear', align_corners=False)
+    return full[0]
+
+
+@pytest.mark.parametrize('kind', ['noise', 'smooth'])
+@pytest.mark.parametrize(
+    'sizes',
+    [
+        [(128, 256)],
+        [(16, 32)],
+        [(128, 256), (128, 256)],
+        [(64, 128), (100, 250)],
+        [(61, 127), (31, 40)],
+        [(33, 50), (128, 200)],
+    ],
+)
+@pytest.mark.parametrize('classes', [2, 19, 256])
+def test_label_map_is_the_argmax_of_the_resized_logits(classes, sizes, kind):
+    logits = np.random.default_rng(3).normal(size=(classes, 16, 32)).astype(np.float32)
+    if kind == 'smooth':
+        logits = smooth(classes, (16, 32), 3)
+    found = label_map(logits, sizes)
+    assert found.dtype == np.uint8 and found.shape == sizes[-1]
+    full = by_torch(logits, sizes)
+    expected = full.argmax(0).numpy()
+    differ = found != expected
+    assert differ.mean() < 1e-3
+    # Where they differ, the two classes' logits are one and the same number but for rounding.
+    chosen = full.gather(0, torch.from_numpy(found).long()[None])[0]
+    assert (full.max(0).values - chosen).max() < 1e-4
+
+
+def test_lowest_class_wins_a_tie():
+    logits = np.zeros((5, 4, 4), np.float32)
+    logits[[2, 4]] = 1
+    assert (label_map(logits, [(8, 8)]) == 2).all()
+
+
+def test_logits_are_left_alone():
+    logits = smooth(4, (8, 8), 0)
+    before = logits.copy()
+    label_map(logits, [(8, 8)])
+    np.testing.assert_array_equal(logits, before)
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
+def test_a_diverged_network_is_named(value):
+    logits = smooth(3, (8, 8), 0)
+    logits[1, 2, 3] = value
+    with pytest.raises(ValueError, match='diverged'):
+        label_map(logits, [(16, 16)])
+
+
+def segmentor(placement='ibn_a', head='FCNHead', mode='whole', align_corners=False):
+    heads = {
+        'FCNHead': dict(num_convs=0, concat_input=False),
+        'DepthwiseSeparableASPPHead': dict(
+            dilations=(1, 2), c1_in_channels=64, c1_channels=8, norm_cfg=dict(type='BN')
+        ),
+    }
+    window = dict(mode='slide', crop_size=(32, 48), stride=(24, 32))
+    torch.manual_seed(0)
+    model = MODELS.build(
+        dict(
+            type='EncoderDecoder',
+            data_preprocessor=dict(
+                type='SegDataPreProcessor', mean=[123.7, 116.3, 103.5], std=[58.4, 57.1, 57.4],
+                bgr_to_rgb=True,
+            ),
+            backbone=dict(type='IBNResNet', depth=18, placement=placement),
+            decode_head=dict(
+                type=head, in_channels=512, channels=512 if head == 'FCNHead' else 16, in_index=3,
+                num_classes=19, dropout_ratio=0, align_corners=align_corners, **heads[head],
+            ),
+            test_cfg=ConfigDict(window if mode == 'slide' else dict(mode='whole')),
+        )
+    )  # fmt: skip
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            torch.nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+    torch.nn.init.normal_(model.decode_head.conv_seg.weight, std=0.1)
+    return model.eval()
+
+
+def batch(sizes=((64, 96),), ori=((100, 150),)):
+    draw = torch.Generator().manual_seed(0)
+    images, samples = [], []
+    for size, native in zip(sizes, ori, strict=True):
+        images.append(torch.randint(0, 256, (3, *size), generator=draw, dtype=torch.uint8))
+        meta = dict(img_shape=size, ori_shape=native, domain='x')
+        samples.append(SegDataSample(metainfo=meta))
+    return dict(inputs=images, data_samples=samples)
+
+
+def agreement(model, data) -> float:
+    expected = model.test_step(dict(data, data_samples=[s.clone() for s in data['data_samples']]))
+    found = Predictor(model)(data)
+    same = [
+        (a.pred_sem_seg.data == b.pred_sem_seg.data).float().mean().item()
+        for a, b in zip(found, expected, strict=True)
+    ]
+    assert all(a.domain == 'x' for a in found)
+    return min(same)
+
+
+@pytest.mark.parametrize('mode', ['whole', 'slide'])
+@pytest.mark.parametrize('head', ['FCNHead', 'DepthwiseSeparableASPPHead'])
+def test_predictions_are_those_of_mmseg(head, mode):
+    model = segmentor(head=head, mode=mode)
+    assert Predictor(model).is_fast
+    two = batch(((64, 96), (64, 96)), ((100, 150), (64, 96)))
+    assert agreement(model, two) > 0.999
+
+
+@pytest.mark.parametrize('placement', PLACEMENTS)
+def test_folding_keeps_the_logits(placement):
+    model = segmentor(placement)
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    copied = for_inference(model)
+    with torch.no_grad():
+        expected = model.decode_head(model.extract_feat(x))
+        found = copied.decode_head(copied.extract_feat(x))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
+    for before, now in zip(model.state_dict().values(), segmentor(placement).state_dict().values(),
+                           strict=True):  # fmt: skip
+        torch.testing.assert_close(before, now)  # the model itself is as it was
+
+
+def test_what_is_not_the_same_takes_the_models_own_way():
+    model = segmentor(align_corners=True)
+    predictor = Predictor(model)
+    assert not predictor.is_fast and predictor.model is model
+    assert agreement(model, batch()) == 1
+
+
+def test_flipped_and_padded_samples_are_mmsegs():
+    model = segmentor()
+    data = batch()
+    data['data_samples'][0].set_metainfo(dict(flip=True, flip_direction='horizontal'))
+    assert agreement(model, data) > 0.999
+    model.data_preprocessor.test_cfg = dict(size_divisor=64)
+    assert agreement(model, batch()) > 0.999
