@@ -1,0 +1,142 @@
+"""Whole-photo evaluation on a CPU against MMSeg's test loop: same weights, photos and loaders.
+
+Photos of 2048x1024 (miniature Cityscapes), tested at 1024x512, labels in their own size. Without
+--checkpoint the weights are random, which says all about the time and little about the mIoU.
+"""
+
+import argparse
+import logging
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from timing import row
+
+ROOT = Path(__file__).parents[2]
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument('--config', default=str(ROOT / 'configs' / 'ibn_a_gta5_to_cityscapes.py'))
+    p.add_argument('--checkpoint', help='weights of this config')
+    p.add_argument('--images', type=int, default=2)
+    p.add_argument('--repeats', type=int, default=3)
+    p.add_argument('--threads', type=int, default=2)
+    return p
+
+
+def build(kind: str, config, data: str, work_dir: str, state: dict | None):
+    """A runner that tests on the Cityscapes val split below `data`: 'mmseg', 'ours', 'bfloat16'."""
+    import torch
+    from mmengine.runner import Runner
+    from mmseg.evaluation import IoUMetric
+    from mmseg.registry import METRICS
+
+    from ibnseg.engine import SegRunner
+
+    @METRICS.register_module(force=True)
+    class ExactIoUMetric(IoUMetric):
+        """Beside MMSeg's own, which rounds to two digits."""
+
+        def compute_metrics(self, results: list) -> dict:
+            intersection, union = (sum(parts) for parts in list(zip(*results, strict=True))[:2])
+            exact = 100 * (intersection / union).nanmean().item()
+            return super().compute_metrics(results) | dict(mIoU=exact)
+
+    resize = dict(type='Resize', scale=(1024, 512), keep_ratio=True)
+    load = dict(type='LoadImageFromFile', imdecode_backend='pillow')
+    if kind == 'mmseg':
+        dataset = dict(
+            type='CityscapesDataset',
+            data_root=f'{data}/cityscapes',
+            data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
+            pipeline=[load, resize, dict(type='LoadAnnotations'), dict(type='PackSegInputs')],
+            test_mode=True,
+        )
+    else:
+        dataset = dict(
+            type='CrossDomainDataset',
+            domains=['cityscapes:val'],
+            data_root=data,
+            pipeline=[load, resize, dict(type='LoadLabels'), dict(type='PackSegInputs')],
+        )
+    torch.manual_seed(0)
+    config.model.backbone.init_cfg = None
+    runner = (Runner if kind == 'mmseg' else SegRunner)(
+        model=config.model,
+        work_dir=work_dir,
+        test_dataloader=dict(
+            batch_size=1,
+            num_workers=1,
+            persistent_workers=True,
+            sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
+            dataset=dataset,
+        ),
+        test_cfg=dict(type='TestLoop')
+        if kind == 'mmseg'
+        else dict(type='CrossDomainLoop', fp16=kind == 'bfloat16'),
+        test_evaluator=dict(type='ExactIoUMetric', iou_metrics=['mIoU'])
+        if kind == 'mmseg'
+        else dict(type='CrossDomainIoU'),
+        default_scope='mmseg',
+        log_level='ERROR',
+        experiment_name=f'{kind}-{time.time_ns()}',
+    )
+    if state:
+        runner.model.load_state_dict(state)
+    runner.test()  # warms up
+    return runner
+
+
+def labels(data: Path) -> None:
+    """MMSeg reads converted labels: *_labelTrainIds.png beside the downloaded ones."""
+    from PIL import Image
+
+    from ibnseg.domains import read_labels
+
+    for path in data.glob('cityscapes/gtFine/val/*/*_labelIds.png'):
+        to = path.with_name(path.name.replace('labelIds', 'labelTrainIds'))
+        Image.fromarray(read_labels(path, 'cityscapes')).save(to)
+
+
+def main() -> None:
+    args = parser().parse_args()
+    import torch
+    from mmengine.config import Config
+
+    import ibnseg
+    from ibnseg import miniature, weights
+
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(args.threads)
+    state = weights.read(args.checkpoint)['state_dict'] if args.checkpoint else None
+    with tempfile.TemporaryDirectory() as folder:
+        miniature.write(folder, ['cityscapes'], train=0, val=args.images, size=(1024, 2048))
+        labels(Path(folder))
+        runners = {
+            kind: build(kind, Config.fromfile(args.config), folder, f'{folder}/{kind}', state)
+            for kind in ('mmseg', 'ours', 'bfloat16')
+        }
+        seconds: dict[str, list[float]] = {kind: [] for kind in runners}
+        miou = {}
+        for _ in range(args.repeats):
+            for kind, runner in runners.items():
+                start = time.perf_counter()
+                miou[kind] = runner.test_loop.run()['mIoU']
+                seconds[kind].append((time.perf_counter() - start) / args.images)
+    found = {kind: statistics.median(times) for kind, times in seconds.items()}
+    print(row('evaluation', 's a photo', 'times as fast', 'mIoU'))
+    print(row(':--', '--:', '--:', '--:'))
+    names = {'mmseg': "MMSeg's loop", 'ours': 'ours, float32', 'bfloat16': 'ours, bfloat16'}
+    for kind, name in names.items():
+        ratio = found['mmseg'] / found[kind]
+        print(row(name, f'{found[kind]:.2f}', f'{ratio:.2f}', f'{miou[kind]:.4f}'))
+    print(f'\nibnseg {ibnseg.__version__}, {Path(args.config).stem}, {args.threads} threads')
+
+
+if __name__ == '__main__':
+    sys.exit(main())
