@@ -440,10 +440,10 @@ def test_damage_is_named_with_the_way_out(copy, name):
 
 
 def test_stand_in_is_offered_where_it_can_be_drawn(tmp_path):
-    for name in domains.DOMAINS:
+    for name, row in domains.DOMAINS.items():
         with pytest.raises(DataError) as caught:
             domains.find(name, tmp_path)
-        assert ('miniature.py' in str(caught.value)) == (name in miniature.WORLDS)
+        assert ('miniature.py' in str(caught.value)) == (row.folder in miniature.WORLDS)
 
 
 @pytest.mark.parametrize('share', [0.001, 0.1, 0.5, 0.9])
@@ -474,7 +474,7 @@ def test_damage_in_a_worker_reads_the_same(copy, path):
 @pytest.mark.parametrize(
     ('domain', 'expected'),
     [
-        ('mars', "unknown domain 'mars'; choose from ('gta5', 'cityscapes', 'camvid')"),
+        ('mars', "unknown domain 'mars'; choose from ('gta5', 'synthia', 'cityscapes', "),
         ('', 'unknown domain'),
         (':val', 'unknown domain'),
         ('GTA5:val', 'unknown domain'),

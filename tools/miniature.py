@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     from ibnseg import miniature
 
-    worlds = tuple(args.worlds or miniature.WORLDS)
+    worlds = tuple(args.worlds or miniature.DEFAULT)
     try:
         with bar() as progress:
             roots = miniature.write(

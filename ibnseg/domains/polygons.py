@@ -1,0 +1,99 @@
+"""Labels drawn as polygons (IDD), rasterised once into a cache.
+
+The cache is `$XDG_CACHE_HOME/ibnseg/polygons`, by default `~/.cache/ibnseg/polygons`: a PNG of ids
+for each JSON, by the hash of its content. It may be deleted at any time.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from .errors import DataError
+
+_FORMAT = b'1'  # raise when equal files are to be drawn otherwise
+_LARGEST = 1 << 26  # pixels; a size beyond is damage, not a photo's
+
+
+def rasterise(path: str | Path, names: Sequence[str]) -> np.ndarray:
+    """Return the ids of a file of polygons, uint8 (H, W), from the cache where it is known.
+
+    Drawn as IDD's own tool does (`json2labelImg.py` of AutoNUE/public-code, with Pillow): in the
+    file's order, so that later polygons hide earlier ones; deleted ones are left out; an unknown
+    name that ends with 'group' is the name without; the rest is 'unlabeled'.
+
+    Args:
+        names: what is called what; the index is the id. Holds 'unlabeled'.
+
+    Raises DataError: unreadable, not polygons of an image, or a name that doesn't exist.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f'{path}: unreadable label file ({error}). Unpack it again') from None
+    key = hashlib.sha256(_FORMAT + '\n'.join(names).encode() + b'\n' + content).hexdigest()
+    cached = folder() / key[:2] / f'{key}.png'
+    with contextlib.suppress(OSError, SyntaxError, ValueError), Image.open(cached) as image:
+        return np.asarray(image)
+    drawn = _draw(path, content, names)
+    with contextlib.suppress(OSError):  # a full or read-only cache costs time, nothing else
+        _save(Image.fromarray(drawn), cached)
+    return drawn
+
+
+def folder() -> Path:
+    """Return where rasterised labels are kept."""
+    base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    return Path(base) / 'ibnseg' / 'polygons'
+
+
+def _draw(path: str | Path, content: bytes, names: Sequence[str]) -> np.ndarray:
+    try:
+        found = json.loads(content)
+        size = found['imgWidth'], found['imgHeight']
+        objects = [
+            (item['label'], [(float(x), float(y)) for x, y in item['polygon']])
+            for item in found['objects']
+            if not item.get('deleted')
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f'{path}: not a file of polygons ({type(error).__name__}: {error!s:.80}); expected '
+            'JSON with imgWidth, imgHeight and objects of label and polygon. Unpack it again'
+        ) from None
+    if not all(type(n) is int and n > 0 for n in size) or size[0] * size[1] > _LARGEST:
+        raise DataError(f"{path}: imgWidth, imgHeight {size} are no photo's size. Unpack it again")
+    image = Image.new('L', size, names.index('unlabeled'))
+    pen = ImageDraw.Draw(image)
+    for number, (label, corners) in enumerate(objects):
+        name = label if label in names else str(label).removesuffix('group')
+        if name not in names:
+            raise DataError(
+                f'{path}: polygon {number} is a {label!r:.60}, which does not exist in this label '
+                "space. Check that this is the data set's original label file"
+            )
+        if len(corners) < 2 or not np.isfinite(corners).all() or np.abs(corners).max() > 1e6:
+            raise DataError(
+                f'{path}: polygon {number} ({name}) has {len(corners)} corners or one far outside '
+                'the image. Unpack it again'
+            )
+        pen.polygon(corners, fill=names.index(name))
+    return np.array(image)
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(suffix='.part', dir=path.parent)
+    try:
+        with os.fdopen(handle, 'wb') as stream:
+            image.save(stream, format='png', compress_level=1)
+        os.replace(partial, path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,72 @@
+"""Label spaces: what a raw label id of each data set means in the classes of its task.
+
+numpy only. The classes are the 19 of Cityscapes, but for BDD100K's drivable areas. Ids as published
+by the data sets; 255 is `IGNORE` everywhere.
+"""
+
+import numpy as np
+
+from . import spaces
+from .spaces import IGNORE, STREETS, Space, Task
+
+__all__ = ['CITYSCAPES_IDS', 'CLASSES', 'IGNORE', 'PALETTE', 'SPACES', 'Space', 'Task', 'class_ids',
+           'lut', 'possible', 'raw_id', 'space', 'task']  # fmt: skip
+
+#: The 19 classes of the Cityscapes benchmark, in training order.
+CLASSES = STREETS.classes
+
+#: uint8 (19, 3), RGB, as published with Cityscapes.
+PALETTE = STREETS.palette
+
+SPACES = tuple(spaces.SPACES)
+
+
+def space(name: str) -> Space:
+    """Return a label space. Raises ValueError for an unknown one."""
+    if name not in spaces.SPACES:
+        raise ValueError(f'unknown label space {name!r}; choose from {SPACES}')
+    return spaces.SPACES[name]
+
+
+def task(name: str) -> Task:
+    """Return the classes that labels of a space are read into, and their colours."""
+    return space(name).task
+
+
+def lut(name: str) -> np.ndarray:
+    """Return the look-up table of a label space: uint8 (256,), `lut(name)[raw]` is the class.
+
+    255 where a raw id has no training class. Raises ValueError for an unknown space.
+    """
+    row = space(name)
+    table = np.full(256, IGNORE, np.uint8)
+    for label, names in row.groups.items():
+        table[[row.names.index(raw) for raw in names]] = row.task.classes.index(label)
+    return table
+
+
+def possible(name: str) -> np.ndarray:
+    """Return bool (256,): which raw ids a correct label file of this space may hold."""
+    row = space(name)
+    table = np.zeros(256, bool)
+    table[: len(row.names)] = True
+    table[list(row.extra)] = True
+    return table
+
+
+def class_ids(name: str) -> tuple[int, ...]:
+    """Return the training classes that labels of this space name anywhere, ascending."""
+    row = space(name)
+    named = row.groups.keys() - set(row.absent)
+    return tuple(i for i, label in enumerate(row.task.classes) if label in named)
+
+
+def raw_id(name: str, label: str) -> int | None:
+    """Return the raw id that a space calls a class by, None where it can't name it."""
+    row = space(name)
+    names = () if label in row.absent else row.groups.get(label, ())
+    return row.names.index(names[0]) if names else None
+
+
+#: uint8 (19,): the `labelIds` value of each training class in Cityscapes and GTA5.
+CITYSCAPES_IDS = np.array([raw_id('cityscapes', label) for label in CLASSES], np.uint8)
