@@ -20,7 +20,7 @@ from mmengine.dist import get_rank, is_distributed, is_main_process
 from mmengine.registry import DefaultScope
 from rich.console import Console
 
-from .. import _stack, domains, protocols, records, report, weights
+from .. import _stack, domains, protocols, records, report, selection, weights
 from .checkpoint import newest
 from .runner import SegRunner
 
@@ -88,9 +88,14 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def train(
-    config: Config, *, resume: bool = False, seed: int | None = None, show: bool = True
+    config: Config,
+    *,
+    resume: bool = False,
+    seed: int | None = None,
+    show: bool = True,
+    select: str | None = None,
 ) -> records.Record:
-    """Train, select a checkpoint on the source's validation, measure it on every domain.
+    """Train, select a checkpoint (on the source's validation), measure it on every domain.
 
     Writes checkpoints, log and `<model>.record.json` into `config.work_dir`.
 
@@ -98,10 +103,13 @@ def train(
         resume: continue from the newest checkpoint of `config.work_dir`, with its seed.
         seed: of weights, sampling and augmentation; default: the config's.
         show: print the table and where the files are.
+        select: option of a `selection.RULES`; default: the config's `select`, else what its
+            validation amounts to.
 
     Raises:
         DataError, ValueError: data, weights or config are not as expected, before any training.
     """
+    rule = _select(config, select)
     plan = _protocols(config)
     for domain in config.val_dataloader.dataset.domains:
         domains.find(domain, config.val_dataloader.dataset.data_root)
@@ -124,8 +132,22 @@ def train(
             )
     runner = _build(config)
     runner.train()
-    chosen = newest(work_dir, 'best_iter_*.pth') or newest(work_dir)
+    chosen = next(filter(None, (newest(work_dir, pattern) for pattern in rule.files)))
     return _measure(runner, plan, chosen, work_dir / f'{config.model_name}.record.json', show)
+
+
+def _select(config: Config, option: str | None) -> selection.Rule:
+    """Return the rule, and have the config validate on what it needs."""
+    validation = config.val_dataloader.dataset
+    option = option or config.get('select')
+    if option is None:
+        return selection.implied(config.source, validation.domains)
+    rule = selection.find(option)
+    validation.domains = selection.validation(
+        rule, config.source, validation.domains, config.test_dataloader.dataset.domains
+    )
+    config.select = option
+    return rule
 
 
 def _resume(config: Config, latest: Path | None, seed: int | None) -> None:
@@ -134,11 +156,19 @@ def _resume(config: Config, latest: Path | None, seed: int | None) -> None:
             f'--resume: no iter_*.pth in {config.work_dir}. Leave --resume away to start anew, or '
             'name the folder of the run with --work-dir'
         )
-    begun_with = weights.read(latest)['meta']['seed']
+    meta = weights.read(latest)['meta']
+    begun_with = meta['seed']
     if seed not in (None, begun_with):
         raise ValueError(
             f'--seed {seed}: {latest} was trained with seed {begun_with}. Leave --seed away to '
             'continue it'
+        )
+    now = selection.implied(config.source, config.val_dataloader.dataset.domains).name
+    before = meta.get('trained', {}).get('selection', now)
+    if now != before:  # scores on other images can't be compared with the best one so far
+        raise ValueError(
+            f'--select: {latest} was begun with {before}, this is {now}. Continue it as it was '
+            'begun, or name another folder with --work-dir'
         )
     config.randomness = dict(config.get('randomness', {}), seed=begun_with)
     config.resume, config.load_from = True, str(latest)
