@@ -177,6 +177,26 @@ def test_sliding_inference(trained, data, tmp_path):
     assert slid.matrix.sum() == record.domains[0].matrix.sum()
 
 
+def test_published_protocol(trained, data, tmp_path):
+    work_dir, _ = trained
+    record = records.read(work_dir / 'ibn_b.record.json')
+    out = tmp_path / 'hrda.record.json'
+    words = [
+        'test.py', 'configs/miniature/ibn_b.py', work_dir / record.provenance['checkpoint'],
+        '--data-root', data, '--out', out, '--work-dir', tmp_path, '--protocol', 'hrda-1024',
+        '--cfg-options', *TINY[:4],
+    ]  # fmt: skip
+    done = run(*words, '--domains', 'cityscapes', '--classes', '16')
+    (measured,) = records.read(out).domains
+    assert measured.protocol['name'] == 'hrda-1024'
+    assert (measured.protocol['photo'], measured.protocol['mode']) == ([1024, 512], 'whole')
+    assert len(measured.classes) == 16
+    assert f'hrda-1024 {measured.protocol_hash}' in done.stdout
+    before = record.domains[1]
+    assert measured.matrix.sum() == before.matrix.sum(), 'labels keep their size'
+    bad("says nothing of 'gta5'", *words)
+
+
 def state(path):
     return weights.read(path)['state_dict']
 

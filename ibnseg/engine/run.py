@@ -9,14 +9,14 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.dist import get_rank, is_distributed, is_main_process
+from mmengine.model import is_model_wrapper
 from mmengine.registry import DefaultScope
 from rich.console import Console
 
@@ -187,12 +187,17 @@ def test(
     *,
     measure: Sequence[str] | None = None,
     out: str | Path | None = None,
+    protocol: str | None = None,
+    classes: str | None = None,
 ) -> records.Record:
     """Measure a checkpoint on several domains in one run, and write the record.
 
     Args:
         measure: domains as 'name' or 'name:split'; default: the config's.
         out: record file; default `<work_dir>/test/<model>.record.json`.
+        protocol: of `protocols.SETTINGS`; default: the config's `protocol`, else its test pipeline.
+        classes: of `protocols.CLASS_SETS`; default: the config's `class_set`, else all that the
+            domain's labels name.
 
     Raises:
         DataError, ValueError, FileNotFoundError: data, checkpoint or config are not as expected.
@@ -206,6 +211,8 @@ def test(
     config.work_dir = str(Path(config.work_dir) / 'test')
     if measure:
         config.test_dataloader.dataset.domains = list(measure)
+    config.protocol = protocol or config.get('protocol')
+    config.class_set = classes or config.get('class_set')
     plan = _protocols(config)
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
         config[key] = None
@@ -216,19 +223,25 @@ def test(
 
 
 def _protocols(config: Config) -> dict[str, protocols.Protocol]:
-    """Describe the measurement of each domain, and find its files, before anything is run."""
-    data = config.test_dataloader.dataset
-    described = (
-        protocols.native(
-            domain,
-            len(domains.find(domain, data.data_root)),
-            data.pipeline,
-            config.model.test_cfg,
-            bool(config.test_cfg.get('fp16')),
-        )
-        for domain in data.domains
-    )
-    return {f'{protocol.domain}:{protocol.split}': protocol for protocol in described}
+    """Describe the measurement of each domain, and find its files, before anything is run.
+
+    A named protocol takes the place of the config's test pipeline.
+    """
+    data, name = config.test_dataloader.dataset, config.get('protocol')
+    bfloat16 = bool(config.test_cfg.get('fp16'))
+    plan = {}
+    for domain in data.domains:
+        images = len(domains.find(domain, data.data_root))
+        if name:
+            protocol = protocols.named(name, domain, images, bfloat16)
+        else:
+            given = data.pipeline, config.model.test_cfg
+            protocol = protocols.native(domain, images, *given, bfloat16)
+        protocol = protocols.restricted(protocol, config.get('class_set'))
+        plan[f'{protocol.domain}:{protocol.split}'] = protocol
+    if name:
+        data.pipelines = {domain: protocol.pipeline() for domain, protocol in plan.items()}
+    return plan
 
 
 def _measure(
@@ -247,6 +260,9 @@ def _measure(
             f'{checkpoint} was trained on {source}, the config says {config.source}. Give the '
             'config that it was trained with'
         )
+    if config.get('protocol'):  # not before: a run's own validation is by its config
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model.test_cfg = ConfigDict(next(iter(plan.values())).test_cfg())
     runner.test()
     totals = runner.test_evaluator.metrics[0].totals
     dataset = runner.test_dataloader.dataset
@@ -272,7 +288,7 @@ def _measure(
     for domain, protocol in plan.items():
         matrix = totals[domain]
         record.domains.append(
-            records.Measurement(domain, protocol.images, asdict(protocol), protocol.hash, matrix)
+            records.Measurement(domain, protocol.images, protocol.content(), protocol.hash, matrix)
         )
     if is_main_process():
         records.write(record, out)
