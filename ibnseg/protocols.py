@@ -1,9 +1,13 @@
-"""How a domain was measured: what two numbers must share to be compared."""
+"""How a domain was measured: what two numbers must share to be compared.
+
+A `Protocol` says it of one domain and has a hash. `SETTINGS` are the published ones, by name; what
+each is taken from is in docs/protocols.md.
+"""
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -21,10 +25,14 @@ class Protocol:
         split: its split.
         images: how many.
         photo: size the photos are scaled to as (width, height), keeping their ratio or not
-            (`keep_ratio`), or None for their own.
+            (`keep_ratio`), or None for their own. After what is done to photo and label alike.
         mode: 'whole' or 'slide', with `crop` and `stride` (height, width).
         space: label space.
         classes: the training classes that count.
+        label_scale: factor by which photo and label alike are scaled (`ReframePair`), or None.
+        label_height: or the height they are scaled to, or None.
+        label_crop: (height, width) of their centre that is then kept, or None for all.
+        label_pad: class of the truth where photo and label are smaller than `label_crop`.
     """
 
     name: str
@@ -38,16 +46,194 @@ class Protocol:
     stride: tuple[int, int] | None
     space: str
     classes: tuple[int, ...]
+    label_scale: float | None = None
+    label_height: int | None = None
+    label_crop: tuple[int, int] | None = None
+    label_pad: int | None = None
+
+    def content(self) -> dict[str, Any]:
+        """Return the fields for a record. What is done to no label is left out, so that hashes
+        from before these fields existed stay."""
+        optional = {field.name for field in fields(self) if field.default is None}
+        return {k: v for k, v in asdict(self).items() if v is not None or k not in optional}
 
     @property
     def hash(self) -> str:
-        return protocol_hash(asdict(self))
+        return protocol_hash(self.content())
+
+    def pipeline(self) -> list[dict[str, Any]]:
+        """Return the test pipeline that does this."""
+        pair = dict(
+            scale=self.label_scale,
+            height=self.label_height,
+            crop=self.label_crop,
+            pad=self.label_pad,
+        )
+        pair = {key: value for key, value in pair.items() if value is not None}
+        return [
+            dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+            dict(type='LoadLabels'),
+            *([dict(type='ReframePair', **pair)] if pair else []),
+            *(
+                [dict(type='ResizePhoto', scale=self.photo, keep_ratio=self.keep_ratio)]
+                if self.photo
+                else []
+            ),
+            dict(type='PackSegInputs'),
+        ]
+
+    def test_cfg(self) -> dict[str, Any]:
+        """Return the `model.test_cfg` that does this."""
+        if self.mode == 'whole':
+            return dict(mode='whole')
+        return dict(mode='slide', crop_size=self.crop, stride=self.stride)
 
 
 def protocol_hash(fields: Mapping[str, Any]) -> str:
     """Return eight hexadecimal digits over every field of a protocol."""
     text = json.dumps(fields, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A published way to measure.
+
+    Args:
+        name: what a person types and a table shows.
+        of: domain -> the fields of `Protocol` in which it departs from photos and labels in their
+            own size.
+        window: side and stride of square sliding windows, or None for whole photos.
+        anywhere: also for domains that are not in `of`, in their own size.
+    """
+
+    name: str
+    of: Mapping[str, Mapping[str, Any]]
+    window: tuple[int, int] | None = None
+    anywhere: bool = False
+
+
+def _fit(width: int, height: int) -> dict[str, Any]:
+    return dict(photo=(width, height), keep_ratio=True)
+
+
+def _centre(side: int) -> dict[str, Any]:
+    return dict(label_height=side, label_crop=(side, side), label_pad=labels.CLASSES.index('road'))
+
+
+_OWN: dict[str, Any] = {}
+_HALF = dict(label_scale=0.5)
+
+SETTINGS = {
+    setting.name: setting
+    for setting in (
+        Setting('native', {}, anywhere=True),
+        Setting(
+            'robustnet-1536',
+            dict.fromkeys(('cityscapes', 'bdd100k', 'gta5', 'synthia', 'acdc'), _OWN)
+            | {'mapillary': _centre(1536)},
+        ),
+        Setting(
+            'blindnet-1024',
+            dict.fromkeys(('cityscapes', 'bdd100k', 'synthia'), _OWN)
+            | {'mapillary': _centre(1024), 'gta5': _centre(768)},
+        ),
+        Setting(
+            'hrda-1024',
+            dict.fromkeys(('cityscapes', 'bdd100k', 'mapillary'), _fit(1024, 512)),
+        ),
+        Setting(
+            'hrda-2048',
+            dict.fromkeys(('cityscapes', 'bdd100k', 'mapillary'), _fit(2048, 1024)),
+            window=(1024, 512),
+        ),
+        Setting(
+            'tqdm-2048',
+            dict.fromkeys(('cityscapes', 'mapillary'), _fit(2048, 1024))
+            | {'bdd100k': _fit(1280, 720)},
+            window=(512, 341),
+        ),
+        Setting(
+            'rein-half',
+            {
+                'cityscapes': _fit(1024, 512),
+                'bdd100k': _fit(1280, 720),
+                'mapillary_rich': _HALF | _fit(1024, 512),
+                'acdc': _fit(960, 540),
+                'gta5': _fit(1280, 720),
+            },
+            window=(512, 341),
+        ),
+        Setting(
+            'soma-half',
+            {
+                'cityscapes': _fit(2048, 1024),
+                'bdd100k': _fit(1280, 720),
+                'mapillary_rich': _HALF | _fit(2048, 1024),
+            },
+            window=(512, 341),
+        ),
+    )
+}
+
+
+def named(name: str, domain: str, images: int, bfloat16: bool = False) -> Protocol:
+    """Return what the setting `name` does to `domain` (name:split), which has so many `images`.
+
+    With `bfloat16` (mixed precision) its name ends with '-bfloat16': another protocol.
+
+    Raises ValueError: unknown setting, or a domain that it says nothing of.
+    """
+    if name not in SETTINGS:
+        raise ValueError(f'unknown protocol {name!r}; choose from {tuple(SETTINGS)}')
+    setting = SETTINGS[name]
+    row, split = domains.parse(domain)
+    if row.name not in setting.of and not setting.anywhere:
+        raise ValueError(
+            f'protocol {name!r} says nothing of {row.name!r}, only of {tuple(setting.of)}. Leave '
+            "the domain out, or measure it by 'native'"
+        )
+    side, stride = setting.window or (None, None)
+    found = Protocol(
+        name=name + '-bfloat16' * bfloat16,
+        domain=row.name,
+        split=split,
+        images=images,
+        photo=None,
+        keep_ratio=None,
+        mode='slide' if side else 'whole',
+        crop=(side, side) if side else None,
+        stride=(stride, stride) if side else None,
+        space=row.space,
+        classes=labels.class_ids(row.space),
+    )
+    return replace(found, **setting.of.get(row.name, {}))
+
+
+def restricted(protocol: Protocol, classes: str | None) -> Protocol:
+    """Return the protocol that counts only the classes of a class set, if one is given."""
+    if classes is None:
+        return protocol
+    return replace(protocol, classes=restrict(protocol.classes, classes, labels.CLASSES))
+
+
+#: Class set -> the classes that do not count. 16 and 13 are those of SYNTHIA, which has no
+#: terrain, truck or train, and whose wall, fence and pole many leave out.
+CLASS_SETS = {
+    '19': (),
+    '16': ('terrain', 'truck', 'train'),
+    '13': ('wall', 'fence', 'pole', 'terrain', 'truck', 'train'),
+}
+
+
+def restrict(ids: Sequence[int], classes: str, names: Sequence[str]) -> tuple[int, ...]:
+    """Return those of the training classes `ids`, called `names`, that a class set counts.
+
+    Raises ValueError for an unknown class set.
+    """
+    if classes not in CLASS_SETS:
+        raise ValueError(f'unknown class set {classes!r}; choose from {tuple(CLASS_SETS)}')
+    return tuple(i for i in ids if names[i] not in CLASS_SETS[classes])
 
 
 def native(

@@ -4,7 +4,8 @@ from dataclasses import asdict, replace
 import pytest
 from mmengine.config import Config
 
-from ibnseg import protocols
+from ibnseg import domains, labels, protocols
+from ibnseg.protocols import SETTINGS
 
 LOAD, LABELS, PACK = (dict(type=t) for t in ('LoadImageFromFile', 'LoadLabels', 'PackSegInputs'))
 RESIZE = dict(type='Resize', scale=(1024, 1024), keep_ratio=True)
@@ -46,6 +47,8 @@ def test_equal_settings_have_equal_hashes(test_cfg):
         dict(photo=None), dict(photo=(1024, 512)), dict(keep_ratio=False), dict(keep_ratio=None),
         dict(mode='whole'), dict(crop=(768, 512)), dict(crop=None), dict(stride=(256, 256)),
         dict(stride=None), dict(space='cityscapes'), dict(classes=tuple(range(16))),
+        dict(label_scale=0.5), dict(label_height=1536), dict(label_crop=(1536, 1536)),
+        dict(label_pad=0),
     ],
     ids=str,
 )  # fmt: skip
@@ -74,7 +77,7 @@ def test_whole_mode_ignores_leftover_windows():
 
 
 def test_json_keeps_the_hash():
-    fields = asdict(native())
+    fields = native().content()
     read = json.loads(json.dumps(fields))
     assert read != fields, 'tuples became lists'
     assert protocols.protocol_hash(read) == native().hash
@@ -106,3 +109,99 @@ def test_resize_without_a_size_is_refused(scale):
 def test_unknown_domain_is_refused():
     with pytest.raises(ValueError, match='unknown domain'):
         native('mars:val')
+
+
+# ------------------------------------------------------------------------ the published settings
+
+STATED = [(name, domain) for name, s in SETTINGS.items() for domain in s.of or ('gta5', 'camvid')]
+
+
+def known(name: str, domain: str) -> protocols.Protocol:
+    if domain not in domains.DOMAINS:
+        pytest.skip(f'{domain} is no domain yet')
+    return protocols.named(name, domain, 7)
+
+
+@pytest.mark.parametrize(('name', 'domain'), STATED)
+def test_a_setting_says_all_of_a_domain(name, domain):
+    found = known(name, domain)
+    assert (found.name, found.domain, found.images) == (name, domain, 7)
+    assert found.classes == labels.class_ids(found.space)
+    assert (found.mode == 'slide') == (found.crop is not None) == (found.stride is not None)
+    assert (found.photo is None) == (found.keep_ratio is None)
+    assert (found.label_crop is None) == (found.label_pad is None)
+    steps = [step['type'] for step in found.pipeline()]
+    assert steps[:2] == ['LoadImageFromFile', 'LoadLabels'] and steps[-1] == 'PackSegInputs'
+    assert found.test_cfg()['mode'] == found.mode
+    assert protocols.protocol_hash(json.loads(json.dumps(found.content()))) == found.hash
+    assert protocols.named(name, domain, 7, bfloat16=True).name == f'{name}-bfloat16'
+
+
+def test_settings_have_hashes_of_their_own():
+    found = [protocols.named(n, d, 7) for n, d in STATED if d in domains.DOMAINS]
+    assert len({protocol.hash for protocol in found}) == len(found)
+
+
+def test_old_hashes_stay():
+    """Of a record written before protocols could crop labels."""
+    read = dict(
+        name='native', domain='gta5', split='val', images=40, photo=[256, 128], keep_ratio=True,
+        mode='whole', crop=None, stride=None, space='gta5', classes=list(range(19)),
+    )  # fmt: skip
+    now = native(images=40, resize=RESIZE | dict(scale=(256, 128)), test_cfg={})
+    assert now.hash == protocols.protocol_hash(read) == 'fea82f44', "the read-me's"
+
+
+def test_native_by_name_is_native_by_a_pipeline_without_resize():
+    assert protocols.named('native', 'gta5', 7) == native(resize=None, test_cfg={})
+
+
+def test_mapillary_is_where_the_settings_differ():
+    """The published geometries that make numbers incomparable, as stated in the sources."""
+    fields = ('photo', 'label_scale', 'label_height', 'label_crop', 'label_pad', 'crop', 'stride')
+    expected = {
+        'robustnet-1536': (None, None, 1536, (1536, 1536), 0, None, None),
+        'blindnet-1024': (None, None, 1024, (1024, 1024), 0, None, None),
+        'hrda-1024': ((1024, 512), None, None, None, None, None, None),
+        'hrda-2048': ((2048, 1024), None, None, None, None, (1024, 1024), (512, 512)),
+        'tqdm-2048': ((2048, 1024), None, None, None, None, (512, 512), (341, 341)),
+        'rein-half': ((1024, 512), 0.5, None, None, None, (512, 512), (341, 341)),
+        'soma-half': ((2048, 1024), 0.5, None, None, None, (512, 512), (341, 341)),
+    }
+    rich = ('rein-half', 'soma-half')
+    for name, values in expected.items():
+        found = known(name, 'mapillary_rich' if name in rich else 'mapillary')
+        assert tuple(getattr(found, field) for field in fields) == values, name
+        assert found.space == ('mapillary-rich' if name in rich else 'mapillary-coarse')
+
+
+@pytest.mark.parametrize(('name', 'domain'), [('rein-half', 'camvid'), ('hrda-1024', 'gta5')])
+def test_a_domain_that_the_source_does_not_state_is_refused(name, domain):
+    with pytest.raises(ValueError, match=rf"{name}' says nothing of '{domain}'.*'cityscapes'"):
+        protocols.named(name, domain, 7)
+
+
+def test_unknown_setting_is_refused_with_the_choice():
+    with pytest.raises(ValueError, match=r"unknown protocol 'robustnet'.*'robustnet-1536'"):
+        protocols.named('robustnet', 'gta5', 7)
+
+
+@pytest.mark.parametrize(('classes', 'count'), [('19', 19), ('16', 16), ('13', 13)])
+def test_class_sets(shared, classes, count):
+    found = protocols.restricted(native(), classes)
+    assert len(found.classes) == count
+    assert (found.hash == native().hash) == (classes == '19')
+    if classes != '19':
+        facts = json.loads(shared('reference', 'label_maps.json').read_text())['synthia']
+        assert set(range(19)) - set(found.classes) == set(facts[f'drop_for_{classes}'])
+
+
+def test_class_set_of_a_domain_that_names_fewer():
+    camvid = native('camvid')
+    assert set(protocols.restricted(camvid, '13').classes) < set(camvid.classes)
+    assert protocols.restricted(camvid, '19') == camvid == protocols.restricted(camvid, None)
+
+
+def test_unknown_class_set_is_refused_with_the_choice():
+    with pytest.raises(ValueError, match=r"unknown class set '11'; choose from .'19', '16', '13'"):
+        protocols.restricted(native(), '11')

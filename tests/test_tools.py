@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from ibnseg import miniature, records, weights
+from ibnseg import evaluate, miniature, records, weights
+from ibnseg.selection import RULES
 
 ROOT = Path(__file__).parents[1]
 TINY = [
@@ -106,6 +107,38 @@ def test_checkpoint_is_selected_on_the_source(trained):
     assert log.count('cityscapes:val/mIoU') == 1, 'targets are measured once, at the end'
 
 
+@pytest.mark.parametrize('option', ['last', 'oracle'])
+def test_other_selection_rules(data, tmp_path, option):
+    done = train(data, tmp_path, f'--select={option}')
+    record = records.read(tmp_path / 'ibn_b.record.json')
+    origin, name = record.provenance, RULES[option].name
+    assert origin['selection'] == name
+    oracle = option == 'oracle'
+    assert origin['validated'] == (['cityscapes:val'] if oracle else ['gta5:val'])
+    assert origin['checkpoint'].startswith('best_') is oracle
+    if not oracle:
+        assert origin['checkpoint'] == 'iter_4.pth'
+    watched = 'target oracle' if oracle else 'source validation'
+    assert done.stdout.count(f'{watched} at ') == 2
+    assert ('(target oracle)' in done.stdout) is oracle
+    assert ('upper bound' in done.stdout) is oracle
+    if oracle:
+        best = weights.read(tmp_path / origin['checkpoint'])['meta']['score']
+        matrix = next(m.matrix for m in record.domains if m.domain == 'cityscapes:val')
+        assert 100 * evaluate.score(matrix).miou == pytest.approx(best)
+        again = ['--data-root', data, '--work-dir', tmp_path, '--resume', '--select', 'source']
+        words = '--cfg-options', *TINY
+        bad('begun with target oracle', 'train.py', 'configs/miniature/ibn_b.py', *again, *words)
+
+
+def test_selecting_on_a_target_must_be_said(data, tmp_path):
+    bad(
+        "say 'oracle'",
+        'train.py', 'configs/miniature/ibn_b.py', '--data-root', data, '--work-dir', tmp_path,
+        '--select', 'source', '--cfg-options', 'val_dataloader.dataset.domains=["cityscapes"]',
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize('processes', [0, 2])
 def test_test_repeats_the_matrices(trained, data, tmp_path, processes):
     work_dir, _ = trained
@@ -142,6 +175,26 @@ def test_sliding_inference(trained, data, tmp_path):
     assert slid.protocol['crop'] == [96, 96]
     assert slid.protocol_hash != record.domains[0].protocol_hash
     assert slid.matrix.sum() == record.domains[0].matrix.sum()
+
+
+def test_published_protocol(trained, data, tmp_path):
+    work_dir, _ = trained
+    record = records.read(work_dir / 'ibn_b.record.json')
+    out = tmp_path / 'hrda.record.json'
+    words = [
+        'test.py', 'configs/miniature/ibn_b.py', work_dir / record.provenance['checkpoint'],
+        '--data-root', data, '--out', out, '--work-dir', tmp_path, '--protocol', 'hrda-1024',
+        '--cfg-options', *TINY[:4],
+    ]  # fmt: skip
+    done = run(*words, '--domains', 'cityscapes', '--classes', '16')
+    (measured,) = records.read(out).domains
+    assert measured.protocol['name'] == 'hrda-1024'
+    assert (measured.protocol['photo'], measured.protocol['mode']) == ([1024, 512], 'whole')
+    assert len(measured.classes) == 16
+    assert f'hrda-1024 {measured.protocol_hash}' in done.stdout
+    before = record.domains[1]
+    assert measured.matrix.sum() == before.matrix.sum(), 'labels keep their size'
+    bad("says nothing of 'gta5'", *words)
 
 
 def state(path):

@@ -12,6 +12,18 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         '--domains', nargs='+', help="e.g. gta5 cityscapes camvid:Seq05VD; default the config's"
     )
+    p.add_argument(
+        '--protocol',
+        metavar='NAME',
+        help="a published setting instead of the config's test pipeline: native, "
+        'robustnet-1536, blindnet-1024, hrda-1024, hrda-2048, tqdm-2048, rein-half, soma-half '
+        '(docs/protocols.md)',
+    )
+    p.add_argument(
+        '--classes',
+        choices=['19', '16', '13'],
+        help='classes that count; 16 and 13 are those of SYNTHIA',
+    )
     p.add_argument('--data-root', help='folder with one folder a data set; default data')
     p.add_argument('--out', help='record file; default <work dir>/test/<model>.record.json')
     p.add_argument(
@@ -36,7 +48,14 @@ def main(argv: list[str] | None = None) -> int:
             launcher=args.launcher,
             options=run.parse_options(args.cfg_options),
         )
-        run.test(config, args.checkpoint, measure=args.domains, out=args.out)
+        run.test(
+            config,
+            args.checkpoint,
+            measure=args.domains,
+            out=args.out,
+            protocol=args.protocol,
+            classes=args.classes,
+        )
 
     return run.command(job)
 

@@ -14,6 +14,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         '--seed', type=int, help="of weights, sampling and augmentation; default the config's"
     )
+    p.add_argument(
+        '--select',
+        choices=['last', 'source', 'oracle'],
+        help='the checkpoint to report: the last, the best on the source (default), or the best '
+        'on the targets, which every table marks as an oracle',
+    )
     p.add_argument('--amp', action='store_true', help='mixed precision')
     p.add_argument('--no-table', action='store_true', help='leave the table to tools/report.py')
     p.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
@@ -36,7 +42,9 @@ def main(argv: list[str] | None = None) -> int:
             launcher=args.launcher,
             options=run.parse_options(args.cfg_options),
         )
-        run.train(config, resume=args.resume, seed=args.seed, show=not args.no_table)
+        run.train(
+            config, resume=args.resume, seed=args.seed, show=not args.no_table, select=args.select
+        )
 
     return run.command(job, 'interrupted; continue with --resume')
 

@@ -1,7 +1,7 @@
 """Domains as MMSeg data sets: one Dataset, one label loader."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -122,9 +122,21 @@ class CrossDomainDataset(ConcatDataset):
     """Several domains behind one another, for one evaluation run.
 
     `metainfo['domains']` is {'name:split': number of images}, in the order given.
+
+    Args:
+        domains: 'name' or 'name:split' each.
+        data_root: the folder that holds one folder a domain.
+        pipeline: MMSeg transforms.
+        pipelines: 'name:split' -> those of a domain that has its own.
     """
 
-    def __init__(self, domains: Sequence[str], data_root: str, pipeline: Sequence[dict]):
+    def __init__(
+        self,
+        domains: Sequence[str],
+        data_root: str,
+        pipeline: Sequence[dict],
+        pipelines: Mapping[str, Sequence[dict]] | None = None,
+    ):
         names = [(row.name, split) for row, split in map(parse, domains)]
         if len(set(names)) < len(names):
             raise DataError(f'domains {list(domains)}: one is named twice. Name each once')
@@ -134,6 +146,10 @@ class CrossDomainDataset(ConcatDataset):
                 f'domains {list(domains)}: their classes differ ({", ".join(sorted(tasks))}). '
                 'Measure those of one kind at a time'
             )
-        parts = [DomainDataset(domain, data_root, pipeline, test_mode=True) for domain in domains]
+        own = pipelines or {}
+        parts = [
+            DomainDataset(name, data_root, own.get(name, pipeline), test_mode=True)
+            for name in map(':'.join, names)
+        ]
         super().__init__(parts)
         self._metainfo = dict(self._metainfo, domains={part.domain: len(part) for part in parts})

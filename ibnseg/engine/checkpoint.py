@@ -8,7 +8,7 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 
-from .. import domains, weights
+from .. import domains, selection, weights
 
 _NAME = re.compile(r'(?:best_)?iter_(\d+)\.pth')
 
@@ -73,12 +73,10 @@ class AtomicCheckpointHook(Hook):
 
 def _trained(config) -> dict:
     validated = list(config.val_dataloader.dataset.domains)
-    source = domains.parse(config.source)[0]
-    honest = all(domains.parse(domain)[0] is source for domain in validated)
     return dict(
         source=config.source,
         validated=[':'.join((row.name, split)) for row, split in map(domains.parse, validated)],
-        selection='source validation' if honest else 'target oracle',
+        selection=selection.implied(config.source, validated).name,
         iterations=config.train_cfg.max_iters,
     )
 

@@ -11,6 +11,8 @@ from mmseg.registry import HOOKS
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from .. import selection
+
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
@@ -45,7 +47,8 @@ class ProgressHook(Hook):
         self._val_began = time.perf_counter()
 
     def after_val_epoch(self, runner, metrics=None) -> None:
-        text = f'source validation at {runner.iter}: mIoU {metrics["mIoU"]:.1f}'
+        rule = selection.implied(runner.cfg.source, runner.cfg.val_dataloader.dataset.domains)
+        text = f'{rule.name} at {runner.iter}: mIoU {metrics["mIoU"]:.1f}'
         if self.bar is not None:
             self.bar.console.print(text)
         elif is_main_process():

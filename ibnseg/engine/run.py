@@ -9,18 +9,18 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.dist import get_rank, is_distributed, is_main_process
+from mmengine.model import is_model_wrapper
 from mmengine.registry import DefaultScope
 from rich.console import Console
 
-from .. import _stack, domains, protocols, records, report, weights
+from .. import _stack, domains, protocols, records, report, selection, weights
 from .checkpoint import newest
 from .runner import SegRunner
 
@@ -88,9 +88,14 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def train(
-    config: Config, *, resume: bool = False, seed: int | None = None, show: bool = True
+    config: Config,
+    *,
+    resume: bool = False,
+    seed: int | None = None,
+    show: bool = True,
+    select: str | None = None,
 ) -> records.Record:
-    """Train, select a checkpoint on the source's validation, measure it on every domain.
+    """Train, select a checkpoint (on the source's validation), measure it on every domain.
 
     Writes checkpoints, log and `<model>.record.json` into `config.work_dir`.
 
@@ -98,10 +103,13 @@ def train(
         resume: continue from the newest checkpoint of `config.work_dir`, with its seed.
         seed: of weights, sampling and augmentation; default: the config's.
         show: print the table and where the files are.
+        select: option of a `selection.RULES`; default: the config's `select`, else what its
+            validation amounts to.
 
     Raises:
         DataError, ValueError: data, weights or config are not as expected, before any training.
     """
+    rule = _select(config, select)
     plan = _protocols(config)
     for domain in config.val_dataloader.dataset.domains:
         domains.find(domain, config.val_dataloader.dataset.data_root)
@@ -124,8 +132,22 @@ def train(
             )
     runner = _build(config)
     runner.train()
-    chosen = newest(work_dir, 'best_iter_*.pth') or newest(work_dir)
+    chosen = next(filter(None, (newest(work_dir, pattern) for pattern in rule.files)))
     return _measure(runner, plan, chosen, work_dir / f'{config.model_name}.record.json', show)
+
+
+def _select(config: Config, option: str | None) -> selection.Rule:
+    """Return the rule, and have the config validate on what it needs."""
+    validation = config.val_dataloader.dataset
+    option = option or config.get('select')
+    if option is None:
+        return selection.implied(config.source, validation.domains)
+    rule = selection.find(option)
+    validation.domains = selection.validation(
+        rule, config.source, validation.domains, config.test_dataloader.dataset.domains
+    )
+    config.select = option
+    return rule
 
 
 def _resume(config: Config, latest: Path | None, seed: int | None) -> None:
@@ -134,11 +156,19 @@ def _resume(config: Config, latest: Path | None, seed: int | None) -> None:
             f'--resume: no iter_*.pth in {config.work_dir}. Leave --resume away to start anew, or '
             'name the folder of the run with --work-dir'
         )
-    begun_with = weights.read(latest)['meta']['seed']
+    meta = weights.read(latest)['meta']
+    begun_with = meta['seed']
     if seed not in (None, begun_with):
         raise ValueError(
             f'--seed {seed}: {latest} was trained with seed {begun_with}. Leave --seed away to '
             'continue it'
+        )
+    now = selection.implied(config.source, config.val_dataloader.dataset.domains).name
+    before = meta.get('trained', {}).get('selection', now)
+    if now != before:  # scores on other images can't be compared with the best one so far
+        raise ValueError(
+            f'--select: {latest} was begun with {before}, this is {now}. Continue it as it was '
+            'begun, or name another folder with --work-dir'
         )
     config.randomness = dict(config.get('randomness', {}), seed=begun_with)
     config.resume, config.load_from = True, str(latest)
@@ -157,12 +187,17 @@ def test(
     *,
     measure: Sequence[str] | None = None,
     out: str | Path | None = None,
+    protocol: str | None = None,
+    classes: str | None = None,
 ) -> records.Record:
     """Measure a checkpoint on several domains in one run, and write the record.
 
     Args:
         measure: domains as 'name' or 'name:split'; default: the config's.
         out: record file; default `<work_dir>/test/<model>.record.json`.
+        protocol: of `protocols.SETTINGS`; default: the config's `protocol`, else its test pipeline.
+        classes: of `protocols.CLASS_SETS`; default: the config's `class_set`, else all that the
+            domain's labels name.
 
     Raises:
         DataError, ValueError, FileNotFoundError: data, checkpoint or config are not as expected.
@@ -176,6 +211,8 @@ def test(
     config.work_dir = str(Path(config.work_dir) / 'test')
     if measure:
         config.test_dataloader.dataset.domains = list(measure)
+    config.protocol = protocol or config.get('protocol')
+    config.class_set = classes or config.get('class_set')
     plan = _protocols(config)
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
         config[key] = None
@@ -186,19 +223,25 @@ def test(
 
 
 def _protocols(config: Config) -> dict[str, protocols.Protocol]:
-    """Describe the measurement of each domain, and find its files, before anything is run."""
-    data = config.test_dataloader.dataset
-    described = (
-        protocols.native(
-            domain,
-            len(domains.find(domain, data.data_root)),
-            data.pipeline,
-            config.model.test_cfg,
-            bool(config.test_cfg.get('fp16')),
-        )
-        for domain in data.domains
-    )
-    return {f'{protocol.domain}:{protocol.split}': protocol for protocol in described}
+    """Describe the measurement of each domain, and find its files, before anything is run.
+
+    A named protocol takes the place of the config's test pipeline.
+    """
+    data, name = config.test_dataloader.dataset, config.get('protocol')
+    bfloat16 = bool(config.test_cfg.get('fp16'))
+    plan = {}
+    for domain in data.domains:
+        images = len(domains.find(domain, data.data_root))
+        if name:
+            protocol = protocols.named(name, domain, images, bfloat16)
+        else:
+            given = data.pipeline, config.model.test_cfg
+            protocol = protocols.native(domain, images, *given, bfloat16)
+        protocol = protocols.restricted(protocol, config.get('class_set'))
+        plan[f'{protocol.domain}:{protocol.split}'] = protocol
+    if name:
+        data.pipelines = {domain: protocol.pipeline() for domain, protocol in plan.items()}
+    return plan
 
 
 def _measure(
@@ -217,6 +260,9 @@ def _measure(
             f'{checkpoint} was trained on {source}, the config says {config.source}. Give the '
             'config that it was trained with'
         )
+    if config.get('protocol'):  # not before: a run's own validation is by its config
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model.test_cfg = ConfigDict(next(iter(plan.values())).test_cfg())
     runner.test()
     totals = runner.test_evaluator.metrics[0].totals
     dataset = runner.test_dataloader.dataset
@@ -242,7 +288,7 @@ def _measure(
     for domain, protocol in plan.items():
         matrix = totals[domain]
         record.domains.append(
-            records.Measurement(domain, protocol.images, asdict(protocol), protocol.hash, matrix)
+            records.Measurement(domain, protocol.images, protocol.content(), protocol.hash, matrix)
         )
     if is_main_process():
         records.write(record, out)

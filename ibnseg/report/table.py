@@ -328,10 +328,9 @@ def _group(source: str, rows: list[Row], protocols: Mapping[str, Mapping[str, An
     rows = [row for row in rows if row.source == source]
     domains = list(dict.fromkeys(d for row in rows for run in row.runs for d in run.measured))
     own = [d for d in domains if d.split(':')[0] == source.split(':')[0]]
-    # The split that selected; where the records do not say, one that was not trained on.
+    # The split that selected; where none of the source's did, one that was not trained on.
     validated = {d for row in rows for run in row.runs for p in run.provenance for d in p.validated}
-    if validated:
-        own = [d for d in own if d in validated]
+    own = [d for d in own if d in validated] or own
     home = next((d for d in own if d != source), own[0] if own else None)
     domains.sort(key=lambda domain: domain != home)
     for row in rows:
