@@ -1,13 +1,16 @@
 """The data sets, read as they are downloaded: one row each, one Dataset, one label loader.
 
-From a name to a sample: table (rows) -> layouts (where files lie) -> files (labels into classes)
--> dataset.
+From a name to a sample: table (rows) -> layouts (where files lie) -> sources (several as one) ->
+files (labels into classes) -> dataset. `statistics` counts the classes of label files.
 """
 
+from . import statistics
 from .dataset import CrossDomainDataset, DomainDataset, LoadLabels
 from .errors import DataError
 from .files import read_labels, read_raw
+from .sources import THEN, Source, subset, trained_on
 from .table import DOMAINS, Domain, Pairs, find, parse
 
-__all__ = ['DOMAINS', 'CrossDomainDataset', 'DataError', 'Domain', 'DomainDataset', 'LoadLabels',
-           'Pairs', 'find', 'parse', 'read_labels', 'read_raw']  # fmt: skip
+__all__ = ['DOMAINS', 'THEN', 'CrossDomainDataset', 'DataError', 'Domain', 'DomainDataset',
+           'LoadLabels', 'Pairs', 'Source', 'find', 'parse', 'read_labels', 'read_raw',
+           'statistics', 'subset', 'trained_on']  # fmt: skip

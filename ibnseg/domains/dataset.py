@@ -13,6 +13,7 @@ from mmseg.registry import DATASETS, TRANSFORMS
 from .. import labels
 from .errors import DataError
 from .files import read_labels
+from .sources import Mixing, Source, subset
 from .table import find, parse
 
 
@@ -44,33 +45,48 @@ def _size(shape: Sequence[int]) -> str:
 
 @DATASETS.register_module()
 class DomainDataset(BaseSegDataset):
-    """One split of one domain.
+    """One split of one domain, or of several as one source.
 
     Every data sample carries `domain` ('name:split') and `sample_idx` in its metainfo. An index
-    may be a pair ((seed, position), i): then sample i is augmented by numbers drawn from
-    (seed, position) alone, whatever worker or rank loads it (`ibnseg.engine.PositionSampler`).
+    may be ((seed, position), i) or ((seed, position), i, aim): then sample i is augmented by
+    numbers drawn from (seed, position) alone, whatever worker or rank loads it, and `aim` says
+    what its crop must show (`ibnseg.engine.sampler`, `ibnseg.transforms.RandomScaleCrop`).
     Its metainfo holds the classes and the palette of its label space's task.
 
     Args:
-        domain: 'name' or 'name:split', see `DOMAINS`.
+        domain: 'name' or 'name:split', see `DOMAINS`; or several to train on, see `Source`.
         data_root: the folder that holds one folder a domain.
         pipeline: MMSeg transforms.
+        mixing: of several domains, see `Source`; carried out by the sampler.
+        fraction: of each domain, the part of its samples to use; see `subset`.
+        subset_seed: which part.
+
+    Attributes:
+        source: `Source`.
+        domain: its text, 'name:split' of a single one.
+        space: label space, of the first.
+        sizes: number of samples of each domain, in order; they stand behind one another.
 
     Raises:
-        DataError: see `find` and `LoadLabels`.
+        DataError: see `find`, `Source`, `subset` and `LoadLabels`.
     """
 
     def __init__(
         self,
-        domain: str,
+        domain: str | Sequence[str],
         data_root: str,
         pipeline: Sequence[dict | Callable],
+        mixing: Mixing | None = None,
+        fraction: float = 1.0,
+        subset_seed: int = 0,
         **kwargs: Any,
     ):
-        row, split = parse(domain)
-        self.domain = f'{row.name}:{split}'
-        self.space = row.space
-        task = labels.task(row.space)
+        self.source = Source.of(domain, mixing)
+        self.domain = str(self.source)
+        self.space = parse(self.source.domains[0])[0].space
+        self.sizes: tuple[int, ...] = ()
+        self._fraction, self._subset_seed = fraction, subset_seed
+        task = labels.task(self.space)
         super().__init__(
             data_root=data_root,
             data_prefix={},
@@ -80,28 +96,38 @@ class DomainDataset(BaseSegDataset):
         )
 
     def load_data_list(self) -> list[dict]:
+        parts = [self._part(domain) for domain in self.source.domains]
+        self.sizes = tuple(map(len, parts))
+        return [info for part in parts for info in part]
+
+    def _part(self, domain: str) -> list[dict]:
+        pairs = find(domain, self.data_root)
         return [
             dict(
-                img_path=str(photo),
-                seg_map_path=str(truth),
-                label_space=self.space,
+                img_path=str(pairs[i][0]),
+                seg_map_path=str(pairs[i][1]),
+                domain=domain,
+                label_space=parse(domain)[0].space,
                 label_map=None,
                 reduce_zero_label=False,
                 seg_fields=[],
             )
-            for photo, truth in find(self.domain, self.data_root)
+            for i in subset(len(pairs), self._fraction, self._subset_seed)
         ]
 
-    def __getitem__(self, index: int | tuple[tuple[int, int], int]) -> dict:
-        if isinstance(index, tuple):
-            entropy, index = index
-            stream = np.random.SeedSequence(entropy).generate_state(2)
-            random.seed(int(stream[0]))
-            np.random.seed(stream[1])
-        return super().__getitem__(index)
+    def __getitem__(self, index: int | tuple) -> dict:
+        if not isinstance(index, tuple):
+            return super().__getitem__(index)
+        entropy, index, *aim = index
+        stream = np.random.SeedSequence(entropy).generate_state(2)
+        random.seed(int(stream[0]))
+        np.random.seed(stream[1])
+        # The parent hands on an index, nothing else.
+        data = self.prepare_data(index, *aim)
+        return super().__getitem__(self._rand_another()) if data is None else data
 
-    def prepare_data(self, idx: int) -> Any:
-        info = self.get_data_info(idx)
+    def prepare_data(self, idx: int, aim: Mapping[str, Any] | None = None) -> Any:
+        info = self.get_data_info(idx) | dict(aim or {})
         try:
             data = self.pipeline(info)
         except DataError:
@@ -112,7 +138,7 @@ class DomainDataset(BaseSegDataset):
                 f'({type(error).__name__}: {error}). If the file is damaged, unpack it again'
             ) from error
         if data is not None:
-            meta = dict(domain=self.domain, sample_idx=info['sample_idx'])
+            meta = dict(domain=info['domain'], sample_idx=info['sample_idx'])
             data['data_samples'].set_metainfo(meta)
         return data
 
