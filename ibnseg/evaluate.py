@@ -1,9 +1,9 @@
-"""One evaluation over any number of domains: a confusion matrix each, constant in memory.
+"""One evaluation over any number of domains: a confusion matrix each, and a sparse one an image.
 
 `CrossDomainIoU` is the evaluator of validation, of testing and of anyone's own MMSeg config.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from mmengine.evaluator import BaseMetric
 from mmseg.registry import METRICS
 
 from . import domains, labels
+from .images import Images, sparse
 
 _EXACT = 2**24  # pixels: OpenCV gives its counts as float32
 
@@ -96,56 +97,52 @@ def scores_of(matrices: dict[str, np.ndarray]) -> dict[str, Scores]:
 class CrossDomainIoU(BaseMetric):
     """mIoU and pixel accuracy of each domain, from streaming confusion matrices.
 
-    The loader's dataset is a `CrossDomainDataset`; each sample says its domain. `evaluate` gives
-    `<domain>/mIoU` and `<domain>/aAcc` in percent, `mIoU` as their mean, and leaves the matrices,
-    summed over ranks, in `totals`.
+    The loader's dataset is a `CrossDomainDataset`; each sample says its domain and its number in
+    it. `evaluate` gives `<domain>/mIoU` and `<domain>/aAcc` in percent and `mIoU` as their mean.
+
+    Attributes:
+        totals: after `evaluate`, the matrix of each domain, summed over its images on all ranks.
+        images: after `evaluate`, the matrices of a domain's images in the order of the data set;
+            the same on every rank, however many there were. Until then each image costs the rank
+            that saw it some hundred bytes: 8 a class pair that occurs in it.
+        watch: called with (domain, number, uint8 prediction (H, W)) of each image, if set.
 
     Raises:
-        RuntimeError: an image of another domain; or the ranks together saw more or fewer images
-            than the data set has (a sampler that pads or drops).
+        RuntimeError: an image of another domain; or the ranks together saw an image of the data
+            set more than once or not at all (a sampler that pads or drops).
     """
 
     def __init__(self, collect_device: str = 'cpu', prefix: str | None = None):
         super().__init__(collect_device, prefix)
         self.totals: dict[str, np.ndarray] = {}
-        self._matrices: dict[str, np.ndarray] = {}
-        self._images: dict[str, int] = {}
+        self.images: dict[str, Images] = {}
+        self.watch: Callable[[str, int, np.ndarray], None] | None = None
+        self._seen: dict[str, list[tuple[int, np.ndarray]]] = {}
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         num_classes = len(self.dataset_meta['classes'])
         for sample in data_samples:
-            name = sample['domain']
+            name, number = sample['domain'], sample['sample_idx']
             if name not in self.dataset_meta['domains']:
                 expected = tuple(self.dataset_meta['domains'])
                 raise RuntimeError(f'an image of {name}; the data set has {expected}')
-            matrix = confusion(
-                sample['gt_sem_seg']['data'][0].cpu().numpy(),
-                sample['pred_sem_seg']['data'][0].cpu().numpy(),
-                num_classes,
-            )
-            self._matrices[name] = self._matrices.get(name, 0) + matrix
-            self._images[name] = self._images.get(name, 0) + 1
+            prediction = sample['pred_sem_seg']['data'][0].cpu().numpy()
+            truth = sample['gt_sem_seg']['data'][0].cpu().numpy()
+            matrix = confusion(truth, prediction, num_classes)
+            self._seen.setdefault(name, []).append((number, sparse(matrix)))
+            if self.watch:
+                self.watch(name, number, prediction.astype(np.uint8))
 
     def evaluate(self, size: int) -> dict[str, float]:
         num_classes = len(self.dataset_meta['classes'])
-        expected = self.dataset_meta['domains']
-        empty = np.zeros((num_classes, num_classes), np.int64)
-        matrices, seen_here = self._matrices, self._images
-        self._matrices, self._images, self.totals = {}, {}, {}
-        totals = {}
-        for name, images in expected.items():
-            row = np.append(matrices.get(name, empty).ravel(), seen_here.get(name, 0))
-            total = torch.from_numpy(row)
-            all_reduce(total)
-            *counts, seen = total.tolist()
-            if seen != images:
-                raise RuntimeError(
-                    f'{name}: {seen} images were evaluated, the data set has {images}. Use '
-                    "sampler=dict(type='DefaultSampler', shuffle=False, round_up=False)"
-                )
-            totals[name] = np.array(counts, np.int64).reshape(num_classes, num_classes)
-        self.totals = totals
-        scores = scores_of(totals)
+        seen, self._seen, self.totals, self.images = self._seen, {}, {}, {}
+        images = {
+            name: _gather(name, seen.get(name, []), count, (num_classes, num_classes))
+            for name, count in self.dataset_meta['domains'].items()
+        }
+        self.images = images
+        self.totals = {name: of_domain.total() for name, of_domain in images.items()}
+        scores = scores_of(self.totals)
         metrics = {'mIoU': 100 * float(np.mean([s.miou for s in scores.values()]))}
         for name, of_domain in scores.items():
             metrics[f'{name}/mIoU'] = 100 * of_domain.miou
@@ -154,3 +151,36 @@ class CrossDomainIoU(BaseMetric):
 
     def compute_metrics(self, results: list) -> dict:
         raise AssertionError('evaluate() does not collect results')
+
+
+def _gather(
+    name: str, seen: list[tuple[int, np.ndarray]], images: int, shape: tuple[int, int]
+) -> Images:
+    """Bring the matrices of a domain's images together from all ranks, each to its own place.
+
+    Sums over ranks do it, of arrays in which each rank fills in what it saw.
+    """
+    times, sizes = np.zeros(images + 1, np.int64), np.zeros(images, np.int64)
+    for number, row in seen:
+        times[min(number, images)] += 1
+        sizes[number % images] = row.shape[1]
+    times, sizes = _over_ranks(times), _over_ranks(sizes)
+    wrong = np.flatnonzero(times != [1] * images + [0])
+    if len(wrong):
+        raise RuntimeError(
+            f'{name}: {times.sum()} images were evaluated, the data set has {images}; number '
+            f"{wrong[0]} {times[wrong[0]]} times. Use sampler=dict(type='DefaultSampler', "
+            'shuffle=False, round_up=False)'
+        )
+    starts = np.append(0, np.cumsum(sizes))
+    cells = np.zeros((2, starts[-1]), np.int64)
+    for number, row in seen:
+        cells[:, starts[number] : starts[number + 1]] = row
+    cells, counts = _over_ranks(cells)
+    return Images(shape, starts, cells.astype(np.int32), counts.astype(np.uint32))
+
+
+def _over_ranks(array: np.ndarray) -> np.ndarray:
+    total = torch.from_numpy(array)
+    all_reduce(total)
+    return total.numpy()

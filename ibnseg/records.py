@@ -58,14 +58,15 @@ class Record:
     domains: list[Measurement] = field(default_factory=list)
 
 
-def write_atomically(path: str | Path, text: str) -> None:
-    """Write a file whole or not at all."""
+def write_atomically(path: str | Path, content: str | bytes) -> None:
+    """Write a file whole or not at all; text as UTF-8."""
     path = Path(path)
+    content = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
     try:
-        with os.fdopen(handle, 'w', encoding='utf-8') as file:
-            file.write(text)
+        with os.fdopen(handle, 'wb') as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)  # mkstemp's own is 0o600

@@ -1,5 +1,7 @@
 import logging
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -244,13 +246,13 @@ def samples(sizes: dict[str, int] = SIZES) -> list[SegDataSample]:
     """Model outputs, every domain its share, each with maps of its own."""
     out = []
     for name, count in sizes.items():
-        for _ in range(count):
+        for number in range(count):
             truth, prediction = (torch.from_numpy(a) for a in maps(len(out), 19))
             sample = SegDataSample(
                 gt_sem_seg=PixelData(data=truth.long()[None]),
                 pred_sem_seg=PixelData(data=prediction[None]),
             )
-            sample.set_metainfo(dict(domain=name))
+            sample.set_metainfo(dict(domain=name, sample_idx=number))
             out.append(sample)
     return out
 
@@ -312,8 +314,9 @@ def test_streaming_equals_all_at_once(batch, order):
         ([*samples(), samples()[0]], 'gta5:val: 4 images were evaluated, the data set has 3'),
         ([*samples()[1:], samples()[-1]], 'gta5:val: 2 images'),  # as many in all
         ([], 'gta5:val: 0 images'),
+        ([samples()[1], *samples()[1:]], 'has 3; number 0 0 times'),  # as many in the domain
     ],
-    ids=['last gone', 'first gone', 'one twice', 'one for another', 'none'],
+    ids=['last gone', 'first gone', 'one twice', 'one for another', 'none', 'one for its twin'],
 )
 def test_every_image_counts_once(drawn, says):
     evaluator, inner = metric()
@@ -331,18 +334,43 @@ def test_image_of_another_domain_is_refused():
         evaluator.process(samples())
 
 
-def test_state_does_not_grow_with_the_images():
+def test_state_grows_by_the_cells_of_a_matrix_not_by_pixels():
     _, inner = metric()
-    image = [sample.to_dict() for sample in samples()]
+    truth, prediction = (torch.zeros(1, 64, 64, dtype=torch.uint8) for _ in range(2))
+    truth[:, :9] = 3  # two cells of the matrix, 8 bytes each
+    image = dict(gt_sem_seg=dict(data=truth), pred_sem_seg=dict(data=prediction))
     sizes = []
-    for _ in range(3):
-        inner.process(None, image)
-    sizes.append(len(pickle.dumps(vars(inner))))
-    for _ in range(100):
-        inner.process(None, image[:3])
-    sizes.append(len(pickle.dumps(vars(inner))))
-    assert sizes[1] <= sizes[0] + 8  # an integer may take more digits
+    for images in (100, 1100):
+        for number in range(images):
+            inner.process(None, [dict(image, domain='gta5:val', sample_idx=number)])
+        sizes.append(len(pickle.dumps(vars(inner)['_seen'])))
+    assert 16 < (sizes[1] - sizes[0]) / 1100 < 200
     assert inner.results == []
+
+
+def test_matrix_of_each_image_whatever_the_order():
+    evaluator, inner = metric()
+    evaluator.process(samples()[::-1])
+    evaluator.evaluate(7)
+    for name in SIZES:
+        found = [sample for sample in samples() if sample.domain == name]
+        assert len(inner.images[name]) == len(found)
+        for i, sample in enumerate(found):
+            truth, prediction = sample.gt_sem_seg.data, sample.pred_sem_seg.data
+            expected = by_loop(truth.numpy(), prediction.numpy(), 19)
+            np.testing.assert_array_equal(inner.images[name][i], expected)
+
+
+def test_watch_sees_each_prediction():
+    evaluator, inner = metric()
+    seen = {}
+    inner.watch = lambda name, number, prediction: seen.update({(name, number): prediction})
+    evaluator.process(samples())
+    assert len(seen) == 7
+    for sample in samples():
+        found = seen[sample.domain, sample.sample_idx]
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, sample.pred_sem_seg.data[0].numpy())
 
 
 def test_second_evaluation_starts_from_zero():
@@ -356,23 +384,52 @@ def test_second_evaluation_starts_from_zero():
         np.testing.assert_array_equal(totals[0][name], totals[1][name])
 
 
-def test_ranks_are_summed(monkeypatch):
-    """This rank has every second image, the other rank's row is added by the reduction."""
-    _, other = metric()
-    other.process(None, [s.to_dict() for s in samples()[1::2]])
-    theirs = iter(SIZES)
+def in_two_ranks(monkeypatch, job) -> list:
+    """Run job(rank) in two threads whose reductions meet; returns what each returns or raises."""
+    meet, shared = threading.Barrier(2, timeout=60), []
 
     def reduce(row: torch.Tensor) -> None:
-        name = next(theirs)
-        row[:-1] += torch.from_numpy(other._matrices[name].ravel())
-        row[-1] += other._images[name]
+        shared.append(row.clone())
+        meet.wait()
+        row.copy_(sum(shared))
+        meet.wait()
+        shared.clear()
+        meet.wait()
 
     monkeypatch.setattr(evaluate, 'all_reduce', reduce)
-    evaluator, inner = metric()
-    evaluator.process(samples()[::2])
+    with ThreadPoolExecutor(2) as threads:
+        ranks = [threads.submit(job, rank) for rank in range(2)]
+        return [rank.exception() or rank.result() for rank in ranks]
+
+
+def test_two_ranks_over_seven_images_are_one(monkeypatch):
+    def job(rank: int) -> CrossDomainIoU:
+        evaluator, inner = metric()
+        evaluator.process(samples()[rank::2])
+        evaluator.evaluate(7)
+        return inner
+
+    evaluator, alone = metric()
+    evaluator.process(samples())
     evaluator.evaluate(7)
-    for name, matrix in by_hand(samples()).items():
-        np.testing.assert_array_equal(inner.totals[name], matrix)
+    for inner in in_two_ranks(monkeypatch, job):
+        for name in SIZES:
+            np.testing.assert_array_equal(inner.totals[name], by_hand(samples())[name])
+            for part in ('starts', 'cells', 'counts'):
+                found, expected = (getattr(m.images[name], part) for m in (inner, alone))
+                np.testing.assert_array_equal(found, expected)
+
+
+def test_an_image_that_two_ranks_saw_is_refused_by_both(monkeypatch):
+    """As a sampler does that pads to equal shares."""
+
+    def job(rank: int) -> None:
+        evaluator, _ = metric()
+        evaluator.process([*samples(), samples()[0]][rank::2])
+        evaluator.evaluate(7)
+
+    for error in in_two_ranks(monkeypatch, job):
+        assert 'gta5:val: 4 images were evaluated, the data set has 3; number 0 2' in str(error)
 
 
 # ------------------------------------------------------------------------ the loop
