@@ -24,6 +24,11 @@ def installed() -> dict[str, str]:
     return found
 
 
+def absent() -> list[str]:
+    """Return which of the MM packages can't be imported."""
+    return [name for name in ('mmcv', 'mmengine', 'mmseg') if util.find_spec(name) is None]
+
+
 def require() -> None:
     """Import the MM packages quietly, or raise ImportError with the way out."""
     found = installed()
@@ -32,10 +37,9 @@ def require() -> None:
             f'both distributions of the MM packages are installed ({found}); they overwrite each '
             "other's files. Make a new environment and install one of them:\n" + _INSTALL
         )
-    absent = [name for name in ('mmcv', 'mmengine', 'mmseg') if util.find_spec(name) is None]
-    if absent:
+    if missing := absent():
         raise ImportError(
-            f'ibnseg builds on MMSegmentation; not installed: {", ".join(absent)}. Get it with '
+            f'ibnseg builds on MMSegmentation; not installed: {", ".join(missing)}. Get it with '
             'one of\n' + _INSTALL
         )
     with quiet():
@@ -43,6 +47,16 @@ def require() -> None:
         import mmseg.datasets
         import mmseg.evaluation
         import mmseg.models  # noqa: F401
+
+
+def log(text: str) -> None:
+    """Say something in the log of MMEngine's run, or of Python's `ibnseg` where there is none."""
+    if 'mmengine' not in sys.modules:
+        logging.getLogger('ibnseg').info(text)
+        return
+    from mmengine.logging import print_log
+
+    print_log(text, logger='current', level=logging.INFO)
 
 
 @contextlib.contextmanager

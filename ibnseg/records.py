@@ -1,6 +1,5 @@
 """What an evaluation leaves behind: matrices and provenance in one JSON file a checkpoint."""
 
-import hashlib
 import json
 import os
 import re
@@ -182,15 +181,6 @@ def find(paths: list[str | Path]) -> list[Path]:
         else:
             raise RecordError(f'{path}: no such file or folder')
     return list(dict.fromkeys(found))
-
-
-def sha256(path: str | Path) -> str:
-    """Return the hexadecimal SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def code_commit() -> str:

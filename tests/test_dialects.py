@@ -807,13 +807,12 @@ def test_one_bad_input_as_a_process(here):
 
 
 def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
-    from ibnseg.weights import conversion
 
     def full(state, path, metadata):
         Path(path).write_bytes(b'half')
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr(conversion, 'save_file', full)
+    monkeypatch.setattr('safetensors.torch.save_file', full)
     torch.save(drawn(resnet()), tmp_path / 'x.pth')
     with pytest.raises(ValueError, match=r'x\.safetensors: could not be written.*No space'):
         weights.convert(tmp_path / 'x.pth', tmp_path / 'x.safetensors')

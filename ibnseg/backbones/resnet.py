@@ -1,71 +1,19 @@
 """Residual networks whose norms and adds are sites of a placement: ResNet, ResNeXt, with SE."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch.utils.checkpoint as cp
 from mmseg.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
 from mmseg.models.backbones.resnext import Bottleneck as NeXtBottleneck
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ..placement import Put, Site, install, setter
+from ..blocks import ResidualBlock, ResidualNetwork, SEBlock
+from ..placement import Put, install
 from .base import IBNBackbone
 
 
-class _Sites:
-    """A residual block that knows its sites, one of them between the add and the last ReLU.
-
-    MMSeg's blocks fix that order inside `forward`, so it is written anew here; all else is theirs.
-    """
-
-    after_add_name: str | None = None
-
-    def sites(self, path: str, **place: int) -> Iterator[Site]:
-        """Yield the sites of this block; `place` is its stage, index and their number."""
-        convs = [getattr(self, name) for name in ('conv1', 'conv2', 'conv3') if hasattr(self, name)]
-        for i, (conv, following) in enumerate(zip(convs, [*convs[1:], None], strict=True), 1):
-            plugged = getattr(self, f'after_conv{i}_plugin_names', ())
-            yield Site(
-                f'norm{i}',
-                f'{path}.norm{i}',
-                conv.out_channels,
-                setter(self, getattr(self, f'norm{i}_name')),
-                feeds=None if plugged else following,
-                **place,
-            )
-        if self.downsample is not None:
-            conv, norm = len(self.downsample) - 2, str(len(self.downsample) - 1)
-            channels = self.downsample[conv].out_channels
-            put = setter(self.downsample, norm)
-            yield Site('norm', f'{path}.downsample.{norm}', channels, put, **place)
-        channels = convs[-1].out_channels
-        yield Site('after_add', f'{path}.after_add', channels, self.put_after_add, **place)
-
-    def put_after_add(self, layer: nn.Module) -> None:
-        if self.after_add_name is not None:
-            raise ValueError(f'two layers at one after_add site: {self.after_add_name}, {layer}')
-        self.after_add_name = layer.abbr
-        self.add_module(layer.abbr, layer)
-
-    def forward(self, x: Tensor) -> Tensor:
-        # The identity stays outside the in-place add: with_cp needs `x` as it was.
-        if self.with_cp and x.requires_grad:
-            out = cp.checkpoint(self._sum, x, use_reentrant=False)
-        else:
-            out = self._sum(x)
-        return self.relu(out)
-
-    def _sum(self, x: Tensor) -> Tensor:
-        identity = x if self.downsample is None else self.downsample(x)
-        out = self.residual(x)
-        out += identity
-        if self.after_add_name is not None:
-            out = getattr(self, self.after_add_name)(out)
-        return out
-
-
-class IBNBasicBlock(_Sites, BasicBlock):
+class IBNBasicBlock(ResidualBlock, BasicBlock):
     """MMSeg's BasicBlock with the site `after_add`."""
 
     def residual(self, x: Tensor) -> Tensor:
@@ -73,7 +21,7 @@ class IBNBasicBlock(_Sites, BasicBlock):
         return self.norm2(self.conv2(out))
 
 
-class IBNBottleneck(_Sites, Bottleneck):
+class IBNBottleneck(ResidualBlock, Bottleneck):
     """MMSeg's Bottleneck with the site `after_add`; plugins stand where MMSeg puts them."""
 
     def residual(self, x: Tensor) -> Tensor:
@@ -91,47 +39,15 @@ class IBNNeXtBottleneck(IBNBottleneck, NeXtBottleneck):
     """MMSeg's ResNeXt block with its sites."""
 
 
-class SqueezeExcite(nn.Module):
-    """Scale each channel by a gate that sees all channels' means (Hu et al., CVPR 2018).
-
-    Maps (N, C, H, W) to the same shape. Two linear layers without bias, as in the original
-    IBN-Net release: `fc.0`, `fc.2`.
-    """
-
-    def __init__(self, channels: int, reduction: int = 16):
-        super().__init__()
-        hidden = max(1, channels // reduction)
-        self.fc = nn.Sequential(
-            nn.Linear(channels, hidden, bias=False),
-            nn.ReLU(inplace=True),
-            nn.Linear(hidden, channels, bias=False),
-            nn.Sigmoid(),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.fc(x.mean((2, 3)))[:, :, None, None]
-
-
-class _SE:
-    """Mixed into a block: squeeze-and-excite after its last norm, before the add."""
-
-    def __init__(self, inplanes: int, planes: int, **kwargs: Any):
-        super().__init__(inplanes, planes, **kwargs)
-        self.se = SqueezeExcite(planes * self.expansion)
-
-    def residual(self, x: Tensor) -> Tensor:
-        return self.se(super().residual(x))
-
-
-class IBNSEBasicBlock(_SE, IBNBasicBlock):
+class IBNSEBasicBlock(SEBlock, IBNBasicBlock):
     pass
 
 
-class IBNSEBottleneck(_SE, IBNBottleneck):
+class IBNSEBottleneck(SEBlock, IBNBottleneck):
     pass
 
 
-class IBNSENeXtBottleneck(_SE, IBNNeXtBottleneck):
+class IBNSENeXtBottleneck(SEBlock, IBNNeXtBottleneck):
     pass
 
 
@@ -143,7 +59,7 @@ def _settings(basic: type | None, bottleneck: type) -> dict[int, tuple[type, tup
 
 
 @MODELS.register_module()
-class IBNResNet(IBNBackbone, ResNet):
+class IBNResNet(ResidualNetwork, IBNBackbone, ResNet):
     """ResNet 18/34/50/101/152 with normalisation layers placed by `placement`.
 
     Takes every argument of MMSeg's `ResNet`. State-dict keys are those of the original IBN-Net
@@ -181,34 +97,6 @@ class IBNResNet(IBNBackbone, ResNet):
                 block.init_cfg = dict(type='Constant', val=0, override=dict(name=last))
         install(self, placement, ratio=ratio, norm=self._build_norm)
         self._freeze_stages()
-
-    def _blocks(self) -> Iterator[tuple[int, int, nn.Module, int]]:
-        """Yield (stage, index, block, how many the stage has)."""
-        for stage, name in enumerate(self.res_layers, 1):
-            blocks = [block for block in getattr(self, name) if isinstance(block, _Sites)]
-            for i, block in enumerate(blocks):
-                yield stage, i, block, len(blocks)
-
-    def sites(self) -> Iterator[Site]:
-        """Yield the places of this network where a layer can stand."""
-        if self.deep_stem:
-            for norm in (1, 4, 7):
-                # Its last norm stands where the plain stem's only one does.
-                at, name = ('stem', 'stem') if norm == 7 else ('norm', f'stem.{norm}')
-                channels = self.stem[norm - 1].out_channels
-                yield Site(at, name, channels, setter(self.stem, str(norm)))
-        else:
-            yield Site('stem', 'stem', self.conv1.out_channels, setter(self, self.norm1_name))
-        for stage, i, block, blocks in self._blocks():
-            yield from block.sites(f'layer{stage}.{i}', stage=stage, block=i, blocks=blocks)
-        for stage, name in enumerate(self.res_layers, 1):
-            channels = self.base_channels * 2 ** (stage - 1) * self.block.expansion
-            put = _appender(getattr(self, name))
-            yield Site('after_stage', f'{name}.after_stage', channels, put, stage)
-
-
-def _appender(stage: nn.Sequential) -> Callable[[nn.Module], None]:
-    return lambda layer: stage.add_module(layer.abbr, layer)
 
 
 @MODELS.register_module()

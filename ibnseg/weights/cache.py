@@ -1,7 +1,7 @@
 """Fetched files: kept under the torch hub directory, whole and verified or not at all."""
 
 import contextlib
-import logging
+import hashlib
 import os
 import re
 import urllib.error
@@ -12,9 +12,8 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 import torch
-from mmengine.logging import print_log
 
-from ..records import sha256 as digest
+from .. import _stack
 
 try:
     import fcntl
@@ -28,6 +27,15 @@ _SECONDS = 30  # without a byte, until a try is given up
 
 class _Unusable(Exception):
     """What was fetched so far can't be continued."""
+
+
+def digest(path: str | os.PathLike) -> str:
+    """Return the hexadecimal SHA-256 of a file."""
+    result = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(_CHUNK):
+            result.update(block)
+    return result.hexdigest()
 
 
 def folder() -> Path:
@@ -105,7 +113,7 @@ def _download(url: str, path: Path, sha256: str | None) -> None:
     partial = path.with_name(f'{path.name}.partial')
     if sha256 is None:
         partial.unlink(missing_ok=True)
-    print_log(f'fetching {url} to {path}', logger='current', level=logging.INFO)
+    _stack.log(f'fetching {url} to {path}')
     for left in reversed(range(_TRIES)):
         continued = partial.is_file() and partial.stat().st_size > 0
         try:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmseg.registry import MODELS
-from safetensors.torch import save_file
 from torch import Tensor
 
 from . import cache, dialects, files, load, networks
@@ -120,7 +118,7 @@ def convert(
         )
     from .. import __version__  # is set after this module is imported
 
-    net = MODELS.build(dict(config))
+    net = networks.models().build(dict(config))
     report = load.load_weights(net, found.path)
     state = net.state_dict()
     if to == 'original':
@@ -164,6 +162,8 @@ def _check_place(out: Path) -> None:
 
 
 def _write(state: Mapping[str, Tensor], metadata: dict[str, str], out: Path) -> None:
+    from safetensors.torch import save_file
+
     # Copies: safetensors refuses tensors that share memory.
     state = {key: value.detach().clone().contiguous() for key, value in state.items()}
     temporary = None

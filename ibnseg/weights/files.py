@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from . import cache, table
@@ -44,6 +42,8 @@ def read(source: str | os.PathLike) -> dict[str, Any]:
     path = locate(source)
     try:
         if path.suffix == '.safetensors':
+            from safetensors.torch import load_file
+
             return load_file(path)
         content = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:
@@ -57,6 +57,8 @@ def metadata(path: Path) -> dict[str, str]:
     """Return what a readable safetensors file says of itself; nothing for other files."""
     if path.suffix != '.safetensors':
         return {}
+    from safetensors import safe_open
+
     with safe_open(path, 'pt') as file:
         return file.metadata() or {}
 
@@ -74,7 +76,7 @@ def _why(path: Path, error: Exception) -> str:
             f"['state_dict']; torch.save(state, {str(path.with_suffix('.weights.pth'))!r})"
         )
     reason = (refused[1] if refused else text.split('\n')[0])[:200]
-    kind = 'safetensors' if isinstance(error, SafetensorError) else 'weight'
+    kind = 'safetensors' if path.suffix == '.safetensors' else 'weight'
     return (
         f'{path}: not a readable {kind} file ({type(error).__name__}: {reason}). Expected a '
         'torch checkpoint of tensors and plain containers, or safetensors; files that would run '

@@ -1,6 +1,5 @@
 """State dicts -> backbones, with an account of every key."""
 
-import logging
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -8,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from .. import _stack
 from ..norms import IBN, InstanceNorm, ParallelIBN
 from . import dialects, files, networks
 
@@ -126,7 +125,7 @@ def load_weights(
     backbone.load_state_dict(result, strict=False)
     settled = {*report.converted, *report.dropped}
     report.loaded = [key for new in result for key in sources[new] if key not in settled]
-    print_log(f'{name}: {report}', logger='current', level=logging.INFO)
+    _stack.log(f'{name}: {report}')
     return report
 
 

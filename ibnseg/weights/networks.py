@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from mmseg.registry import MODELS
 from torch import Tensor
 
+from .. import _stack
 from ..placement import PLACEMENTS
 
 _TYPES = {
@@ -20,6 +20,13 @@ _TYPES = {
     'densenet': 'IBNDenseNet',
 }
 _BASE = 64  # channels of the stem and of the first stage, unless a config says otherwise
+
+
+def models() -> Any:
+    """Return the registry of backbones; only this needs the MM packages."""
+    from mmseg.registry import MODELS
+
+    return MODELS
 
 
 def network(name: str) -> dict[str, Any]:
@@ -50,9 +57,11 @@ def spell(config: Mapping[str, Any]) -> str:
 def guess(tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
     """Return the config of the backbone that tensors of the original's names fit exactly.
 
-    None where no network of the family has just these keys and shapes. Strides and dilations
-    leave no trace in them.
+    None where no network of the family has just these keys and shapes, or none can be built for
+    lack of the MM packages. Strides and dilations leave no trace in them.
     """
+    if _stack.absent():
+        return None
     shapes = _shapes(tensors)
     return next((config for config in _candidates(shapes) if _built(config) == shapes), None)
 
@@ -75,7 +84,7 @@ def _built(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]] | None:
 def _remembered(config: tuple[tuple[str, Any], ...]) -> dict[str, tuple[int, ...]] | None:
     try:
         with torch.device('meta'):
-            return _shapes(MODELS.build(dict(config)).state_dict())
+            return _shapes(models().build(dict(config)).state_dict())
     except Exception:  # a placement that this network does not know, or widths of no network
         return None
 
@@ -88,7 +97,7 @@ def _candidates(shapes: _Shapes) -> Iterator[dict[str, Any]]:
     for config in (*_resnets(shapes), *_densenets(shapes)):
         if _convolutions(_built(config) or {}) != _convolutions(shapes):
             continue  # no placement will mend it
-        placements = getattr(MODELS.get(config['type']), 'placements', PLACEMENTS)
+        placements = getattr(models().get(config['type']), 'placements', PLACEMENTS)
         # Without a ratio first: it is each layer's own.
         for ratio in ({}, *({'ratio': share} for share in _ratios(shapes))):
             for placement in placements:
@@ -147,7 +156,7 @@ def _densenets(shapes: _Shapes) -> Iterator[dict[str, Any]]:
     stem = _kernel(shapes, 'features.conv0.weight')
     if not (growth and stem):
         return
-    for depth, (own_growth, own_stem, layers) in MODELS.get('IBNDenseNet').arch_settings.items():
+    for depth, (own_growth, own_stem, layers) in models().get('IBNDenseNet').arch_settings.items():
         if lengths == list(layers[: len(lengths)]):
             config = dict(type='IBNDenseNet', depth=depth)
             config |= {} if growth[0] == own_growth else dict(growth=growth[0])
@@ -178,6 +187,6 @@ def _resnets(shapes: _Shapes) -> Iterator[dict[str, Any]]:
         options |= dict(avg_down=True)
     squeezed = any('.se.fc.' in key for key in shapes)
     kind = f'IBN{"SE" if squeezed else ""}{"ResNeXt" if groups > 1 else "ResNet"}'
-    for depth, (block, counts) in MODELS.get(kind).arch_settings.items():
+    for depth, (block, counts) in models().get(kind).arch_settings.items():
         if (block.expansion == 4) == bool(conv3) and lengths == list(counts[: len(lengths)]):
             yield dict(type=kind, depth=depth) | options | _stages(len(lengths))

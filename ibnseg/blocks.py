@@ -1,0 +1,258 @@
+"""Blocks and networks that list their sites, in plain torch.
+
+The backbones put them under MMSegmentation's constructors, `ibnseg.hub` under its own.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.utils.checkpoint as cp
+from torch import Tensor, nn
+
+from .placement import DENSENET_PLACEMENTS, Site, setter
+
+Norm = Callable[[int], nn.Module]
+
+
+class ResidualBlock:
+    """A residual block that knows its sites, one of them between the add and the last ReLU.
+
+    MMSeg's blocks fix that order inside `forward`, so it is written anew here. Mixed in before what
+    builds `conv1..3`, their norms (`norm1_name`, ...), `downsample`, `relu`, and has `residual`.
+    """
+
+    after_add_name: str | None = None
+
+    def sites(self, path: str, **place: int) -> Iterator[Site]:
+        """Yield the sites of this block; `place` is its stage, index and their number."""
+        convs = [getattr(self, name) for name in ('conv1', 'conv2', 'conv3') if hasattr(self, name)]
+        for i, (conv, following) in enumerate(zip(convs, [*convs[1:], None], strict=True), 1):
+            plugged = getattr(self, f'after_conv{i}_plugin_names', ())
+            yield Site(
+                f'norm{i}',
+                f'{path}.norm{i}',
+                conv.out_channels,
+                setter(self, getattr(self, f'norm{i}_name')),
+                feeds=None if plugged else following,
+                **place,
+            )
+        if self.downsample is not None:
+            conv, norm = len(self.downsample) - 2, str(len(self.downsample) - 1)
+            channels = self.downsample[conv].out_channels
+            put = setter(self.downsample, norm)
+            yield Site('norm', f'{path}.downsample.{norm}', channels, put, **place)
+        channels = convs[-1].out_channels
+        yield Site('after_add', f'{path}.after_add', channels, self.put_after_add, **place)
+
+    def put_after_add(self, layer: nn.Module) -> None:
+        if self.after_add_name is not None:
+            raise ValueError(f'two layers at one after_add site: {self.after_add_name}, {layer}')
+        self.after_add_name = layer.abbr
+        self.add_module(layer.abbr, layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # The identity stays outside the in-place add: with_cp needs `x` as it was.
+        if self.with_cp and x.requires_grad:
+            out = cp.checkpoint(self._sum, x, use_reentrant=False)
+        else:
+            out = self._sum(x)
+        return self.relu(out)
+
+    def _sum(self, x: Tensor) -> Tensor:
+        identity = x if self.downsample is None else self.downsample(x)
+        out = self.residual(x)
+        out += identity
+        if self.after_add_name is not None:
+            out = getattr(self, self.after_add_name)(out)
+        return out
+
+
+class SqueezeExcite(nn.Module):
+    """Scale each channel by a gate that sees all channels' means (Hu et al., CVPR 2018).
+
+    Maps (N, C, H, W) to the same shape. Two linear layers without bias, as in the original
+    IBN-Net release: `fc.0`, `fc.2`.
+    """
+
+    def __init__(self, channels: int, reduction: int = 16):
+        super().__init__()
+        hidden = max(1, channels // reduction)
+        self.fc = nn.Sequential(
+            nn.Linear(channels, hidden, bias=False),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, channels, bias=False),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.fc(x.mean((2, 3)))[:, :, None, None]
+
+
+class SEBlock:
+    """Mixed into a block: squeeze-and-excite after its last norm, before the add."""
+
+    def __init__(self, inplanes: int, planes: int, **kwargs: Any):
+        super().__init__(inplanes, planes, **kwargs)
+        self.se = SqueezeExcite(planes * self.expansion)
+
+    def residual(self, x: Tensor) -> Tensor:
+        return self.se(super().residual(x))
+
+
+class ResidualNetwork:
+    """The sites of a network of `ResidualBlock`s.
+
+    Mixed in before what builds the stem, the stages (`res_layers` names them) and has `block`,
+    `base_channels` and `deep_stem`.
+    """
+
+    def _blocks(self) -> Iterator[tuple[int, int, nn.Module, int]]:
+        """Yield (stage, index, block, how many the stage has)."""
+        for stage, name in enumerate(self.res_layers, 1):
+            blocks = [block for block in getattr(self, name) if isinstance(block, ResidualBlock)]
+            for i, block in enumerate(blocks):
+                yield stage, i, block, len(blocks)
+
+    def sites(self) -> Iterator[Site]:
+        """Yield the places of this network where a layer can stand."""
+        if self.deep_stem:
+            for norm in (1, 4, 7):
+                # Its last norm stands where the plain stem's only one does.
+                at, name = ('stem', 'stem') if norm == 7 else ('norm', f'stem.{norm}')
+                channels = self.stem[norm - 1].out_channels
+                yield Site(at, name, channels, setter(self.stem, str(norm)))
+        else:
+            yield Site('stem', 'stem', self.conv1.out_channels, setter(self, self.norm1_name))
+        for stage, i, block, blocks in self._blocks():
+            yield from block.sites(f'layer{stage}.{i}', stage=stage, block=i, blocks=blocks)
+        for stage, name in enumerate(self.res_layers, 1):
+            channels = self.base_channels * 2 ** (stage - 1) * self.block.expansion
+            put = _appender(getattr(self, name))
+            yield Site('after_stage', f'{name}.after_stage', channels, put, stage)
+
+
+def _appender(stage: nn.Sequential) -> Callable[[nn.Module], None]:
+    return lambda layer: stage.add_module(layer.abbr, layer)
+
+
+class DenseLayer(nn.Module):
+    """norm1, ReLU, 1x1 to 4 `growth`; norm2, ReLU, 3x3 to `growth`.
+
+    Maps all maps so far, a list of (N, C_i, H, W), to the next `growth` channels. With `with_cp`
+    their concatenation and all after it is computed anew in the backward pass: memory then grows
+    linearly with the layers of a block, not with their square.
+    """
+
+    def __init__(self, channels: int, growth: int, dilation: int, norm: Norm, with_cp: bool):
+        super().__init__()
+        self.norm1 = norm(channels)
+        self.conv1 = nn.Conv2d(channels, 4 * growth, 1, bias=False)
+        self.norm2 = norm(4 * growth)
+        self.conv2 = nn.Conv2d(
+            4 * growth, growth, 3, padding=dilation, dilation=dilation, bias=False
+        )
+        self.relu = nn.ReLU(inplace=True)
+        self.with_cp = with_cp
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        if self.with_cp and any(x.requires_grad for x in maps):
+            return cp.checkpoint(self._new, *maps, use_reentrant=False)
+        return self._new(*maps)
+
+    def _new(self, *maps: Tensor) -> Tensor:
+        x = self.conv1(self.relu(self.norm1(torch.cat(maps, 1))))
+        return self.conv2(self.relu(self.norm2(x)))
+
+
+class DenseBlock(nn.ModuleDict):
+    """Dense layers by name; gives the input and all their outputs, concatenated."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = [x]
+        for layer in self.values():
+            maps.append(layer(maps))
+        return torch.cat(maps, 1)
+
+
+def _transition(channels: int, stride: int, norm: Norm) -> nn.Sequential:
+    pool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
+    conv = nn.Conv2d(channels, channels // 2, 1, bias=False)
+    layers = dict(norm=norm(channels), relu=nn.ReLU(inplace=True), conv=conv, pool=pool)
+    return nn.Sequential(OrderedDict(layers))
+
+
+class DenseNetwork:
+    """The `features` of a DenseNet and their sites; mixed in before a module."""
+
+    #: depth -> growth, stem channels, dense layers of each block.
+    arch_settings = {
+        121: (32, 64, (6, 12, 24, 16)),
+        161: (48, 96, (6, 12, 36, 24)),
+        169: (32, 64, (6, 12, 32, 32)),
+        201: (32, 64, (6, 12, 48, 32)),
+    }
+    placements = DENSENET_PLACEMENTS
+
+    def _build_features(
+        self,
+        in_channels: int,
+        channels: int,
+        growth: int,
+        layers: Sequence[int],
+        norm: Norm,
+        strides: Sequence[int] = (1, 2, 2, 2),
+        dilations: Sequence[int] = (1, 1, 1, 1),
+        with_cp: bool = False,
+    ) -> None:
+        """Build a stem of `channels` and blocks of so many `layers`; note `out_channels`."""
+        self.num_stages = len(layers)
+        self.features = nn.Sequential(
+            OrderedDict(
+                conv0=nn.Conv2d(in_channels, channels, 7, stride=2, padding=3, bias=False),
+                norm0=norm(channels),
+                relu0=nn.ReLU(inplace=True),
+                pool0=nn.MaxPool2d(3, stride=2, padding=1),
+            )
+        )
+        self.out_channels = []
+        for stage in range(1, self.num_stages + 1):
+            if stage > 1:
+                transition = _transition(channels, strides[stage - 1], norm)
+                self.features.add_module(f'transition{stage - 1}', transition)
+                channels //= 2
+            block = DenseBlock()
+            for i in range(1, layers[stage - 1] + 1):
+                block[f'denselayer{i}'] = DenseLayer(
+                    channels, growth, dilations[stage - 1], norm, with_cp
+                )
+                channels += growth
+            self.features.add_module(f'denseblock{stage}', block)
+            self.out_channels.append(channels)
+        if self.num_stages == 4:
+            self.features.add_module('norm5', norm(channels))
+
+    def sites(self) -> Iterator[Site]:
+        """Yield the places of this network where a layer can stand."""
+        features = self.features
+        yield Site('stem', 'stem', features.conv0.out_channels, setter(features, 'norm0'))
+        for stage in range(1, self.num_stages + 1):
+            if stage > 1:
+                name = f'transition{stage - 1}'
+                transition = features.get_submodule(name)
+                yield _before(transition.conv, 'norm', f'{name}.norm', setter(transition, 'norm'))
+            block = features.get_submodule(f'denseblock{stage}')
+            for i, (name, layer) in enumerate(block.items()):
+                place = dict(stage=stage, block=i, blocks=len(block))
+                for at, conv in (('norm1', layer.conv1), ('norm2', layer.conv2)):
+                    path = f'denseblock{stage}.{name}.{at}'
+                    yield _before(conv, at, path, setter(layer, at), **place)
+        if self.num_stages == 4:
+            yield Site('norm', 'norm5', self.out_channels[-1], setter(features, 'norm5'))
+
+
+def _before(
+    conv: nn.Conv2d, at: str, name: str, put: Callable[[nn.Module], None], **place: int
+) -> Site:
+    return Site(at, name, conv.in_channels, put, feeds=conv, **place)
