@@ -1,0 +1,45 @@
+"""What the benchmarks share: functions in turns, medians."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+
+def alternate(
+    functions: Mapping[str, Callable[[], object]], repeats: int, warmup: int = 2
+) -> dict[str, float]:
+    """Call the functions in turns; return the median milliseconds of each."""
+    import torch
+
+    finish = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    times = {name: [] for name in functions}
+    for i in range(warmup + repeats):
+        for name, function in functions.items():
+            finish()
+            start = time.perf_counter()
+            function()
+            finish()
+            if i >= warmup:
+                times[name].append(time.perf_counter() - start)
+    return {name: 1e3 * statistics.median(seconds) for name, seconds in times.items()}
+
+
+def machine(device: str) -> str:
+    """Where it was measured, for the heading of a table."""
+    import platform
+
+    import torch
+
+    if device.startswith('cuda'):
+        return f'{torch.cuda.get_device_name(device)}, torch {torch.__version__}'
+    names = [line for line in _lines('/proc/cpuinfo') if line.startswith('model name')]
+    name = names[0].split(':')[1].strip() if names else platform.machine()
+    return f'{name}, {torch.get_num_threads()} threads, torch {torch.__version__}'
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        with open(path) as file:
+            return file.read().splitlines()
+    except OSError:
+        return []
