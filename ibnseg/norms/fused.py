@@ -1,11 +1,15 @@
-"""InstanceNorm, and InstanceNorm beside BatchNorm, in one pass over the map each way.
+"""InstanceNorm, and InstanceNorm beside BatchNorm, without splitting or joining the map.
 
-A map is normalised as `d * scale + shift`, with `d` the map less its mean and one scale and shift
-an image and channel, whichever norm the channel has: nothing is split, copied apart or
-concatenated, and the memory layout stays. BatchNorm's statistics follow from the per-image ones
-by the law of total variance, so over ranks they take two small all-reduces, backward one.
+Whichever norm a channel has, its map becomes `x * scale + shift` with one scale and shift an image
+and channel. BatchNorm's statistics follow from the per-image ones by the law of total variance, so
+over ranks they take one small all-gather, backward one small all-reduce. Saved for the backward
+pass is the layer's input, in its own type; the memory layout stays.
 
-For CPU tensors; on a GPU the native kernels of the parts are used.
+For CPU tensors: torch's kernels for whole maps, called so that they see what is wanted here. In a
+contiguous map each (image, channel) is a row of memory, so a group norm with one channel a group,
+or a batch norm of the map seen as (1, N * C, H, W), works row by row. In a channels_last map
+each image is a block, which the batch norm kernels take one by one. On a GPU the layers' own
+kernels are used.
 """
 
 from typing import NamedTuple
@@ -25,14 +29,15 @@ class Layout(NamedTuple):
 def usable(x: Tensor, *norms: nn.Module) -> bool:
     """Whether the fast path computes what the modules would: a plain 4-d map on a CPU, eager."""
     return (
-        not torch.jit.is_tracing()
+        not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
         and x.device.type == 'cpu'
         and x.dim() == 4
         and x.numel() > 0
-        and x.dtype in (torch.float32, torch.float64, torch.bfloat16)
+        and x.dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16)
         and all(_plain(norm) for norm in norms)
+        and _comparable(*(norm.eps for norm in norms))
         and not torch.jit.is_scripting()
-        and not torch.compiler.is_compiling()
         and not torch.onnx.is_in_onnx_export()
         and not torch._C._functorch.peek_interpreter_stack()
     )
@@ -48,40 +53,31 @@ def _plain(norm: nn.Module) -> bool:
     return known and norm.affine and not hooked
 
 
+def _comparable(*eps: float) -> bool:
+    """Variances are read off 1 / sqrt(variance + eps): no eps may drown what the other sees."""
+    return max(eps) <= 100 * min(eps)
+
+
 def normalize(
     x: Tensor,
     layout: Layout,
-    instance: nn.InstanceNorm2d | None,
+    instance: nn.InstanceNorm2d,
     batch: nn.modules.batchnorm._BatchNorm | None,
 ) -> Tensor:
     """Return what `instance` and `batch` make of their channels of x (N, C, H, W), as one map.
 
     Updates the running statistics of `batch` in training mode, as the module itself does.
     """
-    channels = x.shape[1]
-    work = x.float() if x.dtype == torch.bfloat16 else x
-    frozen = batch is not None and not batch.training and batch.running_mean is not None
-    weight, bias = _affine(layout, instance, batch, channels)
-    if torch.is_grad_enabled() and (work.requires_grad or weight.requires_grad):
-        group = _group(batch)
-        y = _Normalize.apply(work, weight, bias, layout, instance, batch, frozen, group)
-    else:
-        y = _infer(work, weight, bias, layout, instance, batch, frozen)
-    return y.to(x.dtype)
+    weight, bias = instance.weight, instance.bias
+    if batch is not None:
+        parts = [instance, batch]
+        if layout.bn_part.start is None:
+            parts.reverse()
+        weight, bias = (torch.cat([getattr(p, n) for p in parts]) for n in ('weight', 'bias'))
+    return _Normalize.apply(x, weight, bias, layout, instance, batch)
 
 
-def _affine(layout, instance, batch, channels) -> tuple[Tensor, Tensor]:
-    """Join the parts' scale and shift in the order of the channels."""
-    parts = sorted(
-        (part.indices(channels)[0], norm)
-        for part, norm in ((layout.in_part, instance), (layout.bn_part, batch))
-        if norm is not None
-    )
-    weights, biases = zip(*((norm.weight, norm.bias) for _, norm in parts), strict=True)
-    return (weights[0], biases[0]) if len(parts) == 1 else (torch.cat(weights), torch.cat(biases))
-
-
-def _group(batch) -> 'torch.distributed.ProcessGroup | None':
+def _group(batch: nn.Module) -> 'torch.distributed.ProcessGroup | None':
     """The ranks that a SyncBN joins its statistics over, or None."""
     if not (isinstance(batch, nn.SyncBatchNorm) and batch.training):
         return None
@@ -91,43 +87,44 @@ def _group(batch) -> 'torch.distributed.ProcessGroup | None':
     return group if torch.distributed.get_world_size(group) > 1 else None
 
 
-def _sum(x: Tensor) -> Tensor:
-    return x.sum((2, 3))
+def _prepare(x: Tensor, rows: bool) -> Tensor:
+    """x in the type of the statistics, as rows (contiguous) or as blocks (channels_last)."""
+    if x.dtype in (torch.bfloat16, torch.float16):
+        x = x.float()
+    return x.contiguous(memory_format=torch.contiguous_format if rows else torch.channels_last)
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Sum of products an image and channel: (N, C)."""
-    return (a * b).sum((2, 3))
+def _each(values: Tensor) -> Tensor:
+    """(N, C) or (C,), to be multiplied with a map (N, C, H, W)."""
+    return values[..., None, None]
 
 
-def _centre(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return d = x - mean (N, C, H, W), mean and biased variance (N, C).
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance (N, C) of a channels_last map.
 
-    The variance is that of d: E[x^2] - E[x]^2 would cancel where the mean is large.
+    The kernel's own mean is a plain sum in float32: good enough to centre by, not to return.
     """
-    pixels = x.shape[2] * x.shape[3]
-    mean = _sum(x) / pixels
-    d = x - mean[..., None, None]
-    if d.is_contiguous():
-        variance = torch.linalg.vector_norm(d, 2, (2, 3)).square_() / pixels
-    else:
-        variance = _dot(d, d) / pixels
-    return d, mean, variance
+    mean = x.sum((2, 3)) / (x.shape[2] * x.shape[3])
+    blocks = [torch.batch_norm_update_stats(image, None, None, 0.0)[1] for image in x.split(1)]
+    return mean, torch.stack(blocks)
 
 
 def _total(mean: Tensor, variance: Tensor, pixels: int, group) -> tuple[Tensor, Tensor, int]:
     """Statistics (C,) over all images from theirs (N, C), and over the ranks of `group`."""
+    total = mean.mean(0)
+    spread = variance.mean(0) + (mean - total).square_().mean(0)
     count = mean.shape[0] * pixels
     if group is None:
-        total = mean.mean(0)
-        return total, variance.mean(0) + (mean - total).square().mean(0), count
-    row = torch.cat((mean.sum(0) * pixels, mean.new_tensor([count])))
-    torch.distributed.all_reduce(row, group=group)
-    count = int(row[-1])
-    total = row[:-1] / count
-    spread = (variance.sum(0) + (mean - total).square().sum(0)) * pixels
-    torch.distributed.all_reduce(spread, group=group)
-    return total, spread / count, count
+        return total, spread, count
+    mine = torch.cat((total, spread, total.new_tensor([count])))
+    ranks = [torch.empty_like(mine) for _ in range(torch.distributed.get_world_size(group))]
+    torch.distributed.all_gather(ranks, mine, group=group)
+    ranks = torch.stack(ranks)
+    means, variances = ranks[:, :-1].chunk(2, 1)
+    counts = ranks[:, -1:]
+    share = counts / counts.sum()
+    total = (share * means).sum(0)
+    return total, (share * (variances + (means - total).square_())).sum(0), int(counts.sum())
 
 
 def _track(batch: nn.modules.batchnorm._BatchNorm, mean: Tensor, variance: Tensor, count: int):
@@ -143,83 +140,103 @@ def _track(batch: nn.modules.batchnorm._BatchNorm, mean: Tensor, variance: Tenso
     batch.running_var.lerp_(unbiased.to(batch.running_var.dtype), momentum)
 
 
+def _sums(g: Tensor, x: Tensor, centre: Tensor, rows: bool) -> tuple[Tensor, Tensor]:
+    """Sums (N, C) of g and of g * (x - centre), by the kernel that BatchNorm's gradients take."""
+    n, c, h, w = x.shape
+    if rows:
+        one = centre.new_ones(n * c)
+        g, x = g.view(1, n * c, h, w), x.view(1, n * c, h, w)
+        blocks = [(g, x, centre.view(-1))]
+    else:
+        one = centre.new_ones(c)
+        blocks = list(zip(g.split(1), x.split(1), centre, strict=True))
+    wanted = [False, True, True]
+    found = [
+        torch.ops.aten.native_batch_norm_backward(
+            g, x, one, None, None, centre, one, True, 0.0, wanted
+        )
+        for g, x, centre in blocks
+    ]
+    _, dots, sums = zip(*found, strict=True)
+    return torch.stack(sums).view(n, c), torch.stack(dots).view(n, c)
+
+
+def _multiply_add(x: Tensor, scale: Tensor, shift: Tensor, rows: bool) -> Tensor:
+    """x * scale + shift, of (N, C, H, W) and (N, C), in one pass."""
+    if not rows:
+        return torch.addcmul(_each(shift), x, _each(scale))
+    n, c, h, w = x.shape
+    scale, shift = scale.reshape(-1), shift.reshape(-1)
+    zero, one = torch.zeros_like(scale), torch.ones_like(scale)
+    x = x.view(1, n * c, h, w)
+    y, _, _ = torch.native_batch_norm(x, scale, shift, zero, one, False, 0.0, 0.0)
+    return y.view(n, c, h, w)
+
+
 class _Normalize(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, bias, layout, instance, batch, frozen, group):
-        d, mean, variance = _centre(x)
-        pixels = x.shape[2] * x.shape[3]
-        rstd = torch.empty_like(mean)
-        # How far the mean that a channel is normalised by lies from the image's own.
-        offset = torch.zeros_like(mean)
-        count = 0
-        if instance is not None:
-            rstd[:, layout.in_part] = (variance[:, layout.in_part] + instance.eps).rsqrt()
+    def forward(ctx, x, weight, bias, layout, instance, batch):
+        # A slice of a channels_last map is neither, and best made channels_last.
+        rows = x.is_contiguous() or x.stride(1) != 1
+        work = _prepare(x, rows)
+        scale, shift = weight.to(work.dtype), bias.to(work.dtype)
+        n, c, h, w = x.shape
+        if rows:
+            y, centre, rstd = torch.native_group_norm(
+                work, scale, shift, n, c, h * w, c, instance.eps
+            )
+        else:
+            centre, variance = _statistics(work)
+            rstd = (variance + instance.eps).rsqrt_()
+        frozen, group, count = False, None, 0
         if batch is not None:
             part = layout.bn_part
+            frozen = not batch.training and batch.running_mean is not None
             if frozen:
-                total, spread = batch.running_mean.to(x), batch.running_var.to(x)
+                total, spread = batch.running_mean.to(work), batch.running_var.to(work)
             else:
-                total, spread, count = _total(mean[:, part], variance[:, part], pixels, group)
-                _check(count)
+                group = _group(batch)
+                if rows:
+                    variance = rstd.pow(-2).sub_(instance.eps).clamp_min_(0)
+                total, spread, count = _total(centre[:, part], variance[:, part], h * w, group)
                 _track(batch, total, spread, count)
-            rstd[:, part] = (spread + batch.eps).rsqrt()
-            offset[:, part] = mean[:, part] - total
-        scale = weight * rstd
-        shift = offset * scale + bias
-        ctx.save_for_backward(d, rstd, offset, weight)
-        ctx.settings = layout, instance is not None, batch is not None, frozen, group, count
-        return torch.addcmul(shift[..., None, None], d, scale[..., None, None])
+            centre[:, part] = total
+            rstd[:, part] = (spread + batch.eps).rsqrt_()
+        scale = scale * rstd
+        shift = torch.addcmul(shift, centre, scale, value=-1)
+        if not rows:
+            y = _multiply_add(work, scale, shift, rows)
+        elif batch is not None:
+            rest = y[:, part]
+            torch.mul(work[:, part], _each(scale[0, part]), out=rest).add_(_each(shift[0, part]))
+        ctx.save_for_backward(x, weight, centre, rstd)
+        ctx.settings = layout, batch is not None, frozen, group, count, rows
+        return y.to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, g):
-        d, rstd, offset, weight = ctx.saved_tensors
-        layout, has_in, has_bn, frozen, group, count = ctx.settings
-        pixels = d.shape[2] * d.shape[3]
-        g_sum, g_dot = _sum(g), _dot(g, d)
-        # Gradient of x: a * g + b * d + c.
-        a = weight * rstd
-        b, c = torch.zeros_like(a), torch.zeros_like(a)
-        if has_in:
-            part = layout.in_part
-            b[:, part] = -a[:, part] * rstd[:, part].square() * g_dot[:, part] / pixels
-            c[:, part] = -a[:, part] * g_sum[:, part] / pixels
-        # Sum of g * (x - mean normalised by), an image and channel.
-        g_dot_all = torch.addcmul(g_dot, offset, g_sum)
-        if has_bn and not frozen:
+        x, weight, centre, rstd = ctx.saved_tensors
+        layout, has_bn, frozen, group, count, rows = ctx.settings
+        work, g = _prepare(x, rows), _prepare(g, rows)
+        sums, dots = _sums(g, work, centre, rows)
+        grad_weight = (dots * rstd).sum(0).to(weight.dtype)
+        grad_bias = sums.sum(0).to(weight.dtype)
+        if not ctx.needs_input_grad[0]:
+            return None, grad_weight, grad_bias, None, None, None
+        mean, dot = (total / (x.shape[2] * x.shape[3]) for total in (sums, dots))
+        if has_bn:
             part = layout.bn_part
-            sums = torch.stack((g_sum[:, part].sum(0), g_dot_all[:, part].sum(0)))
-            if group is not None:
-                torch.distributed.all_reduce(sums, group=group)
-            b[:, part] = -a[:, part] * rstd[:, part].square() * sums[1] / count
-            c[:, part] = -a[:, part] * sums[0] / count + b[:, part] * offset[:, part]
-        grad_weight = (rstd * g_dot_all).sum(0) if ctx.needs_input_grad[1] else None
-        grad_bias = g_sum.sum(0) if ctx.needs_input_grad[2] else None
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            grad_x = torch.addcmul(c[..., None, None], d, b[..., None, None])
-            grad_x.addcmul_(g, a[..., None, None])
-        return grad_x, grad_weight, grad_bias, *[None] * 5
-
-
-def _check(count: int) -> None:
-    if count == 1:
-        raise ValueError('BatchNorm in training needs more than one value a channel, got one')
-
-
-def _infer(x, weight, bias, layout, instance, batch, frozen) -> Tensor:
-    """Without gradients: only what is needed of the statistics, two reads and one write."""
-    if batch is not None and not frozen:
-        return _Normalize.apply(x, weight, bias, layout, instance, batch, frozen, _group(batch))
-    scale = x.new_empty(x.shape[:2])
-    mean = torch.empty_like(scale)
-    if instance is not None:
-        part = layout.in_part
-        _, mean[:, part], variance = _centre(x[:, part])
-        scale[:, part] = (variance + instance.eps).rsqrt()
-    if batch is not None:
-        mean[:, layout.bn_part] = batch.running_mean
-        scale[:, layout.bn_part] = (batch.running_var.to(x) + batch.eps).rsqrt()
-    scale *= weight
-    shift = bias - mean * scale
-    return torch.addcmul(shift[..., None, None], x, scale[..., None, None])
+            if frozen:
+                mean[:, part] = dot[:, part] = 0
+            else:
+                both = torch.stack((sums[:, part].sum(0), dots[:, part].sum(0)))
+                if group is not None:
+                    torch.distributed.all_reduce(both, group=group)
+                mean[:, part], dot[:, part] = both / count
+        # The gradient of x is a * g + b * x + c.
+        a = weight.to(work.dtype) * rstd
+        b = (a * rstd.square()).mul_(dot).neg_()
+        c = (a * mean).addcmul_(b, centre).neg_()
+        grad_x = _multiply_add(work, b, c, rows).addcmul_(g, _each(a))
+        return grad_x.to(x.dtype), grad_weight, grad_bias, None, None, None

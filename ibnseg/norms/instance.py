@@ -42,8 +42,7 @@ class InstanceNorm(nn.InstanceNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         self.check(input)
-        # On contiguous maps torch's own kernel is the faster one (docs/performance.md).
-        if not input.is_contiguous() and fused.usable(input, self):
+        if fused.usable(input, self):
             return fused.normalize(input, fused.Layout(slice(None), slice(0)), self, None)
         return super().forward(input)
 

@@ -1,76 +1,118 @@
-"""IBN and InstanceNorm against the layers they stand for, alternating in one run; medians."""
+"""IBN and InstanceNorm against the layers they stand for: milliseconds, as a Markdown table.
+
+All take turns in one run; medians. The floor is the least that must pass through memory, each map
+counted once a read and once a write: forward reads x twice (statistics, multiply-add) and writes
+y; backward reads x and the gradient of y twice and writes that of x. Its time is that of copying
+so many bytes, measured in the same run.
+"""
 
 import argparse
-import contextlib
-import statistics
-import time
+import sys
+
+from timing import alternate, machine
 
 SHAPES = ((8, 64, 64, 64), (8, 128, 32, 32), (4, 64, 128, 128), (2, 256, 128, 256))
+LAYOUTS = ('contiguous', 'channels_last')
+#: Maps read and written in a pass.
+FLOOR = {'forward and backward': 3 + 5, 'eval': 3}
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__)
+    p = argparse.ArgumentParser(prog='norms', description=__doc__)
     p.add_argument('--repeats', type=int, default=15)
     p.add_argument('--threads', type=int, default=2)
+    p.add_argument('--device', help='default: a GPU if there is one')
+    p.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16', 'float16'])
+    p.add_argument('--compile', action='store_true', help='also torch.compile of both IBNs')
     return p
 
 
-def measure(functions: dict, x, gradient, repeats: int) -> dict[str, float]:
-    """Return the median milliseconds of each function, forward and with `gradient` backward."""
-    import torch
-
-    times = {name: [] for name in functions}
-    for i in range(repeats + 2):
-        for name, function in functions.items():
-            x.grad = None
-            with contextlib.nullcontext() if gradient is not None else torch.no_grad():
-                start = time.perf_counter()
-                y = function(x)
-                if gradient is not None:
-                    y.backward(gradient)
-            if i >= 2:  # the first two warm up
-                times[name].append(time.perf_counter() - start)
-    return {name: 1e3 * statistics.median(seconds) for name, seconds in times.items()}
-
-
-def main() -> None:
-    args = parser().parse_args()
+def layers(channels: int) -> dict:
+    """Name -> layer; two branches are the original's split, IN, BN, concatenation."""
     import torch
     from torch import nn
 
     from ibnseg.norms import IBN, InstanceNorm
 
+    class TwoBranches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.half = channels // 2
+            self.IN = nn.InstanceNorm2d(self.half, affine=True)
+            self.BN = nn.BatchNorm2d(channels - self.half)
+
+        def forward(self, x):
+            parts = torch.split(x, [self.half, channels - self.half], 1)
+            return torch.cat((self.IN(parts[0].contiguous()), self.BN(parts[1].contiguous())), 1)
+
+    return {
+        'IBN': IBN(channels),
+        'two branches': TwoBranches(),
+        'BatchNorm2d': nn.BatchNorm2d(channels),
+        'InstanceNorm': InstanceNorm(channels),
+        'InstanceNorm2d': nn.InstanceNorm2d(channels, affine=True),
+    }
+
+
+def row(shape: tuple, layout: str, train: bool, args: argparse.Namespace) -> dict[str, float]:
+    """Return column -> milliseconds."""
+    import torch
+
+    form = torch.channels_last if layout == 'channels_last' else torch.contiguous_format
+    like = dict(device=args.device, dtype=getattr(torch, args.dtype))
+    x = torch.randn(shape, **like).contiguous(memory_format=form).requires_grad_(train)
+    gradient = torch.randn(shape, **like).contiguous(memory_format=form)
+    copy = torch.empty_like(gradient)
+    nets = {name: layer.to(args.device).train(train) for name, layer in layers(shape[1]).items()}
+    if args.compile:
+        for name in ('IBN', 'two branches'):
+            # Each shape is compiled for itself, as in a network.
+            nets[f'{name}, compiled'] = torch.compile(nets[name], dynamic=False)
+
+    def step(net):
+        def run():
+            x.grad = None
+            with torch.set_grad_enabled(train):
+                y = net(x)
+            if train:
+                y.backward(gradient)
+
+        return run
+
+    found = alternate(
+        {'copy': lambda: copy.copy_(gradient)} | {name: step(net) for name, net in nets.items()},
+        args.repeats,
+    )
+    if args.compile:
+        torch._dynamo.reset()
+    return found
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    import torch
+
     torch.set_num_threads(args.threads)
-    print('| pass | shape | layout | IBN | two branches | ratio | BatchNorm2d | IN | torch IN |')
-    print('| :-- | :-- | :-- | --: | --: | --: | --: | --: | --: |')
-    for train in (True, False):
+    args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    compiled = ['IBN, compiled', 'two branches, compiled'] if args.compile else []
+    columns = ['IBN', 'two branches', 'ratio', 'BatchNorm2d', 'InstanceNorm', 'InstanceNorm2d']
+    columns += ['ratio', *compiled]
+    print(f'{machine(args.device)}, {args.dtype}, medians of {args.repeats}, milliseconds.\n')
+    print('| pass | shape | layout | floor, MB | floor |', ' | '.join(columns), '|')
+    print('| :-- | :-- | :-- |' + ' --: |' * (2 + len(columns)))
+    for mode, maps in FLOOR.items():
         for shape in SHAPES:
-            for layout in ('contiguous', 'channels_last'):
-                form = torch.channels_last if layout != 'contiguous' else torch.contiguous_format
-                channels = shape[1]
-                half = channels // 2
-                parts = nn.InstanceNorm2d(half, affine=True), nn.BatchNorm2d(half)
-                layers = {
-                    'IBN': IBN(channels),
-                    'BatchNorm2d': nn.BatchNorm2d(channels),
-                    'IN': InstanceNorm(channels),
-                    'torch IN': nn.InstanceNorm2d(channels, affine=True),
-                }
-                for layer in (*layers.values(), *parts):
-                    layer.train(train)
-
-                def two_branches(x, half=half, parts=parts):
-                    return torch.cat((parts[0](x[:, :half]), parts[1](x[:, half:])), 1)
-
-                x = torch.randn(shape).contiguous(memory_format=form).requires_grad_(train)
-                gradient = torch.randn(shape).contiguous(memory_format=form) if train else None
-                found = measure({**layers, 'two': two_branches}, x, gradient, args.repeats)
-                ratio = found['two'] / found['IBN']
-                cells = [f'{found["IBN"]:.2f}', f'{found["two"]:.2f}', f'{ratio:.1f}']
-                cells += [f'{found[name]:.2f}' for name in ('BatchNorm2d', 'IN', 'torch IN')]
-                mode = 'forward and backward' if train else 'eval'
-                print('|', ' | '.join([mode, str(shape), layout, *cells]), '|', flush=True)
+            for layout in LAYOUTS:
+                found = row(shape, layout, mode != 'eval', args)
+                bytes_ = maps * torch.Size(shape).numel() * getattr(torch, args.dtype).itemsize
+                pairs = ('two branches', 'IBN'), ('InstanceNorm2d', 'InstanceNorm')
+                ratios = iter(f'{found[peer] / found[ours]:.1f}' for peer, ours in pairs)
+                cells = [next(ratios) if c == 'ratio' else f'{found[c]:.2f}' for c in columns]
+                # A copy reads one map and writes one.
+                floor = f'{bytes_ / 1e6:.0f}', f'{found["copy"] / 2 * maps:.2f}'
+                print('|', ' | '.join([mode, str(shape), layout, *floor, *cells]), '|', flush=True)
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

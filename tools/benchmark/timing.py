@@ -1,23 +1,50 @@
-"""Functions measured against one another: alternating in one run, medians."""
+"""What the benchmarks share: functions in turns, medians."""
 
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 
-def alternate(functions: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Return the median milliseconds of each function; two rounds before the first warm up."""
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for i in range(repeats + 2):
+def alternate(
+    functions: Mapping[str, Callable[[], object]], repeats: int, warmup: int = 2
+) -> dict[str, float]:
+    """Call the functions in turns; return the median milliseconds of each."""
+    import torch
+
+    finish = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    times = {name: [] for name in functions}
+    for i in range(warmup + repeats):
         for name, function in functions.items():
+            finish()
             start = time.perf_counter()
             function()
-            if i >= 2:
+            finish()
+            if i >= warmup:
                 times[name].append(time.perf_counter() - start)
     return {name: 1e3 * statistics.median(seconds) for name, seconds in times.items()}
 
 
-def row(*cells: Any) -> str:
+def machine(device: str) -> str:
+    """Where it was measured, for the heading of a table."""
+    import platform
+
+    import torch
+
+    if device.startswith('cuda'):
+        return f'{torch.cuda.get_device_name(device)}, torch {torch.__version__}'
+    names = [line for line in _lines('/proc/cpuinfo') if line.startswith('model name')]
+    name = names[0].split(':')[1].strip() if names else platform.machine()
+    return f'{name}, {torch.get_num_threads()} threads, torch {torch.__version__}'
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        with open(path) as file:
+            return file.read().splitlines()
+    except OSError:
+        return []
+
+
+def row(*cells: object) -> str:
     """One line of a Markdown table."""
     return f'| {" | ".join(map(str, cells))} |'
