@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.testing import assert_close
 
 from ibnseg import backbones
-from ibnseg.backbones.resnet import SqueezeExcite
+from ibnseg.blocks import SqueezeExcite
 from ibnseg.norms import IBN, LAYERS, InstanceNorm, ParallelIBN
 from ibnseg.placement import PLACEMENTS
 from ibnseg.weights import load_weights
