@@ -1,4 +1,5 @@
 import gc
+import json
 import pickle
 import random
 import shutil
@@ -7,6 +8,7 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -19,7 +21,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from ibnseg import domains, labels, miniature, splits
-from ibnseg.domains import CrossDomainDataset, DataError, DomainDataset
+from ibnseg.domains import CrossDomainDataset, DataError, DomainDataset, polygons
 from ibnseg.engine import PositionSampler
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / '_base_' / 'datasets'
@@ -121,6 +123,314 @@ def test_pairs_are_found_sorted(data, domain, photos):
         else:
             expected = (swaps[parts[0]], parts[1])
         assert label == (data / name).joinpath(*expected)
+
+
+# ------------------------------------------------------------------------ every row
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path_factory):
+    """Rasterised polygons do not go to the user's cache."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.getbasetemp() / 'cache'))
+
+
+@pytest.fixture(scope='module')
+def every(tmp_path_factory) -> Path:
+    """A data root with a stand-in for every row. Not to be changed."""
+    root = tmp_path_factory.mktemp('every')
+    miniature.write(root, tuple(miniature.LAYOUTS), train=5, val=4, size=(64, 128), workers=1)
+    return root
+
+
+def scenes(row: domains.Domain, part: str) -> list[np.ndarray]:
+    """Training classes of each scene of a stand-in's split, by the miniature's own ids."""
+    frames = [f for f in miniature.sets._frames(row.folder, 5, 4, (64, 128), 0) if f.split == part]
+    if labels.task(row.space).name == 'drivable':
+        return [miniature.drivable(frame.seed, frame.size) for frame in frames]
+    drawn = [miniature.render(frame.seed, 'gta5', frame.size)[1] for frame in frames]
+    return [labels.lut('cityscapes')[label] for label in drawn]
+
+
+def written_splits() -> list[str]:
+    """Every split of every row that stand-ins have files of."""
+    return [
+        f'{row.name}:{split}'
+        for row in domains.DOMAINS.values()
+        for split in row.splits
+        if split in miniature.LAYOUTS[row.folder].limits or '/' in split
+    ]
+
+
+def test_every_row_has_a_stand_in():
+    assert {row.folder for row in domains.DOMAINS.values()} == set(miniature.LAYOUTS)
+    covered = {domain.split(':')[0] for domain in written_splits()}
+    assert covered == set(domains.DOMAINS)
+
+
+@pytest.mark.parametrize('domain', written_splits())
+def test_labels_read_as_the_scene_was_drawn(every, domain):
+    """From the file as downloaded to classes, for every row and split."""
+    row, split = domains.parse(domain)
+    named = labels.class_ids(row.space)
+    expected = scenes(row, split.split('/')[0])
+    found = domains.find(domain, every)
+    # Conditions take turns: of four or five frames each shows one, and fog the fifth.
+    one_condition = row.name == 'acdc' and '/' in split
+    assert len(found) == (1 + (split == 'train/fog') if one_condition else len(expected))
+    left = [truth.tobytes() for truth in expected]
+    for photo, path in found:
+        truth = domains.read_labels(path, row.space)
+        with Image.open(photo) as image:
+            assert image.mode == 'RGB' and image.size == truth.shape[::-1]
+        assert truth.dtype == np.uint8 and set(np.unique(truth)) <= {*named, labels.IGNORE}
+        raw = domains.read_raw(path, row.space)
+        np.testing.assert_array_equal(labels.lut(row.space)[raw], truth)
+        # The scene that it shows: equal wherever the label space has a word for the class.
+        (match,) = {
+            scene.tobytes()
+            for scene in expected
+            if (truth[np.isin(scene, named)] == scene[np.isin(scene, named)]).all()
+        }
+        left.remove(match)
+        scene = np.frombuffer(match, np.uint8).reshape(truth.shape)
+        other = truth[~np.isin(scene, named)]
+        # Parking is road in Mapillary's rich map, and nothing in any other.
+        assert set(np.unique(other)) <= {labels.IGNORE} | ({0} if 'rich' in row.space else set())
+
+
+@pytest.mark.parametrize(
+    ('short', 'long'),
+    [
+        ('acdc', 'val'),
+        ('acdc:night', 'val/night'),
+        ('foggy_cityscapes', 'val/0.02'),
+        ('foggy_cityscapes:train', 'train/0.02'),
+        ('kitti', 'train'),
+        ('dark_zurich', 'val'),
+        ('synthia', 'val'),
+    ],
+)
+def test_short_names_stand_for_one_split(every, short, long):
+    row, split = domains.parse(short)
+    assert split == long
+    assert domains.find(short, every) == domains.find(f'{row.name}:{long}', every)
+    assert build(short, every).domain == f'{row.name}:{long}'
+
+
+def test_acdc_together_is_its_conditions(every):
+    together = domains.find('acdc:val', every)
+    apart = [domains.find(f'acdc:{name}', every) for name in ('fog', 'night', 'rain', 'snow')]
+    assert together == [pair for pairs in apart for pair in pairs] and all(apart)
+
+
+def test_mapillary_maps_read_the_same_files_differently(every, tmp_path):
+    coarse, rich = (domains.find(name, every) for name in ('mapillary', 'mapillary_rich'))
+    assert coarse == rich
+    path = tmp_path / 'parking.png'
+    parking = labels.space('mapillary-rich').names.index('Parking')
+    Image.new('L', (4, 3), parking).save(path)
+    assert (domains.read_raw(path, 'mapillary-coarse') == parking).all()
+    assert (domains.read_labels(path, 'mapillary-coarse') == labels.IGNORE).all()
+    assert (domains.read_labels(path, 'mapillary-rich') == 0).all()
+
+
+def test_other_published_layouts(every, tmp_path):
+    """BDD100K of 2018, Vistas v2.0, IDD with JPEGs, Foggy Cityscapes beside Cityscapes' labels."""
+
+    def same(domain: str, folder: str, change: Callable[[Path], None]) -> None:
+        root = shutil.copytree(every / folder, tmp_path / folder)
+        before = [domains.read_labels(path, domains.parse(domain)[0].space)
+                  for _, path in domains.find(domain, every)]  # fmt: skip
+        change(root)
+        found = domains.find(domain, tmp_path)
+        after = [domains.read_labels(path, domains.parse(domain)[0].space) for _, path in found]
+        assert all(map(np.array_equal, before, after)) and len(before) == len(after) == 4
+        assert all(tmp_path in photo.parents and photo.is_file() for photo, _ in found)
+
+    def older_bdd(root: Path) -> None:
+        (root / 'seg').mkdir()
+        (root / 'images/10k').rename(root / 'seg/images')
+        (root / 'labels/sem_seg/masks').rename(root / 'seg/labels')
+        (root / 'labels/sem_seg').rmdir()
+        for path in (root / 'seg/labels').rglob('*.png'):
+            path.rename(path.with_name(f'{path.stem}_train_id.png'))
+
+    def newer_vistas(root: Path) -> None:
+        for part in ('training', 'validation'):
+            (root / part / 'v1.2').mkdir()
+            (root / part / 'labels').rename(root / part / 'v1.2' / 'labels')
+
+    def idd_part_two(root: Path) -> None:
+        for path in (root / 'leftImg8bit').rglob('*.png'):
+            Image.open(path).save(path.with_suffix('.jpg'))
+            path.unlink()
+
+    def beside(root: Path) -> None:
+        (tmp_path / 'cityscapes').mkdir()
+        (root / 'gtFine').rename(tmp_path / 'cityscapes' / 'gtFine')
+
+    same('bdd100k:val', 'bdd100k', older_bdd)
+    same('mapillary:val', 'mapillary', newer_vistas)
+    same('idd:val', 'idd', idd_part_two)
+    same('foggy_cityscapes:val', 'foggy_cityscapes', beside)
+
+
+def test_classes_of_a_data_set_are_those_of_its_space(every):
+    dataset = build('bdd100k_drivable', every)
+    assert dataset.metainfo['classes'] == ('direct', 'alternative', 'background')
+    assert len(dataset.metainfo['palette']) == 3
+    assert set(dataset[0]['data_samples'].gt_sem_seg.data.unique().tolist()) <= {0, 1, 2}
+    both = CrossDomainDataset(['bdd100k_drivable', 'bdd100k_drivable_2018'], str(every),
+                              pipeline('camvid_day_to_dusk'))  # fmt: skip
+    assert both.metainfo['classes'] == dataset.metainfo['classes']
+    with pytest.raises(DataError, match=r'classes differ \(drivable, streets\)'):
+        CrossDomainDataset(['cityscapes', 'bdd100k_drivable'], str(every), [])
+
+
+# ------------------------------------------------------------------------ polygons
+
+
+def test_polygons_are_rasterised_once(every, tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    (_, path), *_ = domains.find('idd:val', every)
+    first = domains.read_raw(path, 'idd')
+    (cached,) = polygons.folder().rglob('*.png')
+    assert tmp_path in cached.parents
+    monkeypatch.setattr(polygons, '_draw', lambda *_: pytest.fail('drawn again'))
+    np.testing.assert_array_equal(domains.read_raw(path, 'idd'), first)
+    monkeypatch.undo()
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    cached.write_bytes(half(cached.read_bytes()))  # a damaged cache is drawn anew
+    np.testing.assert_array_equal(domains.read_raw(path, 'idd'), first)
+    np.testing.assert_array_equal(np.array(Image.open(cached)), first)
+    assert [p.suffix for p in polygons.folder().rglob('*') if p.is_file()] == ['.png']
+
+
+def test_without_a_cache_polygons_are_drawn_each_time(every, tmp_path, monkeypatch):
+    (tmp_path / 'a file').touch()
+    (_, path), *_ = domains.find('idd:val', every)
+    expected = domains.read_raw(path, 'idd')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'a file'))
+    np.testing.assert_array_equal(domains.read_raw(path, 'idd'), expected)
+
+
+def test_polygons_are_painted_in_their_order(tmp_path):
+    def read(*objects: dict) -> np.ndarray:
+        path = tmp_path / 'x_gtFine_polygons.json'
+        path.write_text(json.dumps(dict(imgWidth=8, imgHeight=6, objects=objects)))
+        return domains.read_raw(path, 'idd')
+
+    names = labels.space('idd').names
+    road = dict(label='road', polygon=[[0, 0], [7, 0], [7, 5], [0, 5]])
+    car = dict(label='car', polygon=[[2, 1], [4, 1], [4, 3], [2, 3]])
+    assert (read() == names.index('unlabeled')).all()
+    assert (read(road) == names.index('road')).all()
+    assert (read(road, car) == names.index('car')).sum() == 9
+    assert (read(car, road) == names.index('road')).all()
+    assert (read(road, car | dict(deleted=1)) == names.index('road')).all()
+    assert (read(road, car | dict(label='cargroup')) == names.index('car')).sum() == 9
+    outside = car | dict(polygon=[[-5, -5], [2.6, -5], [2.6, 1.4], [-5, 1.4]])
+    assert (read(road, outside) == names.index('car')).any()
+
+
+POLYGONS = dict(imgWidth=8, imgHeight=6, objects=[])
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (b'', 'not a file of polygons'),
+        (b'<html>', 'not a file of polygons'),
+        (b'\xff\xfe', 'not a file of polygons'),
+        (b'[' * 100_000, 'not a file of polygons'),
+        (b'[]', 'not a file of polygons'),
+        (b'{}', "KeyError: 'imgWidth'"),
+        (POLYGONS | dict(imgWidth=0), r"\(0, 6\) are no photo's size"),
+        (POLYGONS | dict(imgWidth=8.5), "no photo's size"),
+        (POLYGONS | dict(imgWidth=10**9), "no photo's size"),
+        (POLYGONS | dict(objects=7), 'not a file of polygons'),
+        (POLYGONS | dict(objects=['road']), 'not a file of polygons'),
+        (POLYGONS | dict(objects=[dict(label='road')]), "KeyError: 'polygon'"),
+        (
+            POLYGONS | dict(objects=[dict(label='ufo', polygon=[[0, 0], [1, 1]])]),
+            "polygon 0 is a 'ufo', which does not exist",
+        ),
+        (
+            POLYGONS | dict(objects=[dict(label='road', polygon=[[0, 0]])]),
+            r'polygon 0 \(road\) has 1 corners',
+        ),
+        (
+            POLYGONS | dict(objects=[dict(label='road', polygon=[[0, 0], [1, float('nan')]])]),
+            'far outside',
+        ),
+        (
+            POLYGONS | dict(objects=[dict(label='road', polygon=[[0, 0], [1, 1e12]])]),
+            'far outside',
+        ),
+        (
+            POLYGONS | dict(objects=[dict(label='road', polygon=[[0, 'x'], [1, 1]])]),
+            'not a file of polygons',
+        ),
+    ],
+)
+def test_damaged_polygons_are_named(tmp_path, content, message):
+    path = tmp_path / 'x_gtFine_polygons.json'
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    with pytest.raises(DataError, match=message) as caught:
+        domains.read_labels(path, 'idd')
+    assert str(caught.value).startswith(str(path))
+
+
+def damage_16_bit(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        cv2.imwrite(str(path), change(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)))
+
+    return damage
+
+
+ENCODED = {
+    'synthia in 8 bits': (
+        'synthia', damage_16_bit(lambda a: a.astype(np.uint8)), '16-bit RGB with synthia ids'),
+    'synthia in grey': ('synthia', damage_16_bit(lambda a: a[..., 2]), '16-bit RGB'),
+    'synthia beyond 8 bits': (
+        'synthia', damage_16_bit(lambda a: np.full_like(a, 300)), "do not exist .* 'synthia'"),
+    'synthia id 23': (
+        'synthia', damage_16_bit(lambda a: np.full_like(a, 23)), r'ids 23 \(8192 px\)'),
+    'synthia cut off': (
+        'synthia', lambda path: path.write_bytes(half(path.read_bytes())), 'unreadable label file'),
+    'synthia with a flipped byte': (
+        'synthia',
+        lambda path: path.write_bytes(
+            (b := bytearray(path.read_bytes()), b.__setitem__(len(b) // 2, b[len(b) // 2] ^ 255))[0]
+        ),
+        'unreadable label file'),
+    'synthia is text': ('synthia', lambda path: path.write_text('x'), 'unreadable label file'),
+    'camvid32 other colour': (
+        'camvid32', lambda path: Image.new('RGB', (128, 64), (1, 2, 3)).save(path),
+        r"colours \(1, 2, 3\) \(8192 px\) do not exist in label space 'camvid-32'"),
+    'camvid32 in grey': (
+        'camvid32', lambda path: Image.new('L', (128, 64)).save(path), 'mode L; expected RGB'),
+    'mapillary id 66': (
+        'mapillary', lambda path: Image.new('L', (128, 64), 66).save(path), r'ids 66 \(8192 px\)'),
+    'bdd100k in other ids': (
+        'bdd100k', lambda path: Image.new('L', (128, 64), 33).save(path), "33 .* 'bdd100k'"),
+    'drivable in other ids': (
+        'bdd100k_drivable', lambda path: Image.new('L', (128, 64), 3).save(path), 'ids 3 '),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', ENCODED)
+def test_damage_in_other_encodings(every, tmp_path, name, capfd):
+    domain, damage, message = ENCODED[name]
+    row, _ = domains.parse(domain)
+    (_, path), *_ = domains.find(domain, every)
+    copy = shutil.copy(path, tmp_path / path.name)
+    damage(Path(copy))
+    for read in (domains.read_labels, domains.read_raw):
+        with pytest.raises(DataError, match=message) as caught:
+            read(copy, row.space)
+        assert str(caught.value).startswith(str(copy))
+    assert capfd.readouterr().err == ''
 
 
 def test_gta5_leaves_the_fifteen_out(copy):
@@ -443,7 +753,7 @@ def test_stand_in_is_offered_where_it_can_be_drawn(tmp_path):
     for name, row in domains.DOMAINS.items():
         with pytest.raises(DataError) as caught:
             domains.find(name, tmp_path)
-        assert ('miniature.py' in str(caught.value)) == (row.folder in miniature.WORLDS)
+        assert ('miniature.py' in str(caught.value)) == (row.folder in miniature.LAYOUTS)
 
 
 @pytest.mark.parametrize('share', [0.001, 0.1, 0.5, 0.9])

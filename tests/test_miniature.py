@@ -5,12 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from ibnseg import miniature, splits
-from ibnseg.labels import CITYSCAPES_IDS, CLASSES, IGNORE, PALETTE, lut, possible
+from ibnseg.labels import CITYSCAPES_IDS, CLASSES, IGNORE, PALETTE, lut, possible, space
 
 SIZE = (96, 192)
 TOOL = Path(__file__).parents[1] / 'tools' / 'miniature.py'
@@ -29,7 +30,7 @@ def forty():
 @pytest.fixture(scope='module')
 def written(tmp_path_factory):
     out = tmp_path_factory.mktemp('sets')
-    return miniature.write(out, train=5, val=4, size=SIZE, workers=1)
+    return miniature.write(out, tuple(miniature.LAYOUTS), train=5, val=4, size=SIZE, workers=1)
 
 
 def files(root):
@@ -107,8 +108,96 @@ def test_cityscapes_as_downloaded(written):
 
 
 def test_no_scene_twice(written):
-    labels = [*written['gta5'].glob('labels/*'), *written['cityscapes'].rglob('*labelIds.png')]
-    assert len({np.array(Image.open(path)).tobytes() for path in labels}) == len(labels) == 18
+    scenes = [
+        (frame.seed, world)
+        for world in written
+        for frame in miniature.sets._frames(world, 5, 4, SIZE, 0)
+    ]
+    of_foggy = {seed for seed, world in scenes if world == 'foggy_cityscapes'}
+    assert of_foggy == {seed for seed, world in scenes if world == 'cityscapes'}
+    others = [seed for seed, world in scenes if world != 'foggy_cityscapes']
+    assert len(set(others)) == len(others)
+    found = [*written['gta5'].glob('labels/*'), *written['cityscapes'].rglob('*labelIds.png')]
+    assert len({np.array(Image.open(path)).tobytes() for path in found}) == len(found) == 18
+
+
+@pytest.mark.parametrize('world', miniature.LAYOUTS)
+def test_files_are_where_the_layout_says_and_whole(written, world):
+    root, layout = written[world], miniature.LAYOUTS[world]
+    assert {path.name for path in root.iterdir()} == {*layout.folders, miniature.RECORD}
+    files = [path for path in root.rglob('*') if path.is_file()]
+    assert not [path for path in files if path.suffix == '.part']
+    assert set(layout.looks) <= set(miniature.WORLDS)
+
+
+def test_every_look_is_shown():
+    shown = {look for layout in miniature.LAYOUTS.values() for look in layout.looks}
+    assert shown == set(miniature.WORLDS)
+
+
+#: Label file of a folder below the data set -> Pillow's mode, and OpenCV's depth where it is 16.
+ENCODINGS = {
+    'synthia/GT/LABELS/*.png': ('RGB', np.uint16),
+    'bdd100k/labels/sem_seg/masks/*/*.png': ('L', np.uint8),
+    'bdd100k/labels/drivable/masks/*/*.png': ('L', np.uint8),
+    'bdd100k/images/10k/*/*.jpg': ('RGB', np.uint8),
+    'mapillary/*/labels/*.png': ('P', np.uint8),
+    'mapillary/*/images/*.jpg': ('RGB', np.uint8),
+    'acdc/gt/*/*/*/*_gt_labelTrainIds.png': ('L', np.uint8),
+    'kitti/training/semantic/*.png': ('L', np.uint8),
+    'camvid/*annot/*.png': ('L', np.uint8),
+    'camvid32/LabeledApproved_full/*_L.png': ('RGB', np.uint8),
+}
+
+
+@pytest.mark.parametrize('pattern', ENCODINGS)
+def test_encodings(written, pattern):
+    mode, depth = ENCODINGS[pattern]
+    files = list(written['gta5'].parent.glob(pattern))
+    assert len(files) >= 5
+    for path in files:
+        assert Image.open(path).mode == mode
+        assert Image.open(path).format == ('JPEG' if path.suffix == '.jpg' else 'PNG')
+        assert cv2.imread(str(path), cv2.IMREAD_UNCHANGED).dtype == depth
+
+
+def test_idd_polygons_are_as_annotated(written):
+    for path in written['idd'].rglob('*_gtFine_polygons.json'):
+        content = json.loads(path.read_text())
+        assert (content['imgHeight'], content['imgWidth']) == SIZE
+        assert {item['label'] for item in content['objects']} <= set(space('idd').names)
+        corners = np.concatenate([item['polygon'] for item in content['objects']])
+        assert (corners >= 0).all() and (corners < SIZE[::-1]).all()
+
+
+def test_four_conditions_take_turns_and_look_different(written):
+    folders = sorted(path.name for path in (written['acdc'] / 'rgb_anon').iterdir())
+    assert folders == ['fog', 'night', 'rain', 'snow']
+
+    def brightness(condition):
+        return np.mean([miniature.render(n, f'acdc_{condition}', SIZE)[0].mean() for n in range(8)])
+
+    assert brightness('night') < 0.6 * brightness('rain') < brightness('rain') < brightness('snow')
+
+
+def test_fog_thickens_with_beta():
+    def far_contrast(fog):
+        photos = [miniature.render(n, 'cityscapes', SIZE, fog=fog)[0] for n in range(8)]
+        rows = slice(SIZE[0] // 3, SIZE[0] // 2)  # above the road: what is far away
+        return np.mean([photo[rows].astype(float).std() for photo in photos])
+
+    assert far_contrast(0.005) > far_contrast(0.01) > far_contrast(0.02) > 0
+
+
+def test_drivable_areas_lie_on_the_road(written):
+    for seed in range(20):
+        areas, label = miniature.drivable(seed, SIZE), miniature.render(seed, 'gta5', SIZE)[1]
+        assert areas.shape == SIZE and set(np.unique(areas)) <= {0, 1, 2}
+        assert (lut('cityscapes')[label[areas < 2]] == CLASSES.index('road')).all()
+        ahead = areas[SIZE[0] * 3 // 4, SIZE[1] // 2 - 20 : SIZE[1] // 2 + 20]
+        other = lut('cityscapes')[label[SIZE[0] * 3 // 4, SIZE[1] // 2 - 20 : SIZE[1] // 2 + 20]]
+        assert (ahead[other == 0] == 0).mean() > 0.5  # we stand in our own lane
+    assert any((miniature.drivable(seed, SIZE) == 1).any() for seed in range(20))
 
 
 def test_second_run_leaves_files_alone(tmp_path):
@@ -165,7 +254,13 @@ def test_tool(tmp_path, capsys):
     spec.loader.exec_module(tool)
     small = [str(tmp_path), '--train', '2', '--val', '1', '--size', '64x128', '--workers', '1']
     assert tool.main(small) == 0
-    assert str(tmp_path / 'gta5') in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert str(tmp_path / 'gta5') in shown and 'kitti' not in shown
+    assert tool.main([*small, '--worlds', 'all']) == 0
+    shown = capsys.readouterr().out
+    assert all(f'{world}: ' in shown for world in miniature.LAYOUTS)
+    assert 'kitti: 2 train pairs of 64x128' in shown
+    assert 'camvid: 2 train + 1 val + 1 test pairs' in shown
     assert tool.main([*small, '--worlds', 'mars']) == 2
     assert capsys.readouterr().err.count('\n') == 1
 

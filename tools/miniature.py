@@ -28,7 +28,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--val', type=int, default=40, help='validation pairs a world (40)')
     parser.add_argument('--size', type=size, default=(256, 512), metavar='HxW', help='(256x512)')
     parser.add_argument('--seed', type=int, default=0, help='another seed, other scenes (0)')
-    parser.add_argument('--worlds', nargs='+', metavar='WORLD', help='by default all there are')
+    parser.add_argument(
+        '--worlds', nargs='+', metavar='WORLD',
+        help="data sets to stand in for, or 'all' (gta5 cityscapes)",
+    )  # fmt: skip
     parser.add_argument('--workers', type=int, help='processes; by default one a core')
     return parser.parse_args(argv)
 
@@ -52,6 +55,8 @@ def main(argv: list[str] | None = None) -> int:
     from ibnseg import miniature
 
     worlds = tuple(args.worlds or miniature.DEFAULT)
+    if worlds == ('all',):
+        worlds = tuple(miniature.LAYOUTS)
     try:
         with bar() as progress:
             roots = miniature.write(
@@ -62,7 +67,9 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     height, width = args.size
     for world, root in roots.items():
-        print(f'{world}: {args.train} train + {args.val} val pairs of {height}x{width} in {root}')
+        counts = miniature.counts(world, args.train, args.val)
+        pairs = ' + '.join(f'{count} {split}' for split, count in counts.items())
+        print(f'{world}: {pairs} pairs of {height}x{width} in {root}')
     print(f'use them with --data-root {args.out}')
     return 0
 

@@ -290,7 +290,7 @@ def find(domain: str, data_root: str | Path) -> Pairs:
         f'Expected, as downloaded:\n{_indent(row.tree)}\nbelow the data root {data_root}. Get it '
         f'from {row.source}; or name another data root with --data-root'
     )
-    if row.folder in miniature.WORLDS:
+    if row.folder in miniature.LAYOUTS:
         command = f'python tools/miniature.py {shlex.quote(str(data_root))}'
         if row.folder not in miniature.DEFAULT:
             command += f' --worlds {row.folder}'

@@ -7,11 +7,14 @@ to appearance. Scenes make the demo and the tests; no number measured on them sa
 the real data sets.
 
 From a seed to files: street (a scene, of fronts and things) -> photo (as a world shows it) ->
-layouts (as a data set is downloaded).
+layouts (as a data set is downloaded) ->
+sets.
 """
 
-from .layouts import DEFAULT, LAYOUTS, RECORD, Layout, write
-from .photo import render
+from .layouts import LAYOUTS, Layout
+from .photo import drivable, render
+from .sets import DEFAULT, RECORD, counts, write
 from .worlds import WORLDS, World
 
-__all__ = ['DEFAULT', 'LAYOUTS', 'RECORD', 'WORLDS', 'Layout', 'World', 'render', 'write']
+__all__ = ['DEFAULT', 'LAYOUTS', 'RECORD', 'WORLDS', 'Layout', 'World', 'counts', 'drivable',
+           'render', 'write']  # fmt: skip

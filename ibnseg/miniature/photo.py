@@ -2,45 +2,71 @@
 
 import functools
 import math
-from collections.abc import Iterable
+from dataclasses import replace
 
 import cv2
 import numpy as np
 from numpy.random import Generator
 
 from .materials import MATERIALS
-from .scene import FAR, FINE, FORMAT, NEAR, Scene
+from .scene import FAR, FINE, FORMAT, IDS, NEAR, Scene
 from .street import compose
 from .worlds import WORLDS, World
 
 SMALLEST = (64, 128)
 
 
-def check(worlds: Iterable[str], size: tuple[int, int]) -> None:
-    """Raise ValueError for an unknown world or a size too small to draw in."""
-    for world in worlds:
-        if world not in WORLDS:
-            raise ValueError(f'unknown world {world!r}; choose from {tuple(WORLDS)}')
+def check_size(size: tuple[int, int]) -> None:
+    """Raise ValueError for a size too small to draw in."""
     if len(size) != 2 or size[0] < SMALLEST[0] or size[1] < SMALLEST[1]:
         raise ValueError(
             f'size {tuple(size)} is too small; expected (height, width) of at least {SMALLEST}'
         )
 
 
+def _check(seed: int, size: tuple[int, int]) -> None:
+    check_size(size)
+    if seed < 0:
+        raise ValueError(f'seed {seed} is negative; expected 0 or more')
+
+
 def render(
-    seed: int, world: str, size: tuple[int, int] = (256, 512)
+    seed: int, world: str, size: tuple[int, int] = (256, 512), fog: float | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a photo, uint8 (H, W, 3) RGB, and its label, uint8 (H, W) of raw Cityscapes ids.
 
-    The label depends on the seed and the size alone, the photo on the world too. Raises
-    ValueError for an unknown world, a negative seed or a size below 64 x 128.
+    The label depends on the seed and the size alone, the photo on the world too. `fog`, the share
+    of light lost over a metre (beta of Foggy Cityscapes, 1/m), takes the place of the world's haze.
+
+    Raises ValueError for an unknown world, a negative seed or a size below 64 x 128.
     """
-    check([world], size)
-    if seed < 0:
-        raise ValueError(f'seed {seed} is negative; expected 0 or more')
+    if world not in WORLDS:
+        raise ValueError(f'unknown world {world!r}; choose from {tuple(WORLDS)}')
+    _check(seed, size)
+    look = WORLDS[world]
+    if fog is not None:
+        haze = 1 - math.exp(-100 * fog)
+        look = replace(look, haze=(haze, haze))
     scene = compose(seed, tuple(size))
     rng = np.random.default_rng((FORMAT, seed, *world.encode()))
-    return _photo(scene, WORLDS[world], rng), scene.label()
+    return _photo(scene, look, rng), scene.label()
+
+
+def drivable(seed: int, size: tuple[int, int] = (256, 512)) -> np.ndarray:
+    """Return a scene's drivable areas, uint8 (H, W): 0 our lane, 1 others of our way, 2 the rest.
+
+    As in BDD100K, of the road that is seen. Raises ValueError as `render`.
+    """
+    _check(seed, size)
+    scene = compose(seed, tuple(size))
+    road = scene.label() == IDS['road']
+    across = np.arange(size[1])[None] * FINE - scene.cx
+    down = np.maximum(np.arange(size[0])[:, None] * FINE - scene.cy, 1e-3)
+    x = across * scene.eye / down  # where the ray through a pixel meets the ground, metres
+    areas = np.full(size, 2, np.uint8)
+    areas[road & (x > -scene.lane / 2) & (x < scene.lane * (scene.ours - 0.5))] = 1
+    areas[road & (abs(x) < scene.lane / 2)] = 0
+    return areas
 
 
 def _photo(scene: Scene, world: World, rng: Generator) -> np.ndarray:

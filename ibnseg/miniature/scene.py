@@ -74,6 +74,8 @@ class Scene:
     patches: list[tuple] = field(default_factory=list)
     footprints: list[tuple[np.ndarray, float]] = field(default_factory=list)
     taken: list[tuple[float, float, float, float]] = field(default_factory=list)
+    lane: float = 0.0  # metres wide; ours is the first, from -lane / 2 on
+    ours: int = 0  # lanes of our way
 
     def __post_init__(self) -> None:
         height, width = (FINE * n for n in self.size)

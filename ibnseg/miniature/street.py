@@ -51,6 +51,7 @@ def _layout(scene: Scene, rng: Generator) -> Zones:
     _skyline(scene, rng)
     scene.ground(-90, 90, 'terrain' if u() < 0.5 else 'ground', 'grass', rng.random())
     road = Road(lane, ours, theirs, u(16, 45) if u() < 0.45 else None)
+    scene.lane, scene.ours = lane, ours
     scene.ground(road.left, road.right, 'road', 'asphalt', paint)
     for i in range(-theirs, ours):
         zones['lane'].append((lane * i - 0.25, lane * i + 0.25, 0.0 if i >= 0 else math.pi))

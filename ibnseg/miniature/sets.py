@@ -1,0 +1,142 @@
+"""Sets of scenes on disk, each as its data set is downloaded."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import cv2
+
+from .layouts import LAYOUTS, Frame
+from .photo import check_size
+from .scene import FORMAT
+from .worlds import WORLDS
+
+RECORD = 'miniature.json'
+
+#: The sets of `make demo`.
+DEFAULT = ('gta5', 'cityscapes')
+
+
+def _work(name: str, root: Path, frame: Frame) -> None:
+    LAYOUTS[name].write(root, frame)
+
+
+def write(
+    out: str | os.PathLike,
+    worlds: Sequence[str] = DEFAULT,
+    train: int = 200,
+    val: int = 40,
+    size: tuple[int, int] = (256, 512),
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Path]:
+    """Write each world to `out/<world>` as its data set is downloaded; return the folders.
+
+    A world is a name in `LAYOUTS`. `train` and `val` count frames; a split that is neither, as
+    CamVid's test, gets `val` frames, and one that a data set doesn't have gets none. No scene is
+    shown twice, not in two worlds, not in train and val; but foggy_cityscapes shows those of
+    cityscapes. A folder that already holds the same set is left alone, one that holds another
+    miniature set is written anew. `progress(done, total)` is called as frames are finished.
+
+    Raises ValueError for an unknown world, counts or sizes out of range, and FileExistsError for a
+    folder of someone else's.
+    """
+    check_size(size)
+    for world in worlds:
+        if world not in LAYOUTS:
+            raise ValueError(f'unknown world {world!r}; choose from {tuple(LAYOUTS)}')
+        for split, count in counts(world, train, val).items():
+            limit = LAYOUTS[world].limits[split]
+            if not 0 <= count <= limit:
+                raise ValueError(
+                    f'{split}={count} for {world}: expected 0 to {limit}, the size of its split'
+                )
+    if seed < 0:
+        raise ValueError(f'seed {seed} is negative; expected 0 or more')
+    settings = {world: _settings(world, train, val, size, seed) for world in worlds}
+    roots = {world: Path(out) / world for world in worlds}
+    stale = [world for world in roots if not _is_written(roots[world], settings[world])]
+    jobs = [
+        (world, roots[world], frame)
+        for world in stale
+        for frame in _frames(world, train, val, tuple(size), seed)
+    ]
+    for world in stale:
+        _clear(roots[world], LAYOUTS[world].folders)
+    for done, _ in enumerate(_run(jobs, workers or os.cpu_count() or 1), 1):
+        if progress:
+            progress(done, len(jobs))
+    for world in stale:
+        _record(roots[world], settings[world] | {'complete': True})
+    return roots
+
+
+def counts(world: str, train: int, val: int) -> dict[str, int]:
+    """Frames of each split that a world has."""
+    return {split: train if split == 'train' else val for split in LAYOUTS[world].limits}
+
+
+def _settings(world: str, train: int, val: int, size: tuple[int, int], seed: int) -> dict:
+    looks = {name: asdict(WORLDS[name]) for name in LAYOUTS[world].looks}
+    return {'format': FORMAT, 'world': world, 'train': train, 'val': val, 'size': list(size),
+            'seed': seed, 'looks': json.loads(json.dumps(looks))}  # fmt: skip
+
+
+def _frames(world: str, train: int, val: int, size: tuple[int, int], seed: int) -> list[Frame]:
+    """The frames of a set; each (seed, world, split) has a range of scene seeds of its own."""
+    scenes = LAYOUTS[world].scenes or world
+    return [
+        Frame(split, n, zlib.crc32(f'{seed} {scenes} {split}'.encode()) * 100_000 + n, size)
+        for split, count in counts(world, train, val).items()
+        for n in range(count)
+    ]
+
+
+def _is_written(root: Path, settings: dict) -> bool:
+    """Whether a folder holds this very set; raises FileExistsError if it holds someone else's."""
+    if not root.exists() or not any(root.iterdir()):
+        return False
+    if not (root / RECORD).is_file():
+        found = sorted(path.name for path in root.iterdir())[:3]
+        raise FileExistsError(
+            f'{root} holds {found} and no {RECORD}, so it is not a miniature set and is left '
+            'alone; choose another folder, or remove it if you do not need it'
+        )
+    try:
+        return json.loads((root / RECORD).read_text()) == settings | {'complete': True}
+    except json.JSONDecodeError:
+        return False
+
+
+def _clear(root: Path, folders: Iterable[str]) -> None:
+    """Empty a folder of ours and mark it as ours, so that a run cut short can be repeated."""
+    for folder in folders:
+        shutil.rmtree(root / folder, ignore_errors=True)
+    root.mkdir(parents=True, exist_ok=True)
+    _record(root, {'complete': False})
+
+
+def _record(root: Path, content: dict) -> None:
+    partial = root / (RECORD + '.part')
+    partial.write_text(json.dumps(content, indent=1) + '\n')
+    os.replace(partial, root / RECORD)
+
+
+def _run(jobs: list[tuple], workers: int) -> Iterable[None]:
+    if workers <= 1 or len(jobs) < 8:
+        for job in jobs:
+            yield _work(*job)
+        return
+    method = 'fork' if 'fork' in multiprocessing.get_all_start_methods() else None
+    context = multiprocessing.get_context(method)
+    with ProcessPoolExecutor(
+        workers, context, initializer=cv2.setNumThreads, initargs=(0,)
+    ) as pool:
+        yield from pool.map(_work, *zip(*jobs, strict=True), chunksize=4)
