@@ -1,4 +1,9 @@
-"""How many pixels of which class a label file holds, and where: counted once, kept in a cache."""
+"""How many pixels of which class a label file holds, and where: counted once, kept in a cache.
+
+The cache is `$XDG_CACHE_HOME/ibnseg/classes`, by default `~/.cache/ibnseg/classes`: one file for
+the labels of a folder, whose rows count for files of the same size and time. It may be deleted at
+any time.
+"""
 
 import hashlib
 import json
@@ -44,7 +49,7 @@ class Statistics:
 def folder() -> Path:
     """Return where counted statistics are kept, for all runs of this user."""
     base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-    return Path(base) / 'ibnseg'
+    return Path(base) / 'ibnseg' / 'classes'
 
 
 def count(
@@ -66,7 +71,7 @@ def count(
     for i, (path, space, *_) in enumerate(stamps):
         # A data set's splits have folders of their own, or share one.
         key = json.dumps([_VERSION, tile, space, str(Path(path).parent)])
-        name = f'classes-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz'
+        name = f'{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz'
         groups.setdefault(folder() / name, []).append(i)
     rows: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     # The ranks of a run, and other runs, wait for the one that counts.
