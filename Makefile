@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 VENV_OPENMMLAB ?= .venv-openmmlab
+VENV_MMDET ?= .venv-mmdet
 SEED ?= 0
 WORLDS ?= work_dirs/demo/data
 DEMO ?= work_dirs/demo/seed$(SEED)
@@ -10,7 +11,7 @@ TAG := $(shell $(PYTHON) -c 'import sys; print("cp%d%d" % sys.version_info[:2])'
 MMCV ?= $(or $(wildcard ../shared/wheels/mmcv-2.1.0-$(TAG)-*_$(shell uname -m).whl),mmcv==2.1.0)
 NEW_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python >= 3.10 needed")'
 
-.PHONY: demo setup test test-openmmlab lint
+.PHONY: demo setup test test-openmmlab test-detection lint
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/resnet18.record.json $(DEMO)/ibn_a.record.json $(DEMO)/ibn_b.record.json
@@ -47,11 +48,30 @@ $(VENV_OPENMMLAB)/.ready: setup.py constraints.txt
 	@$(VENV_OPENMMLAB)/bin/pip install -q -c constraints.txt -e '.[openmmlab,test]'
 	@touch $@
 
+# MMDetection's ReID is MMPretrain's classifier, which needs torchvision: these two go together.
+PLUGIN_TORCH = torch==2.14.1 torchvision==0.29.1
+
+$(VENV_MMDET)/.ready: setup.py constraints.txt
+	@echo "setting up $(VENV_MMDET): MMDetection and MMPretrain on OpenMMLab's packages (6 GB, minutes)"
+	@echo "mmcv with compiled ops from $(MMCV)$(if $(filter %.whl,$(MMCV)),, (no wheel: pip builds it with a C++ compiler in about 40 minutes))"
+	@$(NEW_PYTHON)
+	@$(PYTHON) -m venv $(VENV_MMDET)
+	@grep -v '^torch==' constraints.txt > $(VENV_MMDET)/constraints.txt
+	@$(VENV_MMDET)/bin/pip install -q -c $(VENV_MMDET)/constraints.txt $(PLUGIN_TORCH) wheel 'setuptools<81'
+	@$(VENV_MMDET)/bin/pip install -q -c $(VENV_MMDET)/constraints.txt --no-build-isolation $(MMCV)
+	@$(VENV_MMDET)/bin/pip install -q -c $(VENV_MMDET)/constraints.txt -e '.[openmmlab,test]' mmdet mmpretrain
+	@touch $@
+
 test: $(VENV)/.ready lint
 	@$(VENV)/bin/python -m pytest
 
 test-openmmlab: $(VENV_OPENMMLAB)/.ready
 	@$(VENV_OPENMMLAB)/bin/python -m pytest
+
+# All of it runs or fails: nothing is skipped for want of a package.
+test-detection: $(VENV_MMDET)/.ready
+	@IBNSEG_NO_SKIP=1 $(VENV_MMDET)/bin/python -m pytest tests/plugins/test_detection.py \
+	  tests/plugins/test_reid.py tests/plugins/test_plug_in.py
 
 lint: $(VENV)/.ready
 	@$(VENV)/bin/ruff check -q .

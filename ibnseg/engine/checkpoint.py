@@ -4,13 +4,14 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 
 from .. import domains, selection, weights
 
-_NAME = re.compile(r'(?:best_)?iter_(\d+)\.pth')
+_NAME = re.compile(r'(?:best_iter|iter|epoch)_(\d+)\.pth')
 
 
 @HOOKS.register_module()
@@ -43,13 +44,7 @@ class AtomicCheckpointHook(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         done = runner.iter + 1
-        loss = float(outputs['loss']) if outputs else 0.0
-        if not math.isfinite(loss):
-            files = [sample.img_path for sample in data_batch['data_samples']]
-            raise ValueError(
-                f'the loss is {loss} at iteration {done}, on {", ".join(files)}. Nothing was saved '
-                'of it; lower the learning rate or clip gradients, then --resume'
-            )
+        check_finite(outputs, data_batch, done)
         if done % min(self.interval, runner.val_interval) == 0 or done == runner.max_iters:
             self._save(runner, f'iter_{done}.pth', 'iter_*.pth', self.keep, {}, done)
 
@@ -66,8 +61,7 @@ class AtomicCheckpointHook(Hook):
         meta = dict(meta, iter=done, epoch=runner.epoch, trained=_trained(runner.cfg))
         runner.save_checkpoint(runner.work_dir, name, meta=meta, by_epoch=False)
         if is_main_process():
-            for old in _by_iteration(folder, pattern)[keep:]:
-                old.unlink(missing_ok=True)
+            remove_older(folder, pattern, keep)
         barrier()
 
 
@@ -79,6 +73,23 @@ def _trained(config) -> dict:
         selection=selection.implied(config.source, validated).name,
         iterations=config.train_cfg.max_iters,
     )
+
+
+def check_finite(outputs: dict | None, data_batch: dict, iteration: int) -> None:
+    """Raise ValueError, naming the batch, where its loss is not a finite number."""
+    loss = float(outputs['loss']) if outputs else 0.0
+    if not math.isfinite(loss):
+        files = np.ravel([sample.img_path for sample in data_batch['data_samples']])
+        raise ValueError(
+            f'the loss is {loss} at iteration {iteration}, on {", ".join(files)}. Nothing was '
+            'saved of it; lower the learning rate or clip gradients, then --resume'
+        )
+
+
+def remove_older(folder: str | Path, pattern: str, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints that match."""
+    for old in _by_iteration(folder, pattern)[keep:]:
+        old.unlink(missing_ok=True)
 
 
 def _by_iteration(folder: str | Path, pattern: str) -> list[Path]:

@@ -48,7 +48,10 @@ class ProgressHook(Hook):
 
     def after_val_epoch(self, runner, metrics=None) -> None:
         rule = selection.implied(runner.cfg.source, runner.cfg.val_dataloader.dataset.domains)
-        text = f'{rule.name} at {runner.iter}: mIoU {metrics["mIoU"]:.1f}'
+        self.say(f'{rule.name} at {runner.iter}: mIoU {metrics["mIoU"]:.1f}')
+
+    def say(self, text: str) -> None:
+        """Show a line, above the bar where there is one."""
         if self.bar is not None:
             self.bar.console.print(text)
         elif is_main_process():
@@ -73,7 +76,7 @@ class ProgressHook(Hook):
         )
 
     def _open(self, title: str, total: int, done: int) -> None:
-        if not (is_main_process() and sys.stdout.isatty()):
+        if not (is_main_process() and sys.__stdout__.isatty()):
             return
         self.bar = Progress(
             TextColumn('{task.description}'),
@@ -81,7 +84,8 @@ class ProgressHook(Hook):
             MofNCompleteColumn(),
             TextColumn('{task.fields[note]}'),
             TimeRemainingColumn(),
-            console=Console(highlight=False),
+            console=Console(file=sys.__stdout__, highlight=False),
+            redirect_stdout=sys.stdout is sys.__stdout__,
         )
         self.bar.start()
         atexit.register(self.bar.stop)  # an error must not leave the cursor hidden
@@ -94,7 +98,8 @@ class ProgressHook(Hook):
 
 
 def _print(text: str) -> None:
-    print(text, flush=True)
+    # Not sys.stdout: what other packages print is caught there (ibnseg.plugins.run).
+    print(text, file=sys.__stdout__, flush=True)
 
 
 def _clock(seconds: float) -> str:

@@ -58,7 +58,7 @@ def load_config(
     if absent:
         raise ValueError(f'{path}: no {", ".join(absent)}; see configs/ for what a config says')
     config.launcher = launcher
-    config.work_dir = work_dir or config.get('work_dir') or str(_default_work_dir(Path(path)))
+    config.work_dir = work_dir or config.get('work_dir') or str(default_work_dir(Path(path)))
     # The source is a field of its own; `ibn_b_gta5_to_cityscapes` is the model `ibn_b`.
     name = re.sub(r'_[a-z0-9]+_to_[a-z0-9]+$', '', Path(path).stem)
     config.model_name = config.get('model_name') or name
@@ -71,7 +71,8 @@ def load_config(
     return config
 
 
-def _default_work_dir(path: Path) -> Path:
+def default_work_dir(path: Path) -> Path:
+    """Return `work_dirs/<path of the config below configs/>`."""
     parts = path.with_suffix('').parts
     below = parts[parts.index('configs') + 1 :] if 'configs' in parts else parts[-1:]
     return Path('work_dirs', *below)
@@ -281,7 +282,7 @@ def _measure(
             seed=meta.get('seed'),
             commit=records.code_commit(),
             date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
-            versions=_versions(),
+            versions=versions(),
             config=config.pretty_text,
         ),
     )
@@ -300,7 +301,8 @@ def _measure(
     return record
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the version of each package that a result depends on."""
     from .. import __version__
 
     stack = {f'mmsegmentation ({name})': v for name, v in _stack.installed().items()}

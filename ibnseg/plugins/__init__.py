@@ -1,0 +1,1 @@
+"""Life outside MMSegmentation: MMDetection, MMPretrain. Not imported by `import ibnseg`."""

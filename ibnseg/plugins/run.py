@@ -1,0 +1,312 @@
+"""The jobs behind `tools/run.py`: configs of MMDetection and MMPretrain, trained and tested."""
+
+import contextlib
+import datetime
+import importlib
+import io
+import json
+import logging
+import os
+import random
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dist import barrier, get_rank, is_main_process
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from .. import records, weights
+from ..engine import ProgressHook, SegRunner
+from ..engine.checkpoint import check_finite, newest, remove_older
+from ..engine.run import default_work_dir, versions
+
+_NEEDED = ('default_scope', 'model', 'train_dataloader', 'test_dataloader', 'test_evaluator')
+_LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+_PATTERN = 'epoch_*.pth'
+_NOTHING = 'no metrics: the evaluator found nothing to measure; the log says why'
+
+
+def load_config(
+    path: str | Path,
+    *,
+    work_dir: str | None = None,
+    data_root: str | None = None,
+    launcher: str = 'none',
+    options: Mapping[str, Any] | None = None,
+) -> Config:
+    """Read a config of a project whose registry is its `default_scope`, and lay options over it.
+
+    Args:
+        path: MMEngine config; it is Python and is run as such.
+        work_dir: default `work_dirs/<path of the config below configs/>`.
+        data_root: stands for the config's `data_root` wherever a loader or an evaluator names it.
+        launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
+        options: dotted keys -> values, as MMEngine's `--cfg-options`.
+
+    Raises:
+        FileNotFoundError, ValueError: no such config, one that lacks what a run needs, or a
+            project that is not installed.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'{path}: no such config file')
+    try:
+        with _stdout_to_log():
+            config = Config.fromfile(str(path))
+            config.merge_from_dict(dict(options or {}))
+            if 'default_scope' in config:
+                importlib.import_module(f'{config.default_scope}.registry')
+                importlib.import_module(f'{config.default_scope}.models')
+    except ImportError as error:
+        raise ValueError(
+            f'{path} needs a package that is missing or does not work here: {error}. '
+            'docs/plug-in.md says how to install each project; `make test-plugins` sets up '
+            'environments that have them'
+        ) from error
+    absent = [key for key in _NEEDED if key not in config]
+    if absent:
+        raise ValueError(f'{path}: no {", ".join(absent)}; see configs/detection for an example')
+    config.launcher = launcher
+    config.work_dir = work_dir or config.get('work_dir') or str(default_work_dir(Path(path)))
+    if data_root is not None:
+        old = config.get('data_root')
+        if not old:
+            raise ValueError(
+                f'{path} has no data_root for --data-root to replace; name the folders with '
+                '--cfg-options'
+            )
+        keys = (*_LOADERS, 'val_evaluator', 'test_evaluator')
+        moved = {key: config[key] for key in keys if config.get(key) is not None}
+        config.merge_from_dict(_moved(moved, old.rstrip('/'), str(data_root).rstrip('/')))
+    return config
+
+
+def _moved(value: Any, old: str, new: str) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _moved(item, old, new) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_moved(item, old, new) for item in value)
+    if isinstance(value, str) and (value == old or value.startswith(f'{old}/')):
+        return new + value[len(old) :]
+    return value
+
+
+def train(config: Config, *, resume: bool = False, seed: int | None = None) -> None:
+    """Train by epochs; the last `epoch_N.pth` in `config.work_dir` is the result.
+
+    No checkpoint is selected: what these configs validate on is what they are tested on.
+
+    Args:
+        resume: continue from the newest checkpoint of `config.work_dir`, with its seed.
+        seed: of weights, sampling and augmentation; default: the config's, or 0.
+
+    Raises:
+        FileExistsError, FileNotFoundError, ValueError: the folder, data, weights or config are
+            not as expected.
+    """
+    work_dir = Path(config.work_dir)
+    latest = newest(work_dir, _PATTERN)
+    if resume:
+        if latest is None:
+            raise FileNotFoundError(
+                f'--resume: no {_PATTERN} in {work_dir}. Leave --resume away to start anew, or '
+                'name the folder of the run with --work-dir'
+            )
+        begun_with = weights.read(latest)['meta']['seed']
+        if seed not in (None, begun_with):
+            raise ValueError(
+                f'--seed {seed}: {latest} was trained with seed {begun_with}. Leave --seed away '
+                'to continue it'
+            )
+        seed = begun_with
+    elif latest is not None:
+        raise FileExistsError(
+            f'{work_dir} holds a run already ({latest.name}). Continue it with --resume, name '
+            'another folder with --work-dir, or delete it'
+        )
+    config.resume, config.load_from = resume, str(latest) if resume else config.get('load_from')
+    config.randomness = dict(config.get('randomness') or dict(seed=0))
+    if seed is not None:
+        config.randomness.seed = seed
+    _prepare(config)
+    with _stdout_to_log():
+        runner = _build(config)
+        runner.train()
+    if is_main_process():
+        print(f'checkpoint  {newest(work_dir, _PATTERN)}')
+        _say_log(runner)
+
+
+def test(config: Config, checkpoint: str | Path) -> dict[str, float]:
+    """Test a checkpoint; print its metrics and write them to `<work_dir>/test/metrics.json`.
+
+    Raises:
+        FileNotFoundError, ValueError: checkpoint, data or config are not as expected.
+    """
+    if not Path(checkpoint).is_file():
+        raise FileNotFoundError(f'{checkpoint}: no such checkpoint')
+    # Not the folder of the training run: its config stays as it is.
+    config.work_dir = str(Path(config.work_dir) / 'test')
+    for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
+        config[key] = None
+    for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'auto_scale_lr'):
+        config[key] = None
+    config.resume, config.load_from = False, None
+    config.custom_hooks = [*(config.get('custom_hooks') or []), dict(type='PlainProgressHook')]
+    with _stdout_to_log():
+        runner = _build(config)
+        meta = runner.load_checkpoint(str(checkpoint)).get('meta', {})
+        metrics = {key: float(value) for key, value in runner.test().items()}
+    out = Path(config.work_dir) / 'metrics.json'
+    if is_main_process():
+        result = dict(
+            metrics=metrics,
+            checkpoint=Path(checkpoint).name,
+            checkpoint_sha256=records.sha256(checkpoint),
+            epoch=meta.get('epoch'),
+            seed=meta.get('seed'),
+            images=len(runner.test_dataloader.dataset),
+            commit=records.code_commit(),
+            date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
+            versions=versions(),
+            config=config.pretty_text,
+        )
+        temporary = out.with_name(f'.{out.name}.tmp')
+        temporary.write_text(json.dumps(result, indent=1) + '\n')
+        os.replace(temporary, out)
+        if not metrics:
+            print(_NOTHING)
+        width = max(map(len, metrics), default=0)
+        for name, value in metrics.items():
+            print(f'{name:{width}}  {value:.4g}')
+        print(f'metrics     {out}')
+        print(f'checkpoint  {checkpoint}')
+        _say_log(runner)
+    return metrics
+
+
+def _say_log(runner: SegRunner) -> None:
+    print(f'log         {Path(runner.log_dir) / (runner.timestamp + ".log")}')
+
+
+def _prepare(config: Config) -> None:
+    """Put ibnseg's hooks in the place of the config's, which stays a plain one of its project."""
+    loop = config.train_cfg.get('type', 'EpochBasedTrainLoop')
+    if loop != 'EpochBasedTrainLoop' or not config.train_cfg.get('by_epoch', True):
+        raise ValueError(
+            f'train_cfg is {dict(config.train_cfg)}; tools/run.py trains by epochs: expected '
+            "dict(type='EpochBasedTrainLoop', max_epochs=...)"
+        )
+    hooks = config.setdefault('default_hooks', {})
+    given = dict(hooks.get('checkpoint') or {})
+    if given.get('save_best'):
+        raise ValueError(
+            f'default_hooks.checkpoint.save_best is {given["save_best"]!r}: tools/run.py selects '
+            'no checkpoint. Leave it away'
+        )
+    keep = given.get('max_keep_ckpts', -1)
+    hooks.checkpoint = dict(
+        type='EpochCheckpointHook',
+        interval=given.get('interval', 1),
+        keep=keep if keep > 0 else 1,
+        _scope_='mmengine',
+    )
+    # Workers that live on would go on with random states that no checkpoint holds.
+    config.train_dataloader.persistent_workers = False
+    config.custom_hooks = [
+        *(config.get('custom_hooks') or []),
+        dict(type='SyncBuffersHook', _scope_='mmengine'),
+        dict(type='EpochSeedHook'),
+        dict(type='PlainProgressHook'),
+    ]
+
+
+def _build(config: Config) -> SegRunner:
+    try:
+        return SegRunner.from_cfg(config)
+    except TypeError as error:
+        raise ValueError(f'the config asks for something that does not exist: {error}') from error
+
+
+@HOOKS.register_module()
+class EpochCheckpointHook(Hook):
+    """Save `epoch_N.pth` every `interval` epochs and after the last.
+
+    An older file is deleted only after the newer one is whole on disk.
+
+    Args:
+        interval: epochs.
+        keep: how many to keep.
+
+    Raises:
+        ValueError: the loss is not finite; names the batch. The last good checkpoint stays.
+    """
+
+    priority = 'VERY_LOW'
+
+    def __init__(self, interval: int = 1, keep: int = 1):
+        self.interval, self.keep = interval, keep
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        check_finite(outputs, data_batch, runner.iter + 1)
+
+    def after_train_epoch(self, runner) -> None:
+        done = runner.epoch + 1
+        if done % self.interval and done != runner.max_epochs:
+            return
+        runner.save_checkpoint(runner.work_dir, f'epoch_{done}.pth')
+        if is_main_process():
+            remove_older(runner.work_dir, _PATTERN, self.keep)
+        barrier()
+
+
+@HOOKS.register_module()
+class EpochSeedHook(Hook):
+    """What is drawn in an epoch follows from (seed, epoch, rank, worker).
+
+    So a run that is resumed after an epoch ends with the weights of an uninterrupted one, and
+    no two epochs are augmented alike.
+    """
+
+    def before_train_epoch(self, runner) -> None:
+        seed = hash((runner.seed, runner.epoch, get_rank())) % 2**32
+        _seed(seed)
+        runner.train_dataloader.worker_init_fn = partial(_seed_worker, seed)
+
+
+def _seed_worker(seed: int, worker: int) -> None:
+    _seed(hash((seed, worker)) % 2**32)
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+@HOOKS.register_module()
+class PlainProgressHook(ProgressHook):
+    """`ProgressHook` for any metrics."""
+
+    def after_val_epoch(self, runner, metrics=None) -> None:
+        values = '  '.join(f'{name} {value:.4g}' for name, value in (metrics or {}).items())
+        self.say(f'validation after epoch {runner.epoch}: {values or _NOTHING}')
+
+
+class _Log(io.TextIOBase):
+    def write(self, text: str) -> int:
+        for line in text.splitlines():
+            if line.strip():
+                logging.getLogger('py.warnings').warning(line)
+        return len(text)
+
+
+@contextlib.contextmanager
+def _stdout_to_log() -> Iterator[None]:
+    """What other packages print (pycocotools does) goes into the log file."""
+    with contextlib.redirect_stdout(_Log()):
+        yield
