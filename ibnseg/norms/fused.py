@@ -27,19 +27,25 @@ class Layout(NamedTuple):
 
 
 def usable(x: Tensor, *norms: nn.Module) -> bool:
-    """Whether the fast path computes what the modules would: a plain 4-d map on a CPU, eager."""
+    """Whether the fast path computes what the modules would: a plain 4-d map on a CPU."""
     return (
-        not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
+        not torch.jit.is_tracing()
         and x.device.type == 'cpu'
         and x.dim() == 4
         and x.numel() > 0
         and x.dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16)
         and all(_plain(norm) for norm in norms)
         and _comparable(*(norm.eps for norm in norms))
-        and not torch.jit.is_scripting()
-        and not torch.onnx.is_in_onnx_export()
-        and not torch._C._functorch.peek_interpreter_stack()
+        and (torch.compiler.is_compiling() or _eager())
+    )
+
+
+def _eager() -> bool:
+    """Neither scripted, exported nor under torch.func, which custom gradients cannot enter."""
+    return not (
+        torch.jit.is_scripting()
+        or torch.onnx.is_in_onnx_export()
+        or torch._C._functorch.peek_interpreter_stack()
     )
 
 
@@ -70,11 +76,15 @@ def normalize(
     """
     weight, bias = instance.weight, instance.bias
     if batch is not None:
-        parts = [instance, batch]
-        if layout.bn_part.start is None:
-            parts.reverse()
-        weight, bias = (torch.cat([getattr(p, n) for p in parts]) for n in ('weight', 'bias'))
-    return _Normalize.apply(x, weight, bias, layout, instance, batch)
+        weight = _join(layout, weight, batch.weight)
+        bias = _join(layout, bias, batch.bias)
+    path = _formula if torch.compiler.is_compiling() else _Normalize.apply
+    return path(x, weight, bias, layout, instance, batch)
+
+
+def _join(layout: Layout, of_in: Tensor, of_bn: Tensor) -> Tensor:
+    """One tensor (..., C) from those of the parts, in the order of the channels."""
+    return torch.cat((of_bn, of_in) if layout.bn_part.start is None else (of_in, of_bn), -1)
 
 
 def _group(batch: nn.Module) -> 'torch.distributed.ProcessGroup | None':
@@ -87,11 +97,15 @@ def _group(batch: nn.Module) -> 'torch.distributed.ProcessGroup | None':
     return group if torch.distributed.get_world_size(group) > 1 else None
 
 
+def _precise(x: Tensor) -> Tensor:
+    """x in the type of the statistics."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
 def _prepare(x: Tensor, rows: bool) -> Tensor:
-    """x in the type of the statistics, as rows (contiguous) or as blocks (channels_last)."""
-    if x.dtype in (torch.bfloat16, torch.float16):
-        x = x.float()
-    return x.contiguous(memory_format=torch.contiguous_format if rows else torch.channels_last)
+    """The same, as rows (contiguous) or as blocks (channels_last)."""
+    layout = torch.contiguous_format if rows else torch.channels_last
+    return _precise(x).contiguous(memory_format=layout)
 
 
 def _each(values: Tensor) -> Tensor:
@@ -111,8 +125,8 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _total(mean: Tensor, variance: Tensor, pixels: int, group) -> tuple[Tensor, Tensor, int]:
     """Statistics (C,) over all images from theirs (N, C), and over the ranks of `group`."""
-    total = mean.mean(0)
-    spread = variance.mean(0) + (mean - total).square_().mean(0)
+    spread, total = torch.var_mean(mean, 0, correction=0)
+    spread = spread + variance.mean(0)
     count = mean.shape[0] * pixels
     if group is None:
         return total, spread, count
@@ -138,6 +152,45 @@ def _track(batch: nn.modules.batchnorm._BatchNorm, mean: Tensor, variance: Tenso
     batch.running_mean.lerp_(mean.to(batch.running_mean.dtype), momentum)
     unbiased = variance * (count / (count - 1))
     batch.running_var.lerp_(unbiased.to(batch.running_var.dtype), momentum)
+
+
+class _Normalizer(NamedTuple):
+    """What each image and channel is normalised by, (N, C), and where BatchNorm's part is from."""
+
+    centre: Tensor
+    rstd: Tensor
+    frozen: bool = False
+    group: 'torch.distributed.ProcessGroup | None' = None
+    count: int = 0
+
+
+def _normalizer(mean, variance, layout, instance, batch, pixels: int) -> _Normalizer:
+    """Choose between the image's statistics (N, C), the batch's and the running ones."""
+    if batch is None:
+        return _Normalizer(mean, (variance + instance.eps).rsqrt())
+    frozen, group, count = not batch.training and batch.running_mean is not None, None, 0
+    part = layout.bn_part
+    if frozen:
+        total, spread = batch.running_mean.to(mean), batch.running_var.to(mean)
+    else:
+        group = _group(batch)
+        total, spread, count = _total(mean[:, part], variance[:, part], pixels, group)
+        _track(batch, total.detach(), spread.detach(), count)
+    part, images = layout.in_part, len(mean)
+    rstd = (variance[:, part] + instance.eps).rsqrt(), (spread + batch.eps).rsqrt()
+    centre = _join(layout, mean[:, part], total.expand(images, -1))
+    rstd = _join(layout, rstd[0], rstd[1].expand(images, -1))
+    return _Normalizer(centre, rstd, frozen, group, count)
+
+
+def _formula(x, weight, bias, layout, instance, batch) -> Tensor:
+    """The layer in plain operations: torch.compile fuses them and derives the gradient."""
+    work = _precise(x)
+    variance, mean = torch.var_mean(work, (2, 3), correction=0)
+    pixels = x.shape[2] * x.shape[3]
+    by = _normalizer(mean, variance, layout, instance, batch, pixels)
+    scale = weight.to(work.dtype) * by.rstd
+    return ((work - _each(by.centre)) * _each(scale) + _each(bias.to(work.dtype))).to(x.dtype)
 
 
 def _sums(g: Tensor, x: Tensor, centre: Tensor, rows: bool) -> tuple[Tensor, Tensor]:
@@ -182,42 +235,30 @@ class _Normalize(torch.autograd.Function):
         scale, shift = weight.to(work.dtype), bias.to(work.dtype)
         n, c, h, w = x.shape
         if rows:
-            y, centre, rstd = torch.native_group_norm(
+            y, mean, rstd = torch.native_group_norm(
                 work, scale, shift, n, c, h * w, c, instance.eps
             )
+            variance = rstd.pow(-2).sub_(instance.eps).clamp_min_(0)
         else:
-            centre, variance = _statistics(work)
-            rstd = (variance + instance.eps).rsqrt_()
-        frozen, group, count = False, None, 0
-        if batch is not None:
-            part = layout.bn_part
-            frozen = not batch.training and batch.running_mean is not None
-            if frozen:
-                total, spread = batch.running_mean.to(work), batch.running_var.to(work)
-            else:
-                group = _group(batch)
-                if rows:
-                    variance = rstd.pow(-2).sub_(instance.eps).clamp_min_(0)
-                total, spread, count = _total(centre[:, part], variance[:, part], h * w, group)
-                _track(batch, total, spread, count)
-            centre[:, part] = total
-            rstd[:, part] = (spread + batch.eps).rsqrt_()
-        scale = scale * rstd
-        shift = torch.addcmul(shift, centre, scale, value=-1)
+            mean, variance = _statistics(work)
+        by = _normalizer(mean, variance, layout, instance, batch, h * w)
+        scale = scale * by.rstd
+        shift = torch.addcmul(shift, by.centre, scale, value=-1)
         if not rows:
             y = _multiply_add(work, scale, shift, rows)
         elif batch is not None:
+            part = layout.bn_part
             rest = y[:, part]
             torch.mul(work[:, part], _each(scale[0, part]), out=rest).add_(_each(shift[0, part]))
-        ctx.save_for_backward(x, weight, centre, rstd)
-        ctx.settings = layout, batch is not None, frozen, group, count, rows
+        ctx.save_for_backward(x, weight, by.centre, by.rstd)
+        ctx.settings = rows, layout if batch is not None else None, by[2:]
         return y.to(x.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, g):
         x, weight, centre, rstd = ctx.saved_tensors
-        layout, has_bn, frozen, group, count, rows = ctx.settings
+        rows, layout, (frozen, group, count) = ctx.settings
         work, g = _prepare(x, rows), _prepare(g, rows)
         sums, dots = _sums(g, work, centre, rows)
         grad_weight = (dots * rstd).sum(0).to(weight.dtype)
@@ -225,7 +266,7 @@ class _Normalize(torch.autograd.Function):
         if not ctx.needs_input_grad[0]:
             return None, grad_weight, grad_bias, None, None, None
         mean, dot = (total / (x.shape[2] * x.shape[3]) for total in (sums, dots))
-        if has_bn:
+        if layout is not None:
             part = layout.bn_part
             if frozen:
                 mean[:, part] = dot[:, part] = 0
