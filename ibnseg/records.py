@@ -15,6 +15,7 @@ import numpy as np
 from .protocols import protocol_hash
 
 SCHEMA = 'ibnseg-record-1'
+SCORED = 'scored from files'  # the selection rule of predictions that came without one
 _MOST_PIXELS = 2**44  # a class pair of a domain; sums stay exact in float64 and int64
 
 

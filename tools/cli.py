@@ -6,6 +6,7 @@ import sys
 COMMANDS = {
     'train': 'train on one world, then measure on the others',
     'test': 'measure a checkpoint on any number of domains',
+    'score': 'score a folder of predictions',
     'report': 'records -> tables',
     'picture': 'photo, truth and predictions in one PNG',
     'weights': 'published weights: list, inspect, convert',

@@ -2,7 +2,9 @@
 
     python tools/report.py work_dirs/ --out work_dirs/report
 
-Prints the table and writes report.md, report.csv and report.json.
+Prints the table and writes report.md, report.csv and report.json. Where per-image matrices lie
+beside the records (*.images.npz), also intervals, paired comparisons and the worst images, in
+statistics.html, statistics.csv and images.csv, too.
 """
 
 import argparse
@@ -39,11 +41,15 @@ def main(argv: list[str] | None = None) -> int:
         files = records.find(args.records)
         found = [records.read(file) for file in files]
         table = report.tabulate(found, args.baseline, args.mixed, files)
-        written = report.write(found, args.out, args.baseline, args.mixed, files)
+        statistics = report.gather(table)
+        written = report.write(found, args.out, args.baseline, args.mixed, files, statistics)
     except (ValueError, OSError, RecursionError) as error:
         print(f'error: {report.clean(str(error))}', file=sys.stderr)
         return 2
-    Console(highlight=False).print(report.terminal(table))
+    console = Console(highlight=False)
+    console.print(report.terminal(table))
+    if statistics:
+        console.print(report.statistics.terminal(statistics))
     for path in written:
         print(report.clean(str(path)))
     return 0

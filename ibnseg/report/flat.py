@@ -4,7 +4,7 @@ import csv as _csv
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -68,8 +68,9 @@ def _text(value: Any) -> str:
     return f"'{value}" if value.lstrip().startswith(('=', '+', '-', '@')) else value
 
 
-def to_json(table: Table) -> str:
-    """Return the table as strict JSON, in percent; null where nothing was counted."""
+def to_json(table: Table, statistics: Mapping[str, Any] | None = None) -> str:
+    """Return the table, and the statistics if any, as strict JSON, in percent; null where nothing
+    was counted."""
     content = dict(
         schema=SCHEMA,
         unit='percent',
@@ -79,6 +80,8 @@ def to_json(table: Table) -> str:
         protocols=table.protocols,
         rows=[_row(table, row) for row in table.rows],
     )
+    if statistics is not None:
+        content['statistics'] = statistics
     # NaN is not JSON; Python writes it all the same, and reads it to replace it.
     plain = json.loads(json.dumps(content), parse_constant=lambda _: None)
     return json.dumps(plain, indent=1, allow_nan=False) + '\n'

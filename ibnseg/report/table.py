@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..evaluate import Scores, score
-from ..records import Measurement, Record
+from ..records import SCORED, Measurement, Record
 
 
 @dataclass(frozen=True)
@@ -286,7 +286,7 @@ def _rows(records: Sequence[Record], names: list[str]) -> list[Row]:
             row.runs.append(run)
         # One checkpoint may have been measured in two sittings, on other domains each.
         elif (
-            origin.sha256 is None
+            (origin.sha256 is None and origin.rule != SCORED)
             or origin.sha256 != run.provenance[0].sha256
             or measured.keys() & run.measured.keys()
         ):

@@ -66,7 +66,9 @@ def _size(value: Any, sep: str = '×') -> str:
 def protocol(content: Mapping[str, Any], classes: Sequence[str]) -> str:
     """Say how a domain was measured. Sizes are width×height; fields may be of any type."""
     photo, mode = content.get('photo'), content.get('mode')
-    if photo is None:
+    if mode == 'files':
+        photos = 'predictions read from files, whose geometry is not known'
+    elif photo is None:
         photos = 'photos in their own size'
     else:
         kept = ', keeping their ratio' if content.get('keep_ratio') else ''
@@ -75,7 +77,8 @@ def protocol(content: Mapping[str, Any], classes: Sequence[str]) -> str:
         crop, stride = ((v or ())[::-1] for v in (_list(content, 'crop'), _list(content, 'stride')))
         windows = f'sliding windows of {_size(crop)} every {_size(stride)}'
     else:
-        windows = 'whole photo at once' if mode == 'whole' else f'mode {mode!r:.40}'
+        known = dict(whole='whole photo at once', files='in the size of the labels')
+        windows = known.get(str(mode), f'mode {mode!r:.40}')
     ids = _list(content, 'classes')
     which = (
         f'all {len(ids)} classes'
