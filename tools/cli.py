@@ -5,6 +5,7 @@ import sys
 
 COMMANDS = {
     'train': 'train on one world, then measure on the others',
+    'sweep': 'train configs with several seeds, into one report',
     'test': 'measure a checkpoint on any number of domains',
     'score': 'score a folder of predictions',
     'report': 'records -> tables',
