@@ -1,6 +1,7 @@
 """The jobs behind `tools/train.py` and `tools/test.py`: a config in, a record out."""
 
 import argparse
+import dataclasses
 import datetime
 import logging
 import os
@@ -243,7 +244,9 @@ def _protocols(config: Config) -> dict[str, protocols.Protocol]:
         else:
             given = data.pipeline, config.model.test_cfg
             protocol = protocols.native(domain, images, *given, bfloat16)
-        protocol = protocols.restricted(protocol, config.get('class_set'))
+        if classes := config.get('class_set'):
+            counted = protocols.class_set(protocol.space, classes)
+            protocol = dataclasses.replace(protocol, classes=counted)
         plan[f'{protocol.domain}:{protocol.split}'] = protocol
     if name:
         data.pipelines = {domain: protocol.pipeline() for domain, protocol in plan.items()}
