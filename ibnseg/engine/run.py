@@ -235,6 +235,7 @@ def _protocols(config: Config) -> dict[str, protocols.Protocol]:
     A named protocol takes the place of the config's test pipeline.
     """
     data, name = config.test_dataloader.dataset, config.get('protocol')
+    data.raw = True
     bfloat16 = bool(config.test_cfg.get('fp16'))
     plan = {}
     for domain in data.domains:
@@ -297,9 +298,15 @@ def _measure(
         ),
     )
     for domain, protocol in plan.items():
-        matrix = metric.totals[domain]
         record.domains.append(
-            records.Measurement(domain, protocol.images, protocol.content(), protocol.hash, matrix)
+            records.Measurement(
+                domain,
+                protocol.images,
+                protocol.content(),
+                protocol.hash,
+                metric.totals[domain],
+                metric.raw.get(domain),
+            )
         )
     if is_main_process():
         root = config.test_dataloader.dataset.data_root

@@ -10,7 +10,7 @@ from . import spaces
 from .spaces import IGNORE, STREETS, Space, Task
 
 __all__ = ['CITYSCAPES_IDS', 'CLASSES', 'IGNORE', 'PALETTE', 'SPACES', 'Space', 'Task', 'class_ids',
-           'lut', 'maps', 'possible', 'raw_id', 'space', 'task']  # fmt: skip
+           'fold', 'lut', 'maps', 'possible', 'raw_id', 'space', 'task']  # fmt: skip
 
 #: The 19 classes of the Cityscapes benchmark, in training order.
 CLASSES = STREETS.classes
@@ -72,6 +72,17 @@ def maps(name: str) -> tuple[str, ...]:
     row = space(name)
     found = tuple(other for other in SPACES if space(other).names == row.names)
     return found if any(space(other).groups != row.groups for other in found) else ()
+
+
+def fold(raw: np.ndarray, name: str) -> np.ndarray:
+    """Sum the rows of a matrix over raw ids, (ids, classes), to the classes of a label space.
+
+    Returns (classes, classes); what the space ignores counts nowhere.
+    """
+    table = lut(name)[: len(raw)]
+    matrix = np.zeros((len(task(name).classes), raw.shape[1]), raw.dtype)
+    np.add.at(matrix, table[table != IGNORE], raw[table != IGNORE])
+    return matrix
 
 
 def raw_id(name: str, label: str) -> int | None:
