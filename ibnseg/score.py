@@ -269,7 +269,7 @@ def _protocol(domain: str, number: int, like: Record | None) -> tuple[dict, str]
     native = protocols.native(domain, number, steps, {})
     files = dataclasses.replace(native, name='files', mode='files')
     # As plain JSON, like one read from a record.
-    return dataclasses.asdict(files) | dict(classes=list(files.classes)), files.hash
+    return files.content() | dict(classes=list(files.classes)), files.hash
 
 
 def _classes_of(ids: str, space: str) -> np.ndarray:
