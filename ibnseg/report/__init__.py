@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import records as _records
-from . import statistics
+from . import maps, statistics
 from .flat import csv, to_json
+from .html import html
 from .page import markdown
 from .screen import terminal
 from .statistics import Statistics, gather
 from .table import Table, tabulate
 from .words import clean
 
-__all__ = ['Statistics', 'Table', 'clean', 'csv', 'gather', 'markdown', 'statistics', 'tabulate',
-           'terminal', 'to_json', 'write']  # fmt: skip
+__all__ = ['Statistics', 'Table', 'clean', 'csv', 'gather', 'html', 'maps', 'markdown',
+           'statistics', 'tabulate', 'terminal', 'to_json', 'write']  # fmt: skip
 
 
 def write(
@@ -23,22 +24,24 @@ def write(
     mixed: bool = False,
     files: Sequence[str | Path] = (),
     found: Statistics | None = None,
+    classes: str | None = None,
 ) -> list[Path]:
-    """Write report.md, report.csv and report.json to `out_dir`; returns their paths.
+    """Write report.md, .csv, .json and .html to `out_dir`; returns their paths.
 
-    With statistics (`gather`), these are in report.md and report.json, too, and statistics.html,
+    With statistics (`gather`), these are in all but report.csv, too, and statistics.html,
     statistics.csv and images.csv (every image) are written.
 
     Raises what `tabulate` raises, before anything is written.
     """
-    table = tabulate(records, baseline, mixed, files)
+    table = tabulate(records, baseline, mixed, files, classes)
+    text = markdown(table) + ('\n' + statistics.markdown(found) if found else '')
     pages = {
-        Path(out_dir) / 'report.md': markdown(table),
+        Path(out_dir) / 'report.md': text,
         Path(out_dir) / 'report.csv': csv(table),
         Path(out_dir) / 'report.json': to_json(table, found and statistics.content(found)),
+        Path(out_dir) / 'report.html': html(text),
     }
     if found:
-        pages[Path(out_dir) / 'report.md'] += '\n' + statistics.markdown(found)
         pages |= {
             Path(out_dir) / 'statistics.html': statistics.html(found),
             Path(out_dir) / 'statistics.csv': statistics.csv(found),

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,7 @@ def protocol(content: Mapping[str, Any], classes: Sequence[str]) -> str:
     else:
         kept = ', keeping their ratio' if content.get('keep_ratio') else ''
         photos = f'photos scaled to {_size(photo)}{kept}'
+    photos = '; '.join((*_pair(content, classes), photos))
     if mode == 'slide':
         crop, stride = ((v or ())[::-1] for v in (_list(content, 'crop'), _list(content, 'stride')))
         windows = f'sliding windows of {_size(crop)} every {_size(stride)}'
@@ -87,6 +88,25 @@ def protocol(content: Mapping[str, Any], classes: Sequence[str]) -> str:
     )
     images, space = (f'{content.get(key)!s:.40}' for key in ('images', 'space'))
     return f'{images} images; {photos}; {windows}; label space {space}; {which}'
+
+
+def _pair(content: Mapping[str, Any], classes: Sequence[str]) -> Iterator[str]:
+    """What was done to photos and labels alike."""
+    scale, height, pad = (content.get(f'label_{key}') for key in ('scale', 'height', 'pad'))
+    crop = _list(content, 'label_crop')[::-1]
+    if scale is not None:
+        yield f'photos and labels scaled by {scale!s:.20}'
+    if height is not None:
+        yield f'photos and labels scaled to height {height!s:.20}'
+    if crop:
+        known = type(pad) is int and 0 <= pad < len(classes)
+        beyond = f', beyond them the truth is {classes[pad]}' if known else ''
+        yield f'of both the {_size(crop)} centre{beyond}'
+
+
+def short(content: Mapping[str, Any], digest: str) -> str:
+    """A protocol's name and hash, to stand with its numbers."""
+    return f'{content.get("name", "unnamed")!s} {digest}'
 
 
 def _list(content: Mapping[str, Any], key: str) -> list:
