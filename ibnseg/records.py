@@ -14,6 +14,10 @@ import numpy as np
 
 from . import labels
 from .protocols import protocol_hash
+from .weights.cache import digest as sha256
+
+__all__ = ['SCHEMA', 'SCORED', 'Measurement', 'Record', 'RecordError', 'code_commit', 'find',
+           'read', 'sha256', 'write', 'write_atomically']  # fmt: skip
 
 SCHEMA = 'ibnseg-record-1'
 SCORED = 'scored from files'  # the selection rule of predictions that came without one
