@@ -20,7 +20,15 @@ setup(
     # The scripts in tools/ are the installed command, too: one parser each, no torch for --help.
     package_dir={'ibnseg_tools': 'tools'},
     package_data={'ibnseg': ['py.typed'], 'ibnseg.splits': ['*.txt']},
-    install_requires=['torch>=2.4', 'numpy>=2', 'pillow', 'opencv-python', 'rich', 'safetensors'],
+    install_requires=[
+        'torch>=2.4',
+        'numpy>=2',
+        'pillow',
+        'opencv-python',
+        'rich',
+        'safetensors',
+        'markdown-it-py',
+    ],
     extras_require={
         'onedl': ['onedl-mmsegmentation>=1.4', 'onedl-mmengine', 'onedl-mmcv', 'ftfy', 'regex'],
         'openmmlab': ['mmsegmentation==1.2.2', 'mmengine==0.10.7', 'mmcv<2.2', 'ftfy', 'regex'],

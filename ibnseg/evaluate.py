@@ -33,6 +33,17 @@ def confusion(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np
     Raises:
         ValueError: shapes differ, or a value is out of range.
     """
+    return raw_confusion(truth, prediction, num_classes)[:num_classes]
+
+
+def raw_confusion(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
+    """Count pixels by (value of the truth, predicted class): int64 (256, num_classes).
+
+    Of labels in a data set's own ids, so that every label map's matrix follows (`labels.fold`).
+
+    Raises:
+        ValueError: shapes differ, or a value is out of range.
+    """
     if truth.shape != prediction.shape:
         raise ValueError(
             f'prediction is {prediction.shape}, truth is {truth.shape}; expected equal shapes'
@@ -49,7 +60,7 @@ def confusion(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np
         part = [values[start : start + _EXACT].reshape(1, -1) for values in pair]
         ranges = [0, 256, 0, num_classes]
         counts += cv2.calcHist(part, [0, 1], None, [256, num_classes], ranges).astype(np.int64)
-    return counts[:num_classes]
+    return counts
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,8 @@ class CrossDomainIoU(BaseMetric):
 
     Attributes:
         totals: after `evaluate`, the matrix of each domain, summed over its images on all ranks.
+        raw: after `evaluate`, of each domain whose labels come in raw ids: pixels by (raw id,
+            predicted class), int64 (ids, classes).
         images: after `evaluate`, the matrices of a domain's images in the order of the data set;
             the same on every rank, however many there were. Until then each image costs the rank
             that saw it some hundred bytes: 8 a class pair that occurs in it.
@@ -117,7 +130,9 @@ class CrossDomainIoU(BaseMetric):
         self.totals: dict[str, np.ndarray] = {}
         self.images: dict[str, Images] = {}
         self.watch: Callable[[str, int, np.ndarray], None] | None = None
+        self.raw: dict[str, np.ndarray] = {}
         self._seen: dict[str, list[tuple[int, np.ndarray]]] = {}
+        self._raw: dict[str, np.ndarray] = {}
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         num_classes = len(self.dataset_meta['classes'])
@@ -128,7 +143,15 @@ class CrossDomainIoU(BaseMetric):
                 raise RuntimeError(f'an image of {name}; the data set has {expected}')
             prediction = sample['pred_sem_seg']['data'][0].cpu().numpy()
             truth = sample['gt_sem_seg']['data'][0].cpu().numpy()
-            matrix = confusion(truth, prediction, num_classes)
+            space = self.dataset_meta.get('raw', {}).get(name)
+            if space:
+                raw = raw_confusion(truth, prediction, num_classes)[
+                    : len(labels.space(space).names)
+                ]
+                self._raw[name] = self._raw.get(name, 0) + raw
+                matrix = labels.fold(raw, space)
+            else:
+                matrix = confusion(truth, prediction, num_classes)
             self._seen.setdefault(name, []).append((number, sparse(matrix)))
             if self.watch:
                 self.watch(name, number, prediction.astype(np.uint8))
@@ -136,10 +159,14 @@ class CrossDomainIoU(BaseMetric):
     def evaluate(self, size: int) -> dict[str, float]:
         num_classes = len(self.dataset_meta['classes'])
         seen, self._seen, self.totals, self.images = self._seen, {}, {}, {}
+        raw, self._raw, self.raw = self._raw, {}, {}
         images = {
             name: _gather(name, seen.get(name, []), count, (num_classes, num_classes))
             for name, count in self.dataset_meta['domains'].items()
         }
+        for name, space in self.dataset_meta.get('raw', {}).items():
+            none = np.zeros((len(labels.space(space).names), num_classes), np.int64)
+            self.raw[name] = _over_ranks(raw.get(name, none))
         self.images = images
         self.totals = {name: of_domain.total() for name, of_domain in images.items()}
         scores = scores_of(self.totals)

@@ -6,7 +6,7 @@ each is taken from is in docs/protocols.md.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -122,6 +122,8 @@ def _centre(side: int) -> dict[str, Any]:
 
 
 _OWN: dict[str, Any] = {}
+# RobustNet's mean is over every class in truth or prediction: those that SYNTHIA lacks, too.
+_ALL_19 = dict(classes=tuple(range(19)))
 _HALF = dict(label_scale=0.5)
 
 SETTINGS = {
@@ -130,13 +132,13 @@ SETTINGS = {
         Setting('native', {}, anywhere=True),
         Setting(
             'robustnet-1536',
-            dict.fromkeys(('cityscapes', 'bdd100k', 'gta5', 'synthia', 'acdc'), _OWN)
-            | {'mapillary': _centre(1536)},
+            dict.fromkeys(('cityscapes', 'bdd100k', 'gta5', 'acdc'), _OWN)
+            | {'mapillary': _centre(1536), 'synthia': _ALL_19},
         ),
         Setting(
             'blindnet-1024',
-            dict.fromkeys(('cityscapes', 'bdd100k', 'synthia'), _OWN)
-            | {'mapillary': _centre(1024), 'gta5': _centre(768)},
+            dict.fromkeys(('cityscapes', 'bdd100k'), _OWN)
+            | {'mapillary': _centre(1024), 'gta5': _centre(768), 'synthia': _ALL_19},
         ),
         Setting(
             'hrda-1024',
@@ -210,13 +212,6 @@ def named(name: str, domain: str, images: int, bfloat16: bool = False) -> Protoc
     return replace(found, **setting.of.get(row.name, {}))
 
 
-def restricted(protocol: Protocol, classes: str | None) -> Protocol:
-    """Return the protocol that counts only the classes of a class set, if one is given."""
-    if classes is None:
-        return protocol
-    return replace(protocol, classes=restrict(protocol.classes, classes, labels.CLASSES))
-
-
 #: Class set -> the classes that do not count. 16 and 13 are those of SYNTHIA, which has no
 #: terrain, truck or train, and whose wall, fence and pole many leave out.
 CLASS_SETS = {
@@ -226,13 +221,16 @@ CLASS_SETS = {
 }
 
 
-def restrict(ids: Sequence[int], classes: str, names: Sequence[str]) -> tuple[int, ...]:
-    """Return those of the training classes `ids`, called `names`, that a class set counts.
+def class_set(space: str, classes: str) -> tuple[int, ...]:
+    """Return the training classes of a label space that a class set counts.
 
-    Raises ValueError for an unknown class set.
+    Also those that have an id but no pixel there: '19' of SYNTHIA is 19. Raises ValueError for an
+    unknown space or class set.
     """
     if classes not in CLASS_SETS:
         raise ValueError(f'unknown class set {classes!r}; choose from {tuple(CLASS_SETS)}')
+    names = labels.task(space).classes
+    ids = labels.class_ids(space, absent=True)
     return tuple(i for i in ids if names[i] not in CLASS_SETS[classes])
 
 

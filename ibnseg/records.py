@@ -12,9 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from . import labels
 from .protocols import protocol_hash
+from .weights.cache import digest as sha256
+
+__all__ = ['SCHEMA', 'SCORED', 'Measurement', 'Record', 'RecordError', 'code_commit', 'find',
+           'read', 'sha256', 'write', 'write_atomically']  # fmt: skip
 
 SCHEMA = 'ibnseg-record-1'
+SCORED = 'scored from files'  # the selection rule of predictions that came without one
 _MOST_PIXELS = 2**44  # a class pair of a domain; sums stay exact in float64 and int64
 
 
@@ -24,13 +30,20 @@ class RecordError(ValueError):
 
 @dataclass
 class Measurement:
-    """One domain of a record. `matrix` is int64 (classes, classes), rows are the truth."""
+    """One domain of a record.
+
+    Args:
+        matrix: int64 (classes, classes), rows are the truth.
+        raw: int64 (raw ids, classes), what `matrix` was summed from by the label map of the
+            protocol; None where there is but one map.
+    """
 
     domain: str
     images: int
     protocol: dict[str, Any]
     protocol_hash: str
     matrix: np.ndarray = field(compare=False)
+    raw: np.ndarray | None = field(default=None, compare=False)
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -80,6 +93,9 @@ def write(record: Record, path: str | Path) -> Path:
     content = asdict(record)
     for measurement in content['domains']:
         measurement['matrix'] = measurement['matrix'].tolist()
+        raw = measurement.pop('raw')
+        if raw is not None:
+            measurement['raw'] = raw.tolist()
     text = json.dumps(dict(schema=SCHEMA, **content), indent=1)
     # One line a matrix row, for people and for diffs.
     text = re.sub(r'\[\s+(\d[\d,\s]*\d|\d)\s+\]', lambda m: f'[{" ".join(m[1].split())}]', text)
@@ -136,11 +152,7 @@ class _Taker:
 def _measurement(path: Path, content: Any, num_classes: int) -> Measurement:
     take = _Taker(path, content)
     domain, rows = take('domain', str), take('matrix', list)
-    if not (
-        len(rows) == num_classes
-        and all(isinstance(row, list) and len(row) == num_classes for row in rows)
-        and all(type(count) is int and 0 <= count < _MOST_PIXELS for row in rows for count in row)
-    ):
+    if not _are_counts(rows, num_classes, num_classes):
         raise RecordError(
             f'{path}: the matrix of {domain!r:.60} is not {num_classes} rows of as many counts'
         )
@@ -161,7 +173,38 @@ def _measurement(path: Path, content: Any, num_classes: int) -> Measurement:
     images = take('images', int)
     if type(images) is not int or images < 0:
         raise RecordError(f"{path}: 'images' of {domain!r:.60} is {images!r}; expected a count")
-    return Measurement(domain, images, protocol, digest, np.array(rows, np.int64))
+    matrix = np.array(rows, np.int64)
+    raw = None
+    if content.get('raw') is not None:
+        raw = _raw(path, domain, take('raw', list), protocol, matrix)
+    return Measurement(domain, images, protocol, digest, matrix, raw)
+
+
+def _raw(
+    path: Path, domain: str, rows: list, protocol: Mapping[str, Any], matrix: np.ndarray
+) -> np.ndarray:
+    space = protocol.get('space')
+    if not isinstance(space, str) or space not in labels.SPACES:
+        raise RecordError(f'{path}: label space {space!r:.40} of {domain!r:.60} is unknown')
+    ids = len(labels.space(space).names)
+    if not _are_counts(rows, ids, len(matrix)):
+        raise RecordError(
+            f'{path}: the raw matrix of {domain!r:.60} is not {ids} rows of {len(matrix)} counts'
+        )
+    raw = np.array(rows, np.int64)
+    if not np.array_equal(labels.fold(raw, space), matrix):
+        raise RecordError(
+            f'{path}: the raw matrix of {domain!r:.60} does not sum to its matrix; one was edited'
+        )
+    return raw
+
+
+def _are_counts(rows: list, height: int, width: int) -> bool:
+    return (
+        len(rows) == height
+        and all(isinstance(row, list) and len(row) == width for row in rows)
+        and all(type(count) is int and 0 <= count < _MOST_PIXELS for row in rows for count in row)
+    )
 
 
 def find(paths: list[str | Path]) -> list[Path]:

@@ -432,6 +432,33 @@ def test_an_image_that_two_ranks_saw_is_refused_by_both(monkeypatch):
         assert 'gta5:val: 4 images were evaluated, the data set has 3; number 0 2' in str(error)
 
 
+def test_raw_ids_are_counted_and_mapped():
+    """Where there are two label maps, one evaluation answers for both."""
+    evaluator, inner = metric()
+    drawn = samples()
+    evaluator.dataset_meta['raw'] = {'cityscapes:val': 'mapillary-rich'}
+    ours = [sample for sample in drawn if sample.domain == 'cityscapes:val']
+    rng = np.random.default_rng(0)
+    for sample in ours:
+        sample.gt_sem_seg.data = torch.from_numpy(rng.integers(0, 66, (1, 23, 17)))
+    evaluator.process(drawn)
+    evaluator.evaluate(7)
+    assert list(inner.raw) == ['cityscapes:val']
+    assert inner.raw['cityscapes:val'].shape == (66, 19)
+    for space in ('mapillary-coarse', 'mapillary-rich'):
+        expected = sum(
+            confusion(labels.lut(space)[s.gt_sem_seg.data[0]], s.pred_sem_seg.data[0].numpy(), 19)
+            for s in ours
+        )
+        found = labels.fold(inner.raw['cityscapes:val'], space)
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(inner.totals['cityscapes:val'], expected)
+    np.testing.assert_array_equal(inner.totals['gta5:val'], by_hand(samples())['gta5:val'])
+    evaluator.process(samples())  # starts from zero
+    evaluator.evaluate(7)
+    assert inner.raw['cityscapes:val'].sum() < 66 * 23 * 17
+
+
 # ------------------------------------------------------------------------ the loop
 
 

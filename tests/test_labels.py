@@ -177,3 +177,23 @@ def test_raw_ids_round_trip(space):
 def test_unknown_space_names_the_choices(function):
     with pytest.raises(ValueError, match=r"unknown label space 'ade'.*'cityscapes'.*'camvid-11'"):
         function('ade')
+
+
+@pytest.mark.parametrize('space', labels.SPACES)
+def test_fold_is_the_map_before_counting(space):
+    """Counting raw ids and then mapping is mapping and then counting."""
+    ids, classes = len(labels.space(space).names), len(labels.task(space).classes)
+    rng = np.random.default_rng(0)
+    truth, prediction = rng.integers(0, ids, 500), rng.integers(0, classes, 500)
+    raw, expected = np.zeros((ids, classes), np.int64), np.zeros((classes, classes), np.int64)
+    for true, guess in zip(truth, prediction, strict=True):
+        raw[true, guess] += 1
+        if labels.lut(space)[true] != labels.IGNORE:
+            expected[labels.lut(space)[true], guess] += 1
+    np.testing.assert_array_equal(labels.fold(raw, space), expected)
+
+
+def test_only_mapillary_has_two_maps():
+    both = ('mapillary-coarse', 'mapillary-rich')
+    found = {space: labels.maps(space) for space in labels.SPACES}
+    assert {space: maps for space, maps in found.items() if maps} == dict.fromkeys(both, both)

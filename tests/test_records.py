@@ -4,7 +4,7 @@ import os
 import numpy as np
 import pytest
 
-from ibnseg import records
+from ibnseg import labels, records
 from ibnseg.protocols import protocol_hash
 from ibnseg.records import Measurement, Record, RecordError
 
@@ -28,6 +28,53 @@ def test_round_trip_is_equal_and_leaves_nothing_else(tmp_path):
         record.domains[0].matrix = None
     assert found == expected
     assert list(path.parent.iterdir()) == [path]
+
+
+def mapped() -> Record:
+    """A record of Mapillary, of whose label maps there are two."""
+    raw = np.random.default_rng(0).integers(0, 100, (66, 19))
+    protocol = dict(name='native', space='mapillary-coarse', classes=list(range(19)))
+    measured = Measurement(
+        'mapillary:val', 7, protocol, protocol_hash(protocol), labels.fold(raw, protocol['space']),
+        raw,
+    )  # fmt: skip
+    return Record('ibn_a', 'gta5:train', list(labels.CLASSES), {}, [measured])
+
+
+def test_raw_matrix_is_kept(tmp_path):
+    path = records.write(mapped(), tmp_path / 'a.record.json')
+    (found,) = records.read(path).domains
+    np.testing.assert_array_equal(found.raw, mapped().domains[0].raw)
+    assert path.read_text().count('\n') < 66 + 19 + 100, 'a line each row'
+    plain = records.write(example(), tmp_path / 'b.record.json')
+    assert '"raw"' not in plain.read_text()
+    assert records.read(plain).domains[0].raw is None
+
+
+@pytest.mark.parametrize(
+    ('change', 'says'),
+    [
+        (lambda m: m['raw'][13].__setitem__(0, 10**6), 'does not sum to its matrix'),
+        (lambda m: m['matrix'][0].__setitem__(0, 10**6), 'does not sum to its matrix'),
+        (lambda m: m['raw'].pop(), 'is not 66 rows of 19 counts'),
+        (lambda m: m['raw'][0].pop(), 'is not 66 rows of 19 counts'),
+        (lambda m: m['raw'][0].__setitem__(0, -1), 'is not 66 rows of 19 counts'),
+        (lambda m: m.update(raw='x'), "'raw' is 'x'; expected a list"),
+        (lambda m: m['protocol'].update(space='mars'), "label space 'mars' of .* is unknown"),
+        (lambda m: m['protocol'].update(space=[1]), 'is unknown'),
+        (lambda m: m['protocol'].update(space='bdd100k-drivable'), 'is not 3 rows of 19 counts'),
+    ],
+)
+def test_damaged_raw_matrix_is_named(tmp_path, change, says):
+    path = records.write(mapped(), tmp_path / 'a.record.json')
+    content = json.loads(path.read_text())
+    (measured,) = content['domains']
+    change(measured)
+    measured['protocol_hash'] = protocol_hash(measured['protocol'])
+    path.write_text(json.dumps(content))
+    with pytest.raises(RecordError, match=says) as caught:
+        records.read(path)
+    assert str(caught.value).startswith(f'{path}: ')
 
 
 @pytest.mark.parametrize('broken', ['fsync', 'replace'])

@@ -3,13 +3,15 @@ import io
 import json
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from ibnseg import records, report
+from ibnseg import domains, labels, records, report
+from ibnseg.evaluate import score
 from ibnseg.protocols import protocol_hash
 from ibnseg.records import Measurement, Record
 
@@ -50,8 +52,13 @@ def lines(table) -> list[dict]:
     return list(csv.DictReader(io.StringIO(report.csv(table))))
 
 
+def page(table) -> str:
+    return report.html(report.markdown(table))
+
+
 OUTPUTS = {
     'markdown': report.markdown,
+    'html': page,
     'csv': report.csv,
     'json': report.to_json,
     'terminal': screen,
@@ -200,6 +207,10 @@ def test_an_oracle_is_marked_and_never_best(output):
     assert [row.cells['cityscapes:val'].best for row in table.rows] == [False, True, False]
     assert table.rows[2].cells['cityscapes:val'].miou.n == 1
     assert 'target oracle' in OUTPUTS[output](table)
+    if output == 'csv':
+        marked = {(line['model'], line['selected_by'], line['oracle']) for line in lines(table)}
+        assert ('ibn_a', 'target oracle', 'yes') in marked
+        assert ('ibn_a', 'source validation', 'no') in marked
     if output == 'markdown':
         for part in OUTPUTS[output](table).partition('## Notes')[0].split('\n#')[3:]:
             assert 'ibn_a (target oracle)' in part
@@ -264,6 +275,124 @@ def test_a_fresh_record_has_the_protocol_of_the_same_record_read():
     fresh, read = record('bn'), record('ibn_a')
     fresh.domains[0].protocol['classes'] = (0, 1, 2)
     assert len(report.tabulate([fresh, read]).protocols['cityscapes:val']) == 1
+
+
+@pytest.mark.parametrize('output', ['markdown', 'html', 'csv', 'json', 'terminal'])
+def test_every_output_names_protocol_hash_and_denominator(output):
+    runs = [record('bn'), record('ibn_a')]
+    text = OUTPUTS[output](report.tabulate(runs))
+    for one in runs[0].domains:
+        assert one.protocol_hash in text
+    assert 'native' in text
+    denominator = dict(csv=',3,3,4,x,', json='"counted": 3,\n', terminal='3 of 3 classes')
+    assert denominator.get(output, '3 of 3') in text
+
+
+def test_protocol_and_denominator_stand_below_the_numbers():
+    text = report.markdown(report.tabulate(mixture(), mixed=True))
+    usual, _, odd = (run.domains[0].protocol_hash for run in mixture())
+    home = mixture()[0].domains[1].protocol_hash
+    assert f'| protocol |  | native {home} | native {usual} |  |' in text
+    assert '| classes counted |  | 3 of 3 | 3 of 3 |  |' in text
+    assert f'| protocol | native {usual} | native {usual} | native {odd} |' in text
+
+
+def street(model='bn', seed=0, domain='synthia', matrix=None, **protocol) -> Record:
+    """A record of the 19 classes."""
+    space = domains.DOMAINS[domain].space
+    fields = dict(name='native', domain=domain, split='val', images=4, photo=None, mode='whole')
+    fields |= dict(space=space, classes=list(labels.class_ids(space))) | protocol
+    if matrix is None:
+        matrix = np.random.default_rng([seed, len(model)]).integers(1, 99, (19, 19))
+    measured = Measurement(f'{domain}:val', 4, fields, protocol_hash(fields), matrix)
+    origin = dict(seed=seed, checkpoint_sha256=f'{model}{seed}')
+    return Record(model, 'gta5:train', list(labels.CLASSES), origin, [measured])
+
+
+@pytest.mark.parametrize(('classes', 'count'), [('19', 19), ('16', 16), ('13', 13)])
+def test_class_sets_from_one_matrix(classes, count):
+    one = street()
+    table = report.tabulate([one], classes=classes)
+    cell = table.rows[0].cells['synthia:val']
+    expected = 100 * np.mean(score(one.domains[0].matrix).iou[list(cell.iou)])
+    assert (cell.miou.mean, cell.counted) == (pytest.approx(expected), [(count, count)])
+    ((digest, content),) = table.protocols['synthia:val'].items()
+    assert content['classes'] == list(cell.iou)
+    assert (digest == one.domains[0].protocol_hash) == (classes == '16'), "the record's own"
+    assert f'{count} of 19 classes' in screen(table)
+
+
+def test_present_classes_are_those_of_the_truth():
+    """A class that only a prediction has lowers the mean over 19, and not that over present."""
+    matrix = np.diag([5] * 18 + [0])
+    matrix[0, 18] = 5
+    one = street(domain='gta5', matrix=matrix)
+    over_all, present = (
+        report.tabulate([one], classes=c).rows[0].cells['gta5:val'] for c in ('19', 'present')
+    )
+    assert (over_all.counted, present.counted) == ([(19, 19)], [(18, 18)])
+    assert present.miou.mean == pytest.approx(19 / 18 * over_all.miou.mean)
+
+
+def test_class_sets_make_records_comparable():
+    runs = [street(), street('ibn_a', classes=list(range(19)))]
+    with pytest.raises(ValueError, match=r'differ in classes.*count the same \(--classes\)'):
+        report.tabulate(runs)
+    assert not any(
+        row.cells['synthia:val'].mixed for row in report.tabulate(runs, classes='13').rows
+    )
+
+
+def test_class_set_of_an_unknown_space_is_refused():
+    with pytest.raises(ValueError, match="label space 'x' is unknown"):
+        report.tabulate([record()], classes='16')
+
+
+def mapped(model='bn', seed=0) -> Record:
+    raw = np.random.default_rng([seed, len(model)]).integers(1, 99, (66, 19))
+    one = street(model, seed, 'mapillary', labels.fold(raw, 'mapillary-coarse'))
+    one.domains[0].raw = raw
+    return one
+
+
+def test_the_other_label_map_follows_from_the_raw_ids():
+    runs = [mapped(), mapped('ibn_a'), mapped('ibn_a', 1)]
+    table = report.tabulate(runs)
+    plain, ours = report.maps.relabelled(table.groups[0])
+    rich = [100 * score(labels.fold(run.domains[0].raw, 'mapillary-rich')).miou for run in runs[1:]]
+    assert (ours.after.mean, ours.after.n) == (pytest.approx(np.mean(rich)), 2)
+    assert ours.change.mean == pytest.approx(ours.after.mean - ours.before.mean)
+    assert abs(plain.change.mean) > 0.1
+    direct = street(domain='mapillary_rich').domains[0]
+    assert plain.other.domain == direct.domain
+    assert plain.other.protocol_hash == direct.protocol_hash, 'as if measured by that map'
+    for output in ('markdown', 'html', 'csv', 'terminal', 'json'):
+        text = OUTPUTS[output](table)
+        assert direct.protocol_hash in text
+        assert 'mapillary_rich:val' in text
+    assert '### Label maps of mapillary:val' in report.markdown(table)
+    found = {
+        line['seed']: float(line['percent'])
+        for line in lines(table)
+        if (line['model'], line['domain'], line['measure'])
+        == ('ibn_a', 'mapillary_rich:val', 'mIoU')
+    }
+    assert list(found.values()) == pytest.approx(rich, abs=0.01)
+
+
+def test_without_raw_ids_nothing_is_said_of_label_maps():
+    table = report.tabulate([street(domain='mapillary')])
+    assert not list(report.maps.relabelled(table.groups[0]))
+    assert 'mapillary_rich' not in ''.join(write(table) for write in OUTPUTS.values())
+
+
+def test_geometry_of_labels_in_words():
+    one = street(
+        domain='mapillary', label_scale=0.5, label_height=1536, label_crop=[1536, 1024], label_pad=0
+    )
+    text = report.markdown(report.tabulate([one]))
+    assert 'photos and labels scaled by 0.5; photos and labels scaled to height 1536; ' in text
+    assert 'of both the 1024×1536 centre, beyond them the truth is road; photos in' in text
 
 
 # Records that don't belong together.
@@ -379,6 +508,24 @@ def test_hostile_names_in_markdown(text):
     assert kinds == expected
 
 
+class Tags(HTMLParser):
+    def __init__(self, text: str):
+        super().__init__()
+        self.seen: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.seen |= {tag, *(f'{tag} {key}' for key, _ in attrs)}
+
+
+@pytest.mark.parametrize('text', HOSTILE.values(), ids=HOSTILE)
+def test_hostile_names_in_html(text):
+    """A page of the same elements as a harmless one, none of which loads or runs anything."""
+    found = Tags(page(hostile(text))).seen
+    assert found == Tags(page(hostile('calm'))).seen
+    assert not found & {'a', 'img', 'script', 'iframe', 'link'}
+
+
 @pytest.mark.parametrize('text', HOSTILE.values(), ids=HOSTILE)
 def test_hostile_names_in_csv(text):
     table = hostile(text)
@@ -474,10 +621,13 @@ def test_protocols_in_words():
 # Files and the command.
 
 
+KINDS = ('md', 'csv', 'json', 'html')
+
+
 def test_write(tmp_path):
     paths = report.write(three(), tmp_path / 'new')
     assert sorted(tmp_path.glob('new/*')) == sorted(paths)
-    assert {path.name for path in paths} == {'report.md', 'report.csv', 'report.json'}
+    assert [path.name for path in paths] == [f'report.{kind}' for kind in KINDS]
     rows = list(csv.DictReader(paths[1].open(encoding='utf-8', newline='')))
     assert len(rows) == 6 * 2 * (2 + len(CLASSES))
     assert (rows[0]['measure'], rows[0]['percent']) == ('mIoU', '40.00')
@@ -507,7 +657,7 @@ def test_tool(tool, tmp_path, capsys):
     assert tool([str(tmp_path / 'in'), '--out', str(tmp_path / 'out'), '--baseline', 'ibn_a']) == 0
     out, err = capsys.readouterr()
     assert 'change against ibn_a' in out
-    assert out.endswith(f'{tmp_path / "out" / "report.json"}\n')
+    assert out.endswith(f'{tmp_path / "out" / "report.html"}\n')
     assert err == ''
 
 

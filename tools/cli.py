@@ -5,7 +5,9 @@ import sys
 
 COMMANDS = {
     'train': 'train on one world, then measure on the others',
+    'sweep': 'train configs with several seeds, into one report',
     'test': 'measure a checkpoint on any number of domains',
+    'score': 'score a folder of predictions',
     'report': 'records -> tables',
     'picture': 'photo, truth and predictions in one PNG',
     'weights': 'published weights: list, inspect, convert',

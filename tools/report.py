@@ -2,7 +2,9 @@
 
     python tools/report.py work_dirs/ --out work_dirs/report
 
-Prints the table and writes report.md, report.csv and report.json.
+Prints the table and writes report.md, report.csv, report.json and report.html. Where per-image
+matrices lie beside the records (*.images.npz), also intervals, paired comparisons and the worst
+images, in statistics.html, statistics.csv and images.csv, too.
 """
 
 import argparse
@@ -25,6 +27,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='show (marked) numbers of one domain measured by different protocols',
     )
+    parser.add_argument(
+        '--classes',
+        choices=['19', '16', '13', 'present'],
+        help="count these classes instead of the protocols'; 16 and 13 are those of SYNTHIA, "
+        'present are those in the truth',
+    )
     return parser.parse_args(argv)
 
 
@@ -38,12 +46,18 @@ def main(argv: list[str] | None = None) -> int:
     try:
         files = records.find(args.records)
         found = [records.read(file) for file in files]
-        table = report.tabulate(found, args.baseline, args.mixed, files)
-        written = report.write(found, args.out, args.baseline, args.mixed, files)
+        table = report.tabulate(found, args.baseline, args.mixed, files, args.classes)
+        statistics = report.gather(table)
+        written = report.write(
+            found, args.out, args.baseline, args.mixed, files, statistics, args.classes
+        )
     except (ValueError, OSError, RecursionError) as error:
         print(f'error: {report.clean(str(error))}', file=sys.stderr)
         return 2
-    Console(highlight=False).print(report.terminal(table))
+    console = Console(highlight=False)
+    console.print(report.terminal(table))
+    if statistics:
+        console.print(report.statistics.terminal(statistics))
     for path in written:
         print(report.clean(str(path)))
     return 0

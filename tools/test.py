@@ -27,6 +27,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument('--data-root', help='folder with one folder a data set; default data')
     p.add_argument('--out', help='record file; default <work dir>/test/<model>.record.json')
     p.add_argument(
+        '--save-predictions',
+        metavar='DIR',
+        help='also write each prediction as a PNG; tools/score.py scores such a folder',
+    )
+    p.add_argument(
         '--work-dir', help='the run; default work_dirs/<config>. The log goes to test/ in it'
     )
     p.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
@@ -55,6 +60,7 @@ def main(argv: list[str] | None = None) -> int:
             out=args.out,
             protocol=args.protocol,
             classes=args.classes,
+            save_predictions=args.save_predictions,
         )
 
     return run.command(job)

@@ -12,7 +12,7 @@ from mmseg.registry import DATASETS, TRANSFORMS
 
 from .. import labels
 from .errors import DataError
-from .files import read_labels
+from .files import read_labels, read_raw
 from .sources import Mixing, Source, subset
 from .table import find, parse
 
@@ -21,13 +21,15 @@ from .table import find, parse
 class LoadLabels(BaseTransform):
     """Read `seg_map_path` as training classes through the look-up table of the sample's domain.
 
-    Adds `gt_seg_map`, uint8 (H, W). Raises DataError as `read_labels`, and where the label's size
-    differs from the photo's.
+    Adds `gt_seg_map`, uint8 (H, W); in the data set's own ids where `raw_labels` says so.
+
+    Raises DataError as `read_labels`, and where the label's size differs from the photo's.
     """
 
     def transform(self, results: dict) -> dict:
         path = results['seg_map_path']
-        truth = read_labels(path, results['label_space'])
+        read = read_raw if results.get('raw_labels') else read_labels
+        truth = read(path, results['label_space'])
         if truth.shape != tuple(results['ori_shape'][:2]):
             raise DataError(
                 f'{path}: label is {_size(truth.shape)}, its photo {results["img_path"]} is '
@@ -60,6 +62,7 @@ class DomainDataset(BaseSegDataset):
         mixing: of several domains, see `Source`; carried out by the sampler.
         fraction: of each domain, the part of its samples to use; see `subset`.
         subset_seed: which part.
+        raw: labels in the data set's own ids.
 
     Attributes:
         source: `Source`.
@@ -79,11 +82,13 @@ class DomainDataset(BaseSegDataset):
         mixing: Mixing | None = None,
         fraction: float = 1.0,
         subset_seed: int = 0,
+        raw: bool = False,
         **kwargs: Any,
     ):
         self.source = Source.of(domain, mixing)
         self.domain = str(self.source)
         self.space = parse(self.source.domains[0])[0].space
+        self.raw = raw
         self.sizes: tuple[int, ...] = ()
         self._fraction, self._subset_seed = fraction, subset_seed
         task = labels.task(self.space)
@@ -108,6 +113,7 @@ class DomainDataset(BaseSegDataset):
                 seg_map_path=str(pairs[i][1]),
                 domain=domain,
                 label_space=parse(domain)[0].space,
+                raw_labels=self.raw,
                 label_map=None,
                 reduce_zero_label=False,
                 seg_fields=[],
@@ -147,13 +153,16 @@ class DomainDataset(BaseSegDataset):
 class CrossDomainDataset(ConcatDataset):
     """Several domains behind one another, for one evaluation run.
 
-    `metainfo['domains']` is {'name:split': number of images}, in the order given.
+    `metainfo['domains']` is {'name:split': number of images}, in the order given;
+    `metainfo['raw']` the label space of those whose labels come in raw ids.
 
     Args:
         domains: 'name' or 'name:split' each.
         data_root: the folder that holds one folder a domain.
         pipeline: MMSeg transforms.
         pipelines: 'name:split' -> those of a domain that has its own.
+        raw: where a data set has several label maps, read its own ids: only `CrossDomainIoU`
+            knows them.
     """
 
     def __init__(
@@ -162,6 +171,7 @@ class CrossDomainDataset(ConcatDataset):
         data_root: str,
         pipeline: Sequence[dict],
         pipelines: Mapping[str, Sequence[dict]] | None = None,
+        raw: bool = False,
     ):
         names = [(row.name, split) for row, split in map(parse, domains)]
         if len(set(names)) < len(names):
@@ -174,8 +184,18 @@ class CrossDomainDataset(ConcatDataset):
             )
         own = pipelines or {}
         parts = [
-            DomainDataset(name, data_root, own.get(name, pipeline), test_mode=True)
-            for name in map(':'.join, names)
+            DomainDataset(
+                f'{row}:{split}',
+                data_root,
+                own.get(f'{row}:{split}', pipeline),
+                raw=raw and bool(labels.maps(parse(row)[0].space)),
+                test_mode=True,
+            )
+            for row, split in names
         ]
         super().__init__(parts)
-        self._metainfo = dict(self._metainfo, domains={part.domain: len(part) for part in parts})
+        self._metainfo = dict(
+            self._metainfo,
+            domains={part.domain: len(part) for part in parts},
+            raw={part.domain: part.space for part in parts if part.raw},
+        )

@@ -1,6 +1,7 @@
 """The jobs behind `tools/train.py` and `tools/test.py`: a config in, a record out."""
 
 import argparse
+import dataclasses
 import datetime
 import logging
 import os
@@ -20,7 +21,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import DefaultScope
 from rich.console import Console
 
-from .. import _stack, domains, protocols, records, report, selection, weights
+from .. import _stack, domains, protocols, records, report, score, selection, weights
 from .checkpoint import newest
 from .runner import SegRunner
 
@@ -190,6 +191,7 @@ def test(
     out: str | Path | None = None,
     protocol: str | None = None,
     classes: str | None = None,
+    save_predictions: str | Path | None = None,
 ) -> records.Record:
     """Measure a checkpoint on several domains in one run, and write the record.
 
@@ -199,6 +201,7 @@ def test(
         protocol: of `protocols.SETTINGS`; default: the config's `protocol`, else its test pipeline.
         classes: of `protocols.CLASS_SETS`; default: the config's `class_set`, else all that the
             domain's labels name.
+        save_predictions: new folder for the predictions as files, see `score.Saver`.
 
     Raises:
         DataError, ValueError, FileNotFoundError: data, checkpoint or config are not as expected.
@@ -220,7 +223,10 @@ def test(
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
         config[key] = None
     config.model.backbone.init_cfg = None  # the checkpoint has all weights
-    return _measure(_build(config), plan, checkpoint, out)
+    saver = None
+    if save_predictions:
+        saver = score.Saver(save_predictions, plan, config.test_dataloader.dataset.data_root)
+    return _measure(_build(config), plan, checkpoint, out, saver=saver)
 
 
 def _protocols(config: Config) -> dict[str, protocols.Protocol]:
@@ -229,6 +235,7 @@ def _protocols(config: Config) -> dict[str, protocols.Protocol]:
     A named protocol takes the place of the config's test pipeline.
     """
     data, name = config.test_dataloader.dataset, config.get('protocol')
+    data.raw = True
     bfloat16 = bool(config.test_cfg.get('fp16'))
     plan = {}
     for domain in data.domains:
@@ -238,7 +245,9 @@ def _protocols(config: Config) -> dict[str, protocols.Protocol]:
         else:
             given = data.pipeline, config.model.test_cfg
             protocol = protocols.native(domain, images, *given, bfloat16)
-        protocol = protocols.restricted(protocol, config.get('class_set'))
+        if classes := config.get('class_set'):
+            counted = protocols.class_set(protocol.space, classes)
+            protocol = dataclasses.replace(protocol, classes=counted)
         plan[f'{protocol.domain}:{protocol.split}'] = protocol
     if name:
         data.pipelines = {domain: protocol.pipeline() for domain, protocol in plan.items()}
@@ -251,6 +260,7 @@ def _measure(
     checkpoint: str | Path,
     out: Path,
     show: bool = True,
+    saver: score.Saver | None = None,
 ) -> records.Record:
     meta = runner.load_checkpoint(str(checkpoint)).get('meta', {})
     config = runner.cfg
@@ -264,8 +274,9 @@ def _measure(
     if config.get('protocol'):  # not before: a run's own validation is by its config
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         model.test_cfg = ConfigDict(next(iter(plan.values())).test_cfg())
+    metric = runner.test_loop.evaluator.metrics[0]
+    metric.watch = saver
     runner.test()
-    totals = runner.test_evaluator.metrics[0].totals
     dataset = runner.test_dataloader.dataset
     record = records.Record(
         model=config.model_name,
@@ -287,12 +298,22 @@ def _measure(
         ),
     )
     for domain, protocol in plan.items():
-        matrix = totals[domain]
         record.domains.append(
-            records.Measurement(domain, protocol.images, protocol.content(), protocol.hash, matrix)
+            records.Measurement(
+                domain,
+                protocol.images,
+                protocol.content(),
+                protocol.hash,
+                metric.totals[domain],
+                metric.raw.get(domain),
+            )
         )
     if is_main_process():
-        records.write(record, out)
+        root = config.test_dataloader.dataset.data_root
+        named = {d: metric.images[d].named(score.photo_keys(d, root)) for d in plan}
+        score.write(record, named, out)
+        if saver:
+            saver.finish(record)
     if is_main_process() and show:
         Console(highlight=False).print(report.terminal(report.tabulate([record])))
         print(f'record      {out}')

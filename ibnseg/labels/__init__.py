@@ -10,7 +10,7 @@ from . import spaces
 from .spaces import IGNORE, STREETS, Space, Task
 
 __all__ = ['CITYSCAPES_IDS', 'CLASSES', 'IGNORE', 'PALETTE', 'SPACES', 'Space', 'Task', 'class_ids',
-           'lut', 'possible', 'raw_id', 'space', 'task']  # fmt: skip
+           'fold', 'lut', 'maps', 'possible', 'raw_id', 'space', 'task']  # fmt: skip
 
 #: The 19 classes of the Cityscapes benchmark, in training order.
 CLASSES = STREETS.classes
@@ -54,11 +54,35 @@ def possible(name: str) -> np.ndarray:
     return table
 
 
-def class_ids(name: str) -> tuple[int, ...]:
-    """Return the training classes that labels of this space name anywhere, ascending."""
+def class_ids(name: str, absent: bool = False) -> tuple[int, ...]:
+    """Return the training classes that labels of this space name anywhere, ascending.
+
+    With `absent` also those that have an id, but no pixel in the whole data set.
+    """
     row = space(name)
-    named = row.groups.keys() - set(row.absent)
+    named = row.groups.keys() - set(() if absent else row.absent)
     return tuple(i for i, label in enumerate(row.task.classes) if label in named)
+
+
+def maps(name: str) -> tuple[str, ...]:
+    """Return the label spaces that read the same raw ids into classes differently, and itself.
+
+    () where a data set has one published map.
+    """
+    row = space(name)
+    found = tuple(other for other in SPACES if space(other).names == row.names)
+    return found if any(space(other).groups != row.groups for other in found) else ()
+
+
+def fold(raw: np.ndarray, name: str) -> np.ndarray:
+    """Sum the rows of a matrix over raw ids, (ids, classes), to the classes of a label space.
+
+    Returns (classes, classes); what the space ignores counts nowhere.
+    """
+    table = lut(name)[: len(raw)]
+    matrix = np.zeros((len(task(name).classes), raw.shape[1]), raw.dtype)
+    np.add.at(matrix, table[table != IGNORE], raw[table != IGNORE])
+    return matrix
 
 
 def raw_id(name: str, label: str) -> int | None:

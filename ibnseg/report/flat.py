@@ -4,24 +4,28 @@ import csv as _csv
 import io
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from .table import Row, Run, Table
+from ..records import Measurement
+from .maps import by_map, by_other_maps, scores
+from .table import Provenance, Row, Run, Table
 from .words import clean, short_commit
 
 SCHEMA = 'ibnseg-report-1'
 
 _HEADER = (
-    *('model', 'source', 'selected_by', 'seed', 'domain', 'measure', 'class', 'percent'),
-    *('classes_counted', 'classes', 'images', 'protocol', 'protocol_hash', 'comparable'),
-    *('checkpoint_sha256', 'commit'),
+    *('model', 'source', 'selected_by', 'oracle', 'seed', 'domain', 'measure', 'class', 'percent'),
+    *('classes_counted', 'classes', 'images', 'label_space', 'protocol', 'protocol_hash'),
+    *('comparable', 'checkpoint_sha256', 'commit'),
 )
 
 
 def csv(table: Table) -> str:
     """Return one line a model x seed x domain x class, and one each for mIoU and pixel accuracy.
+
+    Where a data set has two label maps, its domain by the other map follows from the raw ids.
 
     Percent with two decimals, empty where nothing was counted. Text that a spreadsheet would take
     for a formula is preceded by an apostrophe.
@@ -38,25 +42,33 @@ def csv(table: Table) -> str:
 def _lines(table: Table, row: Row, run: Run) -> Iterator[list[Any]]:
     origin = run.provenance[0]
     for domain, measurement in run.measured.items():
-        scores = run.scores[domain]
-        values = [
-            ('mIoU', '', scores.miou),
-            ('pixel accuracy', '', scores.accuracy),
-            *(
-                ('IoU', table.classes[index], iou)
-                for index, iou in zip(scores.classes, scores.iou, strict=True)
-            ),
-        ]
         comparable = measurement.protocol_hash == next(iter(table.protocols[domain]))
-        for measure, name, value in values:
-            yield [
-                *(row.model, row.source, row.rule, origin.seed, domain, measure, name),
-                100 * float(value),
-                *(scores.counted, len(scores.classes), measurement.images),
-                *(str(measurement.protocol.get('name', '')), measurement.protocol_hash),
-                'yes' if comparable else 'no',
-                *((origin.sha256 or '')[:12], short_commit(origin.commit)),
-            ]
+        others = (one for one in by_other_maps(measurement) if one.domain not in run.measured)
+        for one in (measurement, *others):
+            yield from _of_domain(table, row, origin, one, 'yes' if comparable else 'no')
+
+
+def _of_domain(
+    table: Table, row: Row, origin: Provenance, measurement: Measurement, comparable: str
+) -> Iterator[list[Any]]:
+    scored, protocol = scores(measurement), measurement.protocol
+    values = [
+        ('mIoU', '', scored.miou),
+        ('pixel accuracy', '', scored.accuracy),
+        *(
+            ('IoU', table.classes[index], iou)
+            for index, iou in zip(scored.classes, scored.iou, strict=True)
+        ),
+    ]
+    for measure, name, value in values:
+        yield [
+            *(row.model, row.source, row.rule, 'yes' if row.oracle else 'no', origin.seed),
+            *(measurement.domain, measure, name, 100 * float(value)),
+            *(scored.counted, len(scored.classes), measurement.images),
+            *(str(protocol.get('space', '')), str(protocol.get('name', ''))),
+            *(measurement.protocol_hash, comparable),
+            *((origin.sha256 or '')[:12], short_commit(origin.commit)),
+        ]
 
 
 def _text(value: Any) -> str:
@@ -68,8 +80,9 @@ def _text(value: Any) -> str:
     return f"'{value}" if value.lstrip().startswith(('=', '+', '-', '@')) else value
 
 
-def to_json(table: Table) -> str:
-    """Return the table as strict JSON, in percent; null where nothing was counted."""
+def to_json(table: Table, statistics: Mapping[str, Any] | None = None) -> str:
+    """Return the table, and the statistics if any, as strict JSON, in percent; null where nothing
+    was counted."""
     content = dict(
         schema=SCHEMA,
         unit='percent',
@@ -78,7 +91,30 @@ def to_json(table: Table) -> str:
         notes=table.notes,
         protocols=table.protocols,
         rows=[_row(table, row) for row in table.rows],
+        label_maps=[
+            dict(
+                model=one.row.model,
+                source=one.row.source,
+                selected_by=one.row.rule,
+                domain=one.domain,
+                other=one.other.domain,
+                protocol=one.other.protocol,
+                protocol_hash=one.other.protocol_hash,
+                miou=asdict(one.before),
+                miou_other=asdict(one.after),
+                difference=asdict(one.change),
+                iou_difference=[
+                    {'class': table.classes[index], **asdict(stat)}
+                    for index, stat in one.iou.items()
+                ],
+            )
+            for group in table.groups
+            for _, rows in by_map(group)
+            for one in rows
+        ],
     )
+    if statistics is not None:
+        content['statistics'] = statistics
     # NaN is not JSON; Python writes it all the same, and reads it to replace it.
     plain = json.loads(json.dumps(content), parse_constant=lambda _: None)
     return json.dumps(plain, indent=1, allow_nan=False) + '\n'

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from . import words
-from .table import Group, Table
+from .maps import by_map
+from .table import Group, Row, Table, fractions
 from .words import difference, escape, percent
 
 
@@ -57,7 +58,12 @@ def _group(table: Table, group: Group) -> list[str]:
             line += [value + (f' ({change})' if change else '')]
             if domain != group.home:
                 line += [percent(cell.gap, cell.gap_mixed, sign='+')]
-    parts += [_grid(header, lines), '### Pixel accuracy']
+    blank = [[''] * (domain != group.home) for domain in group.domains]
+    below = [
+        [what, '', *(cell for d, gap in zip(values, blank, strict=True) for cell in (d, *gap))]
+        for what, *values in _foot(table, group)
+    ]
+    parts += [_grid(header, [*lines, *below]), '### Pixel accuracy']
     lines = [
         [escape(row.model) + escape(row.mark)]
         + [
@@ -66,9 +72,54 @@ def _group(table: Table, group: Group) -> list[str]:
         ]
         for row in group.rows
     ]
+    lines += [line for line in _foot(table, group) if line[0] == 'protocol']
     parts += [_grid(['model', *map(escape, group.domains)], lines)]
     for domain in group.domains:
         parts += [f'### IoU of each class on {escape(domain)}', _classes(table, group, domain)]
+    return parts + _maps(table, group)
+
+
+def _foot(table: Table, group: Group) -> list[list[str]]:
+    """What stands below the numbers of each domain: protocol, and classes counted."""
+    protocols = [next(iter(table.protocols[domain].items())) for domain in group.domains]
+    counted = [
+        sorted({c for row in group.rows if d in row.cells for c in row.cells[d].counted})
+        for d in group.domains
+    ]
+    return [
+        ['protocol', *(escape(words.short(content, digest)) for digest, content in protocols)],
+        ['classes counted', *(fractions(pairs) for pairs in counted)],
+    ]
+
+
+def _maps(table: Table, group: Group) -> list[str]:
+    parts = []
+    for domain, rows in by_map(group):
+        other = rows[0].other
+        digest, content = next(iter(table.protocols[domain].items()))
+        shown = words.short(content, digest), words.short(other.protocol, other.protocol_hash)
+        names = [escape(one.row.model) + escape(one.row.mark) for one in rows]
+        header = ['model', f'{escape(domain)} mIoU', f'{escape(other.domain)} mIoU', 'difference']
+        lines = [
+            [name, percent(one.before), percent(one.after), percent(one.change, sign='+')]
+            for name, one in zip(names, rows, strict=True)
+        ]
+        counted = [', '.join(dict.fromkeys(one.counted[i] for one in rows)) for i in (0, 1)]
+        lines += [['protocol', *map(escape, shown), ''], ['classes counted', *counted, '']]
+        changed = [
+            [escape(table.classes[i]), *(percent(one.iou[i], sign='+') for one in rows)]
+            for i in rows[0].iou
+            if any(abs(one.iou[i].mean) >= 0.05 for one in rows)
+        ]
+        parts += [
+            f'### Label maps of {escape(domain)}',
+            'The same predictions for the same photos, whose raw ids two published maps send to '
+            'different classes.',
+            _grid(header, lines),
+        ]
+        if changed:
+            said = 'Difference of IoU, of each class in which there is one:'
+            parts += [said, _grid(['class', *names], changed)]
     return parts
 
 
@@ -83,8 +134,19 @@ def _classes(table: Table, group: Group, domain: str) -> str:
     lines += [
         ['**mIoU**', *(percent(cell.miou, cell.mixed) for cell in cells)],
         ['classes counted', *(cell.counted_words for cell in cells)],
+        [
+            'protocol',
+            *(escape(', '.join(_measured_by(table, row, domain))) for row in rows),
+        ],
     ]
     return _grid(['class', *(escape(row.model) + escape(row.mark) for row in rows)], lines)
+
+
+def _measured_by(table: Table, row: Row, domain: str) -> list[str]:
+    digests = dict.fromkeys(
+        run.measured[domain].protocol_hash for run in row.runs if domain in run.measured
+    )
+    return [words.short(table.protocols[domain][digest], digest) for digest in digests]
 
 
 def _protocols(table: Table) -> str:

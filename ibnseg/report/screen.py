@@ -1,6 +1,7 @@
 """A table for the terminal. Only `rich.text.Text` is printed: markup in a name stays text."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -8,6 +9,7 @@ from rich.measure import Measurement
 from rich.table import Table as Grid
 from rich.text import Text
 
+from .maps import Relabelled, by_map
 from .table import Cell, Group, Table
 from .words import NOTHING, clean, difference, percent
 
@@ -28,7 +30,10 @@ class _Screen:
                 title += f', change against {clean(self.table.baseline, 30)}'
             yield Text(title, style='bold')
             yield from _fitting(group, console, options)
-        for line in self._protocols():
+            for domain, rows in by_map(group):
+                yield Text(f'{clean(domain, 30)} by another label map', style='bold')
+                yield _other_map(domain, rows)
+        for line in (*self._protocols(), *self._other_protocols()):
             yield Text(line, style='dim')
         for note in self.table.notes:
             yield Text(clean(note))
@@ -36,12 +41,41 @@ class _Screen:
     def _protocols(self) -> Iterator[str]:
         for domain, protocols in self.table.protocols.items():
             for digest, content in protocols.items():
-                ids = content.get('classes', ())
-                name, images = (clean(str(content.get(key)), 20) for key in ('name', 'images'))
-                yield (
-                    f'{clean(domain, 30)}: protocol {name} {clean(digest, 12)}, {images} images, '
-                    f'{len(ids)} of {len(self.table.classes)} classes'
-                )
+                yield self._protocol(domain, digest, content)
+
+    def _other_protocols(self) -> Iterator[str]:
+        for group in self.table.groups:
+            for _, (one, *_) in by_map(group):
+                other = one.other
+                yield self._protocol(other.domain, other.protocol_hash, other.protocol)
+
+    def _protocol(self, domain: str, digest: str, content: Mapping[str, Any]) -> str:
+        ids = content.get('classes', ())
+        name, images = (clean(str(content.get(key)), 20) for key in ('name', 'images'))
+        return (
+            f'{clean(domain, 30)}: protocol {name} {clean(digest, 12)}, {images} images, '
+            f'{len(ids)} of {len(self.table.classes)} classes'
+        )
+
+
+def _other_map(domain: str, rows: list[Relabelled]) -> Grid:
+    grid = _empty()
+    other = rows[0].other
+    for header in (domain, other.domain, 'Δ', 'classes'):
+        grid.add_column(Text(clean(header, 24)), justify='right', no_wrap=True)
+    for one in rows:
+        values = (percent(one.before), percent(one.after), percent(one.change, sign='+'))
+        grid.add_row(
+            Text(clean(one.row.model, 24) + clean(one.row.mark, 24)),
+            *map(Text, (*values, f'{one.counted[0]}, {one.counted[1]}')),
+        )
+    return grid
+
+
+def _empty() -> Grid:
+    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    grid.add_column('model', overflow='fold')
+    return grid
 
 
 def _fitting(group: Group, console: Console, options: ConsoleOptions) -> Iterator[Grid]:
@@ -62,8 +96,7 @@ def _fitting(group: Group, console: Console, options: ConsoleOptions) -> Iterato
 
 
 def _grid(group: Group, domains: list[str]) -> Grid:
-    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    grid.add_column('model', overflow='fold')
+    grid = _empty()
     lines = [[Text(clean(row.model, 24) + clean(row.mark, 24))] for row in group.rows]
     for line, row in zip(lines, group.rows, strict=True):
         if len(row.runs) > 1:

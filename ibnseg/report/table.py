@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..evaluate import Scores, score
-from ..records import Measurement, Record
+from ..records import SCORED, Measurement, Record
+from .recount import recount
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,17 @@ class Cell:
     @property
     def counted_words(self) -> str:
         """'10 of 11'; several where the runs differ."""
-        return ', '.join(f'{n} of {of}' for n, of in self.counted)
+        return fractions(self.counted)
+
+
+def counted_words(scores: Iterable[Scores]) -> str:
+    """'10 of 11' classes counted; several where the scores differ."""
+    return fractions(sorted({(one.counted, len(one.classes)) for one in scores}))
+
+
+def fractions(counted: Iterable[tuple[int, int]]) -> str:
+    """'10 of 11, 11 of 11'."""
+    return ', '.join(f'{n} of {of}' for n, of in counted)
 
 
 @dataclass
@@ -156,6 +167,7 @@ def tabulate(
     baseline: str | None = None,
     mixed: bool = False,
     files: Sequence[str | Path] = (),
+    classes: str | None = None,
 ) -> Table:
     """Put records side by side.
 
@@ -164,6 +176,7 @@ def tabulate(
         baseline: model to take differences against; by default the one that looks plain.
         mixed: show a domain measured by different protocols, marked, instead of refusing.
         files: where each record was read from, for messages.
+        classes: count another class set (`recount.CHOICES`) than the protocols do.
 
     Raises:
         ValueError: nothing to show, an unknown `baseline`, other training classes, one run given
@@ -174,6 +187,8 @@ def tabulate(
     if files and len(files) != len(records):
         raise ValueError(f'{len(files)} files are named for {len(records)} records')
     names = [str(file) for file in files] or [_describe(record) for record in records]
+    if classes:
+        records = [recount(record, classes) for record in records]
     _check(records, names)
     protocols, notes = _protocols(records, names, mixed)
     rows = _rows(records, names)
@@ -258,9 +273,11 @@ def _protocols(
                 f'{name}, which differ in {_differences(reference, protocol)}'
             )
             if not mixed:
-                raise ValueError(
-                    f'{found}; evaluate both by one protocol, or accept marked numbers (--mixed)'
-                )
+                same = {k: v for k, v in protocol.items() if k != 'classes'} == {
+                    k: v for k, v in reference.items() if k != 'classes'
+                }
+                way_out = 'count the same (--classes)' if same else 'evaluate both by one protocol'
+                raise ValueError(f'{found}; {way_out}, or accept marked numbers (--mixed)')
             notes.append(f'† {found}: numbers so marked are not comparable with their column.')
         seen[domain] = {digest: by_hash[digest] for digest in digests}
     return {d: {h: p for h, (p, _) in by_hash.items()} for d, by_hash in seen.items()}, notes
@@ -286,7 +303,7 @@ def _rows(records: Sequence[Record], names: list[str]) -> list[Row]:
             row.runs.append(run)
         # One checkpoint may have been measured in two sittings, on other domains each.
         elif (
-            origin.sha256 is None
+            (origin.sha256 is None and origin.rule != SCORED)
             or origin.sha256 != run.provenance[0].sha256
             or measured.keys() & run.measured.keys()
         ):

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,16 +66,20 @@ def _size(value: Any, sep: str = '×') -> str:
 def protocol(content: Mapping[str, Any], classes: Sequence[str]) -> str:
     """Say how a domain was measured. Sizes are width×height; fields may be of any type."""
     photo, mode = content.get('photo'), content.get('mode')
-    if photo is None:
+    if mode == 'files':
+        photos = 'predictions read from files, whose geometry is not known'
+    elif photo is None:
         photos = 'photos in their own size'
     else:
         kept = ', keeping their ratio' if content.get('keep_ratio') else ''
         photos = f'photos scaled to {_size(photo)}{kept}'
+    photos = '; '.join((*_pair(content, classes), photos))
     if mode == 'slide':
         crop, stride = ((v or ())[::-1] for v in (_list(content, 'crop'), _list(content, 'stride')))
         windows = f'sliding windows of {_size(crop)} every {_size(stride)}'
     else:
-        windows = 'whole photo at once' if mode == 'whole' else f'mode {mode!r:.40}'
+        known = dict(whole='whole photo at once', files='in the size of the labels')
+        windows = known.get(str(mode), f'mode {mode!r:.40}')
     ids = _list(content, 'classes')
     which = (
         f'all {len(ids)} classes'
@@ -84,6 +88,25 @@ def protocol(content: Mapping[str, Any], classes: Sequence[str]) -> str:
     )
     images, space = (f'{content.get(key)!s:.40}' for key in ('images', 'space'))
     return f'{images} images; {photos}; {windows}; label space {space}; {which}'
+
+
+def _pair(content: Mapping[str, Any], classes: Sequence[str]) -> Iterator[str]:
+    """What was done to photos and labels alike."""
+    scale, height, pad = (content.get(f'label_{key}') for key in ('scale', 'height', 'pad'))
+    crop = _list(content, 'label_crop')[::-1]
+    if scale is not None:
+        yield f'photos and labels scaled by {scale!s:.20}'
+    if height is not None:
+        yield f'photos and labels scaled to height {height!s:.20}'
+    if crop:
+        known = type(pad) is int and 0 <= pad < len(classes)
+        beyond = f', beyond them the truth is {classes[pad]}' if known else ''
+        yield f'of both the {_size(crop)} centre{beyond}'
+
+
+def short(content: Mapping[str, Any], digest: str) -> str:
+    """A protocol's name and hash, to stand with its numbers."""
+    return f'{content.get("name", "unnamed")!s} {digest}'
 
 
 def _list(content: Mapping[str, Any], key: str) -> list:

@@ -1,0 +1,149 @@
+"""Several configs, several seeds: what is to be run, and running it one after another."""
+
+import ast
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config
+
+from .. import records
+
+FINISHED, BEGUN, NEW = 'finished', 'begun', 'new'
+_PATIENCE = 10  # seconds
+# Where a run is kept and how it went on there; its seed is compared by itself.
+_NOT_THE_RUN = ('work_dir', 'randomness', 'resume', 'load_from', 'launcher')
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run of a sweep: its config file and seed, its folder, and how far it is."""
+
+    config: str
+    model: str
+    seed: int
+    folder: Path
+    record: Path
+    state: str
+
+    def __str__(self) -> str:
+        return f'{self.config}, seed {self.seed}'
+
+
+def plan(
+    configs: Sequence[str],
+    seeds: Sequence[int],
+    out: str | Path,
+    load: Callable[[str, Path], Config],
+) -> list[Planned]:
+    """Say what a sweep has to run, in this order, and what of it is there already.
+
+    Args:
+        configs: files.
+        seeds: each config is run with each.
+        out: a run has the folder `<config>/seed-<seed>` in it.
+        load: (config file, folder of the run) -> config, with what the command line says.
+
+    Raises:
+        ValueError: a seed or config twice, two configs whose records could not be told apart, or a
+            folder with a run of another config or seed. What `load` and `records.read` raise.
+    """
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f'--seeds {" ".join(map(str, seeds))}: one is named twice')
+    runs, who, where = [], {}, {}
+    for path in configs:
+        # As train's own folders: the path below configs/.
+        parts = Path(path).with_suffix('').parts
+        below = parts[parts.index('configs') + 1 :] if 'configs' in parts else parts[-1:]
+        folder = Path(out, *below)
+        config = load(path, folder)
+        identity = (config.model_name, config.source)
+        for key, taken in ((identity, who), (folder, where)):
+            other = taken.setdefault(key, path)
+            if other != path or len(set(configs)) < len(configs):
+                raise ValueError(
+                    f'{other} and {path}: no two configs of a sweep may have one model name and '
+                    'source, or one folder. Name each once, or give one a model_name'
+                )
+        for seed in seeds:
+            at = folder / f'seed-{seed}'
+            record = at / f'{config.model_name}.record.json'
+            state = _state(config, seed, at, record)
+            runs.append(Planned(path, config.model_name, seed, at, record, state))
+    return runs
+
+
+def _state(config: Config, seed: int, folder: Path, record: Path) -> str:
+    dumped = folder / Path(config.filename).name
+    if record.is_file():
+        origin = records.read(record).provenance
+        if origin.get('seed') != seed:
+            raise ValueError(
+                f'{record}: of seed {origin.get("seed")!r:.20}, expected {seed}. Move the folder '
+                'away, or name another with --work-dir'
+            )
+        state, text = FINISHED, str(origin.get('config', ''))
+    elif any(folder.glob('*iter_*.pth')):
+        state, text = BEGUN, dumped.read_text(encoding='utf-8') if dumped.is_file() else ''
+    else:
+        return NEW
+    before, now = _content(text), _content(config.pretty_text)
+    other = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if other:
+        raise ValueError(
+            f'{folder} holds a {state} run of another config; they differ in {", ".join(other)}. '
+            'Name another folder with --work-dir, or delete that one'
+        )
+    return state
+
+
+def _content(text: str) -> dict[str, str]:
+    """Return the config's values by name, without running it."""
+    try:
+        lines = ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError):
+        return {}
+    return {
+        line.targets[0].id: ast.unparse(line.value)
+        for line in lines
+        if isinstance(line, ast.Assign)
+        and isinstance(line.targets[0], ast.Name)
+        and line.targets[0].id not in _NOT_THE_RUN
+    }
+
+
+def run(run: Planned, train: str | Path, words: Sequence[str]) -> int:
+    """Train in a process of its own; returns its exit code. SIGTERM to this process interrupts it.
+
+    Args:
+        train: the script tools/train.py.
+        words: of its command line.
+
+    Raises KeyboardInterrupt: the run was interrupted; it has ended by then.
+    """
+    command = [sys.executable, str(train), run.config, '--work-dir', str(run.folder)]
+    command += ['--seed', str(run.seed), '--no-table', *words]
+    command += ['--resume'] if run.state == BEGUN else []
+    process = subprocess.Popen(command)
+
+    def interrupt(*_) -> None:
+        process.send_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        try:
+            process.wait(_PATIENCE)  # a terminal's Ctrl-C has reached it, too
+        except subprocess.TimeoutExpired:
+            interrupt()
+            process.wait()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if code in (130, -signal.SIGINT):
+        raise KeyboardInterrupt
+    return code

@@ -1,0 +1,174 @@
+"""`sweep` as a user runs it, on a small miniature; and its plan."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from test_tools import ROOT, TINY, run
+
+from ibnseg import images, miniature, records
+from ibnseg.engine import sweep
+
+CONFIGS = ('configs/miniature/resnet18.py', 'configs/miniature/ibn_b.py')
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    out = tmp_path_factory.mktemp('worlds') / 'data'
+    miniature.write(out, train=4, val=3, size=(64, 128), workers=1)
+    return out
+
+
+def words(data, out, *configs, seeds=(0, 1), options=()):
+    names = ['sweep.py', *(configs or CONFIGS), '--seeds', *seeds]
+    names += ['--data-root', data, '--work-dir', out]
+    return [*names, '--cfg-options', *TINY, *options]
+
+
+@pytest.fixture(scope='module')
+def swept(data, tmp_path_factory):
+    """(folder, finished process) of two configs, two seeds; one run was begun before."""
+    out = tmp_path_factory.mktemp('sweep') / 'out'
+    begun = out / 'miniature/ibn_b/seed-1'
+    run(
+        'train.py', CONFIGS[1], '--data-root', data, '--work-dir', begun, '--seed', 1,
+        '--no-table', '--cfg-options', *TINY,
+    )  # fmt: skip
+    for path in (begun / 'iter_4.pth', begun / 'best_iter_4.pth', begun / 'ibn_b.record.json'):
+        path.unlink(missing_ok=True)
+    return out, run(*words(data, out))
+
+
+def test_every_run_is_there_and_in_one_report(swept):
+    out, done = swept
+    assert done.stderr == ''
+    said = [line for line in done.stdout.splitlines() if line.startswith('[')]
+    assert said == [
+        '[1/4] configs/miniature/resnet18.py, seed 0: begun',
+        '[2/4] configs/miniature/resnet18.py, seed 1: begun',
+        '[3/4] configs/miniature/ibn_b.py, seed 0: begun',
+        '[4/4] configs/miniature/ibn_b.py, seed 1: continued',
+    ]
+    for model in ('resnet18', 'ibn_b'):
+        for seed in (0, 1):
+            path = out / f'miniature/{model}/seed-{seed}/{model}.record.json'
+            record = records.read(path)
+            assert (record.model, record.provenance['seed']) == (model, seed)
+            found = images.read(path, record)
+            assert {name: len(some) for name, some in found.items()} == {
+                'gta5:val': 3, 'cityscapes:val': 3,
+            }  # fmt: skip
+    page = (out / 'report' / 'report.md').read_text()
+    assert '| resnet18 | 2 |' in page and '| ibn_b | 2 |' in page
+    assert 'Paired comparison' in page and '(n=2)' in page
+    for name in ('report.json', 'statistics.csv', 'statistics.html', 'images.csv'):
+        assert (out / 'report' / name).is_file()
+
+
+def test_again_runs_nothing(swept, data):
+    out, _ = swept
+    before = {path: path.stat().st_mtime_ns for path in out.rglob('*.pth')}
+    done = run(*words(data, out))
+    assert done.stdout.count('finished before') == 4
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob('*.pth')}
+
+
+def test_another_config_in_the_same_folder_is_refused(swept, data):
+    out, _ = swept
+    options = ['train_cfg.max_iters=6']
+    done = run(*words(data, out, options=options), code=2)
+    assert done.stderr.startswith('error: ') and 'train_cfg' in done.stderr
+    assert str(out / 'miniature/resnet18/seed-0') in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_failing_run_is_told_and_the_others_go_on(data, tmp_path):
+    broken = tmp_path / 'broken.py'
+    broken.write_text(
+        f"_base_ = '{ROOT}/configs/miniature/ibn_b.py'\n"
+        "model = dict(backbone=dict(placement='no such'))\n"
+    )
+    out = tmp_path / 'out'
+    options = ['train_cfg.max_iters=2']
+    done = run(*words(data, out, broken, CONFIGS[1], seeds=[3], options=options), code=1)
+    assert f'[1/2] {broken}, seed 3: FAILED, exit code 2' in done.stdout
+    assert 'no such' in done.stderr, "the run's own error"
+    assert done.stderr.splitlines()[-1].startswith('error: 1 of 2 runs failed')
+    assert 'Traceback' not in done.stderr
+    assert (out / 'miniature/ibn_b/seed-3/ibn_b.record.json').is_file()
+    assert '| ibn_b | 1 |' in (out / 'report/report.md').read_text()
+
+
+def test_terminated_it_leaves_no_process(data, tmp_path):
+    """A signal to the sweep alone, as from a scheduler, ends the training, too."""
+    options = ['train_cfg.max_iters=100000', 'default_hooks.checkpoint.interval=2']
+    command = words(data, tmp_path, CONFIGS[1], seeds=[0], options=options)
+    command = [sys.executable, str(ROOT / 'tools' / command[0]), *map(str, command[1:])]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    folder = tmp_path / 'miniature/ibn_b/seed-0'
+    while not list(folder.glob('iter_*.pth')):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate()  # the pipes close when the training has ended, too
+    assert process.returncode == 130
+    assert b'the same command continues' in error
+    assert b'Traceback' not in error
+
+
+def config(tmp_path, name='a', model='ibn_a') -> str:
+    path = tmp_path / f'{name}.py'
+    path.write_text(f"model_name = '{model}'\nsource = 'gta5:train'\nlength = 4\n")
+    return str(path)
+
+
+def load(path: str, folder: Path) -> Config:
+    return Config.fromfile(path)
+
+
+@pytest.mark.parametrize(
+    ('names', 'models', 'seeds', 'says'),
+    [
+        ('ab', ['x', 'x'], [0], 'model name'),
+        ('aa', ['x', 'x'], [0], 'Name each once'),
+        ('a', ['x'], [0, 1, 0], 'named twice'),
+    ],
+)
+def test_what_no_report_could_tell_apart_is_refused(tmp_path, names, models, seeds, says):
+    configs = [config(tmp_path, *pair) for pair in zip(names, models, strict=True)]
+    with pytest.raises(ValueError, match=says):
+        sweep.plan(configs, seeds, tmp_path / 'out', load)
+
+
+def test_same_file_names_in_two_folders_have_folders_of_their_own(tmp_path):
+    files = []
+    for folder in ('one', 'two'):
+        (tmp_path / 'configs' / folder).mkdir(parents=True)
+        files.append(config(tmp_path / 'configs' / folder, model=folder))
+    runs = sweep.plan(files, [0, 7], tmp_path / 'out', load)
+    assert [str(run.folder.relative_to(tmp_path)) for run in runs] == [
+        'out/one/a/seed-0', 'out/one/a/seed-7', 'out/two/a/seed-0', 'out/two/a/seed-7',
+    ]  # fmt: skip
+    assert {run.state for run in runs} == {sweep.NEW}
+
+
+def test_a_record_of_another_seed_is_refused(tmp_path):
+    path = config(tmp_path)
+    record = records.Record('ibn_a', 'gta5:train', ['road'], dict(seed=5))
+    records.write(record, tmp_path / 'out/a/seed-0/ibn_a.record.json')
+    with pytest.raises(ValueError, match=r'of seed 5, expected 0.*--work-dir'):
+        sweep.plan([path], [0], tmp_path / 'out', load)
+
+
+def test_a_strangers_config_text_is_not_run(tmp_path):
+    path = config(tmp_path)
+    text = f'import pathlib\nlength = pathlib.Path({str(tmp_path / "ran")!r}).touch()\n'
+    record = records.Record('ibn_a', 'gta5:train', ['road'], dict(seed=0, config=text))
+    records.write(record, tmp_path / 'out/a/seed-0/ibn_a.record.json')
+    with pytest.raises(ValueError, match='differ in length'):
+        sweep.plan([path], [0], tmp_path / 'out', load)
+    assert not (tmp_path / 'ran').exists()
