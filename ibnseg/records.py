@@ -13,6 +13,10 @@ from typing import Any
 import numpy as np
 
 from .protocols import protocol_hash
+from .weights.cache import digest as sha256
+
+__all__ = ['Measurement', 'Record', 'RecordError', 'code_commit', 'find', 'read', 'sha256', 'write',
+           'write_atomically']  # fmt: skip
 
 SCHEMA = 'ibnseg-record-1'
 _MOST_PIXELS = 2**44  # a class pair of a domain; sums stay exact in float64 and int64

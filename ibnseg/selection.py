@@ -85,5 +85,4 @@ def validation(
 
 
 def _of_source(source: str | Sequence[str], domain: str) -> bool:
-    sources = [source] if isinstance(source, str) else source
-    return domains.parse(domain)[0].name in {domains.parse(one)[0].name for one in sources}
+    return domains.parse(domain)[0].name in {row.name for row in domains.trained_on(source)}

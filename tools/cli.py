@@ -5,6 +5,7 @@ import sys
 
 COMMANDS = {
     'train': 'train on one world, then measure on the others',
+    'finetune': 'go on training on part of a target, into one table',
     'test': 'measure a checkpoint on any number of domains',
     'report': 'records -> tables',
     'picture': 'photo, truth and predictions in one PNG',
