@@ -85,4 +85,4 @@ def validation(
 
 
 def _of_source(source: str | Sequence[str], domain: str) -> bool:
-    return domains.parse(domain)[0] in domains.trained_on(source)
+    return domains.parse(domain)[0].name in {row.name for row in domains.trained_on(source)}

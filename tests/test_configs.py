@@ -3,11 +3,12 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
-from mmseg.registry import MODELS
+from mmseg.registry import DATA_SAMPLERS, MODELS
 
 import ibnseg  # noqa: F401
-from ibnseg import domains
+from ibnseg import domains, protocols
 
 ROOT = Path(__file__).parents[1] / 'configs'
 #: Configs of other MM projects; tests/plugins builds them where those are installed.
@@ -26,23 +27,83 @@ def test_config_builds(path):
     with torch.no_grad():
         logits = model.eval()(torch.zeros(1, 3, *size), mode='tensor')
     stride = 16 if path.parent != ROOT else 8  # the small experiments
-    if 'deeplabv3plus' in path.stem:
+    if config.model.decode_head.type == 'DepthwiseSeparableASPPHead':
         stride = 4  # the decoder works at the first stage's resolution
     assert logits.shape == (1, 19, *(s // stride for s in size))
 
     name, expected = path.stem, {'ibn_a': 'ibn_a', 'ibn_b': 'ibn_b', 'resnet': 'bn'}
     prefix = next(p for p in expected if name.startswith(p))
     assert config.model.backbone.placement == expected[prefix]
-    row, split = domains.parse(config.source)
+    source = domains.Source.of(config.source, config.get('mixing'))
+    data = config.train_dataloader.dataset
+    assert domains.Source.of(data.domain, data.get('mixing')) == source
+    sources = [domains.parse(d)[0].name for d in source.domains]
     validated = [domains.parse(d)[0].name for d in config.val_dataloader.dataset.domains]
-    assert validated == [row.name], 'selection sees the source only'
-    assert split.startswith('train')
+    assert validated == sources, 'selection sees the source only'
+    assert all(domains.parse(d)[1].startswith('train') for d in source.domains)
     measured = [domains.parse(d)[0].name for d in config.test_dataloader.dataset.domains]
-    assert measured[0] == row.name
+    assert measured[: len(sources)] == sources
     asked = config.test_dataloader.dataset.domains
     assert len(set(asked)) == len(asked) >= 2
     if 'gta5_to_cityscapes' in name:
         assert measured == ['gta5', 'cityscapes']
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_pipelines_samplers_and_protocols_exist(path):
+    config = Config.fromfile(path)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
+            Compose(loader.dataset.pipeline)
+            assert loader.sampler.type in DATA_SAMPLERS
+    assert config.param_scheduler[-1].end == config.train_cfg.max_iters
+    if 'protocol' in config:
+        for domain in config.test_dataloader.dataset.domains:
+            protocols.named(config.protocol, domain, 1)
+
+
+#: What RobustNet's scripts and code say, for its ResNets.
+ROBUSTNET = {
+    'crop': (768, 768), 'ratios': (0.5, 2.0), 'batch': 16, 'lr': 0.01, 'decay': 5e-4, 'power': 0.9,
+    'iterations': 40000, 'jitter': (0.4, 0.4, 0.4, 0.1, 0.5), 'blur': (0.15, 1.3, 1.0), 'aux': 0.4,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    'path', sorted((ROOT / 'robustnet').glob('*.py')), ids=lambda path: path.name
+)
+def test_robustnet_is_what_its_authors_ran(path):
+    config = Config.fromfile(path)
+    steps = {step.type: step for step in config.train_dataloader.dataset.pipeline}
+    crop, jitter, blur = (
+        steps[name] for name in ('RandomScaleCrop', 'ColorJitter', 'RandomGaussianBlur')
+    )
+    optimizer = config.optim_wrapper.optimizer
+    found = {
+        'crop': crop.crop_size, 'ratios': crop.ratio_range,
+        'batch': config.train_dataloader.batch_size, 'lr': optimizer.lr,
+        'decay': optimizer.weight_decay, 'power': config.param_scheduler[0].power,
+        'iterations': config.train_cfg.max_iters,
+        'jitter': (
+            jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue, jitter.prob
+        ),
+        'blur': (*blur.sigma, blur.prob),
+        'aux': config.model.auxiliary_head.loss_decode.loss_weight,
+    }  # fmt: skip
+    assert found == ROBUSTNET
+    assert config.model.data_preprocessor['size'] == crop.crop_size
+    deep = config.model.backbone.depth == 101
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        config.model.backbone.init_cfg = None
+        backbone = MODELS.build(config.model.backbone).eval()
+    with torch.no_grad():
+        last = backbone(torch.zeros(1, 3, 64, 64))[-1]
+    assert last.shape[-1] == (64 // 8 if deep else 64 // 16)
+    uniform = config.train_dataloader.sampler
+    if 'synthia' in path.stem:
+        assert config.mixing == 'equal'
+    else:
+        assert (uniform.type, uniform.fraction, uniform.tile) == ('ClassUniformSampler', 0.5, 1024)
 
 
 @pytest.mark.parametrize('path', LEAVES, ids=lambda p: str(p.relative_to(ROOT)))

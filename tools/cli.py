@@ -6,6 +6,7 @@ import sys
 COMMANDS = {
     'train': 'train on one world, then measure on the others',
     'sweep': 'train configs with several seeds, into one report',
+    'finetune': 'go on training on part of a target, into one table',
     'test': 'measure a checkpoint on any number of domains',
     'score': 'score a folder of predictions',
     'report': 'records -> tables',

@@ -11,6 +11,7 @@ from .errors import DataError
 from .table import Domain, parse
 
 Mixing = str | Sequence[float]
+_SUBSET = 0x5EED  # a stream apart from those of the samplers
 _MIXINGS = ('proportional', 'equal')
 #: Between what a network was trained on first and what it was fine-tuned on.
 THEN = ' -> '
@@ -108,5 +109,5 @@ def subset(size: int, fraction: float, seed: int) -> np.ndarray:
     """
     if not 0 < fraction <= 1:
         raise DataError(f'fraction is {fraction}; expected above 0, at most 1')
-    order = np.random.default_rng(seed).permutation(size)
+    order = np.random.default_rng((_SUBSET, seed)).permutation(size)
     return np.sort(order[: max(round(fraction * size), 1)])

@@ -58,20 +58,23 @@ class AtomicCheckpointHook(Hook):
 
     def _save(self, runner, name: str, pattern: str, keep: int, meta: dict, done: int) -> None:
         folder = Path(runner.work_dir)
-        meta = dict(meta, iter=done, epoch=runner.epoch, trained=_trained(runner.cfg))
+        meta = dict(meta, iter=done, epoch=runner.epoch, trained=_trained(runner))
         runner.save_checkpoint(runner.work_dir, name, meta=meta, by_epoch=False)
         if is_main_process():
             remove_older(folder, pattern, keep)
         barrier()
 
 
-def _trained(config) -> dict:
+def _trained(runner) -> dict:
+    config = runner.cfg
     validated = list(config.val_dataloader.dataset.domains)
     return dict(
         source=config.source,
         validated=[':'.join((row.name, split)) for row, split in map(domains.parse, validated)],
         selection=selection.implied(config.source, validated).name,
         iterations=config.train_cfg.max_iters,
+        shares=_shares(runner),
+        fine_tuned=config.get('fine_tuned'),
     )
 
 
@@ -90,6 +93,14 @@ def remove_older(folder: str | Path, pattern: str, keep: int) -> None:
     """Delete all but the newest `keep` checkpoints that match."""
     for old in _by_iteration(folder, pattern)[keep:]:
         old.unlink(missing_ok=True)
+
+
+def _shares(runner) -> dict[str, float] | None:
+    """Of several domains trained on: which part of the samples came from each."""
+    data = getattr(getattr(runner, 'train_dataloader', None), 'dataset', None)
+    if len(getattr(data, 'sizes', ())) < 2:
+        return None
+    return dict(zip(data.source.domains, data.source.shares(data.sizes), strict=True))
 
 
 def _by_iteration(folder: str | Path, pattern: str) -> list[Path]:

@@ -48,7 +48,8 @@ class ProgressHook(Hook):
 
     def after_val_epoch(self, runner, metrics=None) -> None:
         rule = selection.implied(runner.cfg.source, runner.cfg.val_dataloader.dataset.domains)
-        self.say(f'{rule.name} at {runner.iter}: mIoU {metrics["mIoU"]:.1f}')
+        name = 'validation' if runner.cfg.get('fine_tuned') else rule.name
+        self.say(f'{name} at {runner.iter}: mIoU {metrics["mIoU"]:.1f}')
 
     def say(self, text: str) -> None:
         """Show a line, above the bar where there is one."""

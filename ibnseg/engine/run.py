@@ -58,6 +58,8 @@ def load_config(
     absent = [key for key in _NEEDED if key not in config]
     if absent:
         raise ValueError(f'{path}: no {", ".join(absent)}; see configs/ for what a config says')
+    if not isinstance(config.source, str):
+        config.source = str(domains.Source.of(config.source, config.get('mixing')))
     config.launcher = launcher
     config.work_dir = work_dir or config.get('work_dir') or str(default_work_dir(Path(path)))
     # The source is a field of its own; `ibn_b_gta5_to_cityscapes` is the model `ibn_b`.
@@ -111,6 +113,7 @@ def train(
     Raises:
         DataError, ValueError: data, weights or config are not as expected, before any training.
     """
+    _check_source(config)
     rule = _select(config, select)
     plan = _protocols(config)
     for domain in config.val_dataloader.dataset.domains:
@@ -136,6 +139,19 @@ def train(
     runner.train()
     chosen = next(filter(None, (newest(work_dir, pattern) for pattern in rule.files)))
     return _measure(runner, plan, chosen, work_dir / f'{config.model_name}.record.json', show)
+
+
+def _check_source(config: Config) -> None:
+    """The record says what `source` says: it must be what is trained on."""
+    data = config.train_dataloader.dataset
+    if 'domain' not in data or config.get('fine_tuned'):
+        return
+    trained, stated = domains.Source.of(data.domain, data.get('mixing')), config.source
+    if str(trained) != str(domains.Source.of(stated)):
+        raise ValueError(
+            f'the config says source {stated}, its train_dataloader reads {trained}. Change both: '
+            'source=... train_dataloader.dataset.domain=...'
+        )
 
 
 def _select(config: Config, option: str | None) -> selection.Rule:
@@ -289,6 +305,8 @@ def _measure(
             training_iterations=trained.get('iterations'),
             selection=trained.get('selection', 'last') if 'score' in meta else 'last',
             validated=trained.get('validated', []),
+            shares=trained.get('shares'),
+            fine_tuned=trained.get('fine_tuned'),
             placement=config.model.backbone.get('placement'),
             seed=meta.get('seed'),
             commit=records.code_commit(),

@@ -25,7 +25,7 @@ class _Screen:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for group in self.table.groups:
-            title = f'Trained on {clean(group.source, 40)} · mIoU in %'
+            title = f'Trained on {clean(group.source, 80)} · mIoU in %'
             if any(cell.delta is not None for row in group.rows for cell in row.cells.values()):
                 title += f', change against {clean(self.table.baseline, 30)}'
             yield Text(title, style='bold')

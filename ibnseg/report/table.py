@@ -344,7 +344,7 @@ def _baseline(rows: list[Row], records: Sequence[Record], wanted: str | None) ->
 def _group(source: str, rows: list[Row], protocols: Mapping[str, Mapping[str, Any]]) -> Group:
     rows = [row for row in rows if row.source == source]
     domains = list(dict.fromkeys(d for row in rows for run in row.runs for d in run.measured))
-    own = [d for d in domains if d.split(':')[0] == source.split(':')[0]]
+    own = [d for d in domains if d.split(':')[0] == source.split(' -> ')[-1].split(':')[0]]
     # The split that selected; where none of the source's did, one that was not trained on.
     validated = {d for row in rows for run in row.runs for p in run.provenance for d in p.validated}
     own = [d for d in own if d in validated] or own

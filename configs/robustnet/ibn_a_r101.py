@@ -1,0 +1,20 @@
+"""IBN-Net-a, ResNet-101 (output stride 8), RobustNet's training on GTA5.
+
+python tools/train.py configs/robustnet/ibn_a_r101.py --data-root DATA
+"""
+
+_base_ = [
+    '../_base_/models/robustnet_r101.py',
+    '../_base_/datasets/robustnet_gta5.py',
+    '../_base_/schedules/robustnet.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(
+    backbone=dict(
+        placement='ibn_a',
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='ibn://resnet101_ibn_a',
+        ),
+    )
+)

@@ -1,0 +1,21 @@
+"""IBN-Net-b, ResNet-50 (output stride 16), RobustNet's training on GTA5 and SYNTHIA.
+
+python tools/train.py configs/robustnet/ibn_b_r50_gta5synthia_to_cityscapes.py --data-root DATA
+"""
+
+_base_ = [
+    '../_base_/models/robustnet_r50.py',
+    '../_base_/datasets/robustnet_gta5_synthia.py',
+    '../_base_/schedules/robustnet.py',
+    '../_base_/default_runtime.py',
+]
+# RobustNet's IBN-Net starts from plain ImageNet weights; variant b's own are ibn://resnet50_ibn_b.
+model = dict(
+    backbone=dict(
+        placement='ibn_b',
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='ibn://resnet50',
+        ),
+    )
+)

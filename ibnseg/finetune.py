@@ -1,0 +1,286 @@
+"""Fine-tuning on part of a target's labels, as in the paper (its table of 10, 20, 30 and 100 %).
+
+A fine-tuned network has seen the target. Its source says so ('gta5:train -> cityscapes:train
+10 %'), so that no table puts it beside numbers without fine-tuning.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from rich import box
+from rich.table import Table as Grid
+from rich.text import Text
+
+from . import domains, records, weights
+from .engine.checkpoint import newest
+from .evaluate import score
+from .report.table import Stat
+from .report.words import clean, escape, percent
+from .selection import RULES
+
+
+@dataclass(frozen=True)
+class Start:
+    """What is fine-tuned: a checkpoint and what it was trained on."""
+
+    path: Path
+    sha256: str
+    source: str
+
+
+def start(config: Config, checkpoint: str | Path) -> Start:
+    """Read where fine-tuning begins.
+
+    Raises FileNotFoundError, ValueError: no such file, unreadable, or trained on another source
+    than the config's.
+    """
+    path = Path(checkpoint)
+    if not path.is_file():
+        raise FileNotFoundError(f'{path}: no such checkpoint')
+    trained = weights.read(path).get('meta', {}).get('trained', {})
+    source = trained.get('source', config.source)
+    if source != config.source:
+        raise ValueError(
+            f'{path} was trained on {source}, the config says {config.source}. Give the config '
+            'that it was trained with'
+        )
+    return Start(path.resolve(), records.sha256(path), source)
+
+
+def splits(target: str) -> tuple[str, str]:
+    """Return ('name:split' to train on, 'name:split' to measure) of 'name' or 'name:split'.
+
+    Raises DataError: unknown, or a data set without a val split, whose training data would be
+    measured.
+    """
+    row, split = domains.parse(target if ':' in target else f'{target}:train')
+    measured, val = domains.parse(f'{row.name}:val')
+    return f'{row.name}:{split}', f'{measured.name}:{val}'
+
+
+def configure(
+    config: Config,
+    begin: Start,
+    target: str,
+    fraction: float,
+    subset_seed: int = 0,
+    iterations: int | None = None,
+) -> Config:
+    """Turn the config that a checkpoint was trained with into that of its fine-tuning.
+
+    Network, crop, augmentation, batch and optimiser stay as they were; samples are drawn as
+    PositionSampler does; the last checkpoint counts, so nothing is selected on the target.
+
+    Args:
+        config: changed, and returned.
+        begin: from where.
+        target: as `splits`.
+        fraction: of the target's training images, above 0 to 1; see `domains.subset`.
+        subset_seed: which of them; those of one seed are nested.
+        iterations: default: as many as the config says. The schedule is stretched to them.
+
+    Raises:
+        DataError, ValueError: no such data, fraction or number of iterations.
+    """
+    train, val = splits(target)
+    data = config.train_dataloader.dataset
+    images = len(domains.subset(len(domains.find(train, data.data_root)), fraction, subset_seed))
+    data.domain, data.mixing = train, None
+    data.fraction, data.subset_seed = fraction, subset_seed
+    config.train_dataloader.sampler = dict(type='PositionSampler')
+    config.fine_tuned = dict(
+        checkpoint=begin.path.name,
+        sha256=begin.sha256,
+        source=begin.source,
+        target=train,
+        fraction=fraction,
+        subset_seed=subset_seed,
+        images=images,
+    )
+    other = f' (subset {subset_seed})' if subset_seed else ''
+    config.source = f'{begin.source}{domains.THEN}{train} {100 * fraction:g} %{other}'
+    config.mixing = None
+    config.load_from, config.resume = str(begin.path), False
+    config.model.backbone.init_cfg = None  # the checkpoint has all weights
+    config.val_dataloader.dataset.domains = [val]
+    asked = [':'.join((row.name, split)) for row, split in map(domains.parse, _measured(config))]
+    config.test_dataloader.dataset.domains = list(dict.fromkeys([val, *asked]))
+    config.select = RULES['last'].option
+    if iterations is not None:
+        _stretch(config, iterations)
+    config.train_cfg.val_interval = config.train_cfg.max_iters  # for the log, once
+    return config
+
+
+def _measured(config: Config) -> Sequence[str]:
+    return config.test_dataloader.dataset.domains
+
+
+def _stretch(config: Config, iterations: int) -> None:
+    if iterations < 1:
+        raise ValueError(f'--iterations {iterations}: expected at least 1')
+    before = config.train_cfg.max_iters
+    for scheduler in config.param_scheduler:
+        for key in ('begin', 'end'):
+            if key in scheduler:
+                scheduler[key] = round(scheduler[key] * iterations / before)
+    config.train_cfg.max_iters = iterations
+
+
+FINISHED, BEGUN, NEW = 'finished', 'begun', 'new'
+
+
+def state(config: Config, seed: int, folder: Path) -> str:
+    """Say how far the run in `folder` is: FINISHED, BEGUN or NEW.
+
+    Raises ValueError where the folder holds another run than the config's.
+    """
+    path = folder / f'{config.model_name}.record.json'
+    if path.is_file():
+        origin = records.read(path).provenance
+        found, iterations, where = origin, origin.get('training_iterations'), path
+    else:
+        where = newest(folder)
+        if where is None:
+            return NEW
+        meta = weights.read(where)['meta']
+        trained = meta.get('trained', {})
+        found = dict(fine_tuned=trained.get('fine_tuned'), seed=meta.get('seed'))
+        iterations = trained.get('iterations')
+    before = _flat(found.get('fine_tuned') or {}, found.get('seed'), iterations)
+    now = _flat(config.fine_tuned, seed, config.train_cfg.max_iters)
+    other = [
+        f'{key} {before.get(key)!s:.20}, expected {now.get(key)!s:.20}'
+        for key in now
+        if before.get(key) != now[key]
+    ]
+    if other:
+        raise ValueError(
+            f'{where} is of another fine-tuning: {"; ".join(other)}. Name another folder with '
+            '--work-dir, or delete that one'
+        )
+    return FINISHED if path.is_file() else BEGUN
+
+
+def _flat(fine_tuned: Any, seed: int | None, iterations: int | None) -> dict[str, Any]:
+    return dict(fine_tuned) | dict(seed=seed, iterations=iterations)
+
+
+# ------------------------------------------------------------------------ the table
+
+
+@dataclass(frozen=True)
+class Line:
+    """A model from one checkpoint: fraction -> mIoU in percent over seeds."""
+
+    model: str
+    source: str
+    sha256: str
+    cells: dict[float, Stat]
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """The table of one target: rows are models, columns are fractions.
+
+    Args:
+        target: 'name:split' trained on.
+        domain: 'name:split' measured.
+        protocol: hash.
+        images: fraction -> number of training images.
+        lines: rows.
+    """
+
+    target: str
+    domain: str
+    protocol: str
+    images: dict[float, int]
+    lines: list[Line]
+
+
+def tabulate(found: Sequence[records.Record], target: str, domain: str) -> FineTuned:
+    """Put the fine-tuned records of one target side by side; others are left out.
+
+    Raises ValueError: none is left, they were measured by several protocols, or two are of one
+    model, checkpoint, fraction and seed.
+    """
+    chosen = []
+    for record in found:
+        facts = record.provenance.get('fine_tuned')
+        measured = next((m for m in record.domains if m.domain == domain), None)
+        if isinstance(facts, dict) and facts.get('target') == target and measured is not None:
+            chosen.append((record, facts, measured))
+    if not chosen:
+        raise ValueError(f'no record of fine-tuning on {target} that was measured on {domain}')
+    protocols = {measured.protocol_hash for *_, measured in chosen}
+    if len(protocols) > 1:
+        raise ValueError(
+            f'{domain} was measured by protocols {", ".join(sorted(protocols))}, whose numbers '
+            'can not be compared. Measure all by one, or move the others away'
+        )
+    values: dict[tuple, dict[float, dict[tuple, float]]] = {}
+    images = {}
+    for record, facts, measured in chosen:
+        fraction = facts['fraction']
+        images[fraction] = facts['images']
+        cell = values.setdefault((record.model, facts['source'], facts['sha256']), {})
+        runs = cell.setdefault(fraction, {})
+        run = (record.provenance.get('seed'), facts.get('subset_seed'))
+        if run in runs:
+            raise ValueError(
+                f'two records of {record.model} on {100 * fraction:g} % of {target}, seed {run[0]}'
+            )
+        runs[run] = 100 * score(measured.matrix.astype(float), measured.classes).miou
+    lines = [
+        Line(*key, {fraction: Stat.of(runs.values()) for fraction, runs in by_fraction.items()})
+        for key, by_fraction in sorted(values.items())
+    ]
+    return FineTuned(target, domain, protocols.pop(), dict(sorted(images.items())), lines)
+
+
+def _cells(table: FineTuned) -> tuple[list[str], list[list[str]]]:
+    header = ['model', 'checkpoint', 'trained on']
+    header += [f'{100 * f:g} % ({n} images)' for f, n in table.images.items()]
+    rows = []
+    for line in table.lines:
+        stats = (line.cells.get(fraction) for fraction in table.images)
+        numbers = [
+            percent(stat) + (f' (n={stat.n})' if stat is not None and stat.n > 1 else '')
+            for stat in stats
+        ]
+        rows.append([line.model, line.sha256[:8], line.source, *numbers])
+    return header, rows
+
+
+def _title(table: FineTuned) -> str:
+    return (
+        f'Fine-tuned on part of {table.target}: mIoU in % on {table.domain} '
+        f'(protocol {table.protocol}), last checkpoint'
+    )
+
+
+def terminal(table: FineTuned) -> Grid:
+    """Return a rich renderable."""
+    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title_justify='left')
+    grid.title = Text(clean(_title(table)), 'bold')
+    header, rows = _cells(table)
+    for i, name in enumerate(header):
+        grid.add_column(Text(clean(name)), justify='right' if i > 2 else 'left')
+    for row in rows:
+        grid.add_row(*(Text(clean(cell, 80)) for cell in row))
+    return grid
+
+
+def markdown(tables: Sequence[FineTuned]) -> str:
+    """Return the tables as Markdown: mean ± standard deviation (n - 1) where there are seeds."""
+    parts = []
+    for table in tables:
+        header, rows = _cells(table)
+        lines = [f'## {escape(_title(table))}', '', f'| {" | ".join(map(escape, header))} |']
+        lines.append(f'| {" | ".join([":--"] * 3 + ["--:"] * (len(header) - 3))} |')
+        lines += [f'| {" | ".join(map(escape, row))} |' for row in rows]
+        parts.append('\n'.join(lines))
+    return '\n\n'.join(parts) + '\n'

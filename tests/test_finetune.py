@@ -1,0 +1,326 @@
+"""Fine-tuning on parts of a target; training on several sources. Real processes on a miniature."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from rich.console import Console
+from test_tools import ROOT, TINY, run, state
+
+from ibnseg import finetune, miniature, protocols, records, weights
+from ibnseg.domains import DataError
+from ibnseg.engine.run import load_config, parse_options
+
+TINY = [word for word in TINY if 'checkpoint.keep' not in word]
+CONFIG = 'configs/miniature/ibn_b.py'
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp('worlds') / 'data'
+    miniature.write(
+        root, ('gta5', 'synthia', 'cityscapes'), train=20, val=3, size=(64, 128), workers=1
+    )
+    return root
+
+
+@pytest.fixture(scope='module')
+def checkpoint(data, tmp_path_factory):
+    work_dir = tmp_path_factory.mktemp('source')
+    run('train.py', CONFIG, '--data-root', data, '--work-dir', work_dir, '--cfg-options', *TINY)
+    return next(work_dir.glob('best_iter_*.pth'))
+
+
+def tune(data, checkpoint, work_dir, *words, **kwargs):
+    return run(
+        'finetune.py', CONFIG, checkpoint, '--data-root', data, '--work-dir', work_dir,
+        '--target', 'cityscapes', *words, '--cfg-options', *TINY, **kwargs,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def tuned(data, checkpoint, tmp_path_factory):
+    """(work dir, finished process) of 10 and 100 %."""
+    work_dir = tmp_path_factory.mktemp('tuned')
+    return work_dir, tune(data, checkpoint, work_dir, '--fractions', 100, 10)
+
+
+def record_of(work_dir, part):
+    return work_dir / 'ibn_b' / 'cityscapes-train' / part / 'seed-0' / 'ibn_b.record.json'
+
+
+def test_one_command_one_table(tuned, checkpoint):
+    work_dir, done = tuned
+    assert done.stderr == ''
+    lines = done.stdout.splitlines()
+    begun = [line for line in lines if line.startswith('[')]
+    assert begun == [
+        '[1/2] 10 % of cityscapes:train (2 images), seed 0: begun',
+        '[2/2] 100 % of cityscapes:train (20 images), seed 0: begun',
+    ]
+    assert 'source validation' not in done.stdout
+    (row,) = (line for line in lines if line.lstrip().startswith('ibn_b'))
+    shown = re.findall(r'\d+\.\d', row)
+    for part, number in zip(('10', '100'), shown, strict=True):
+        record = records.read(record_of(work_dir, part))
+        matrix = record.domains[0].matrix
+        union = matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
+        iou = np.diag(matrix)[union > 0] / union[union > 0]
+        assert f'{100 * iou.mean():.1f}' == number
+    text = (work_dir / 'cityscapes-train.md').read_text()
+    assert '| 10 % (2 images) | 100 % (20 images) |' in text
+    assert text.count('## Fine-tuned') == 2, 'the target and the source'
+    assert records_sha(checkpoint)[:8] in text
+
+
+def records_sha(path):
+    return records.sha256(path)
+
+
+def test_records_say_what_was_fine_tuned(tuned, checkpoint):
+    work_dir, _ = tuned
+    for part, fraction, images in (('10', 0.1, 2), ('100', 1.0, 20)):
+        record = records.read(record_of(work_dir, part))
+        assert record.source == f'gta5:train -> cityscapes:train {part} %'
+        assert record.provenance['fine_tuned'] == dict(
+            checkpoint=checkpoint.name, sha256=records.sha256(checkpoint), source='gta5:train',
+            target='cityscapes:train', fraction=fraction, subset_seed=0, images=images,
+        )  # fmt: skip
+        assert record.provenance['selection'] == 'last'
+        assert record.provenance['checkpoint'] == 'iter_4.pth'
+        assert [m.domain for m in record.domains] == ['cityscapes:val', 'gta5:val']
+
+
+def test_it_begins_with_the_checkpoint(tuned, checkpoint):
+    """After a training of next to no learning rate, the weights are those of the checkpoint."""
+    work_dir, _ = tuned
+    config = Config.fromfile(record_of(work_dir, '10').with_name('finetune.py'))
+    assert config.load_from == str(checkpoint)
+    assert config.model.backbone.init_cfg is None
+    log = next(record_of(work_dir, '10').parent.rglob('*.log')).read_text()
+    assert f'{checkpoint}' in log
+    before, after = state(checkpoint), state(record_of(work_dir, '10').with_name('iter_4.pth'))
+    key = 'backbone.layer1.0.conv1.weight'
+    fresh = torch.randn_like(before[key]) * before[key].std()
+    assert (after[key] - before[key]).norm() < 0.5 * (after[key] - fresh).norm()
+
+
+def test_finished_runs_stay_and_interrupted_ones_go_on(tuned, data, checkpoint, tmp_path):
+    whole, _ = tuned
+    work_dir = shutil.copytree(whole, tmp_path / 'again')
+    stays, goes_on = record_of(work_dir, '10'), record_of(work_dir, '100')
+    before = stays.read_bytes()
+    goes_on.unlink()
+    (goes_on.with_name('iter_4.pth')).unlink()
+    for best in goes_on.parent.glob('best*'):
+        best.unlink()
+    # As after an interruption at 2: the state of the run, before its end.
+    shorter = tmp_path / 'shorter'
+    tune(data, checkpoint, shorter, '--fractions', 100, '--iterations', 4)
+    done = tune(data, checkpoint, work_dir, '--fractions', 10, 100)
+    assert 'seed 0: finished before' in done.stdout
+    assert stays.read_bytes() == before
+    expected = state(record_of(whole, '100').with_name('iter_4.pth'))
+    found = state(goes_on.with_name('iter_4.pth'))
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    other = state(record_of(shorter, '100').with_name('iter_4.pth'))
+    assert all(torch.equal(expected[key], other[key]) for key in expected)
+
+
+def test_reports_never_mix_them_up(tuned, data, checkpoint, tmp_path):
+    work_dir, _ = tuned
+    source = checkpoint.parent / 'ibn_b.record.json'
+    done = run('report.py', source, work_dir, '--out', tmp_path)
+    titles = [line for line in done.stdout.splitlines() if line.startswith('Trained on')]
+    assert {title.split(' · ')[0] for title in titles} == {
+        'Trained on gta5:train',
+        'Trained on gta5:train -> cityscapes:train 10 %',
+        'Trained on gta5:train -> cityscapes:train 100 %',
+    }
+    bad = run(
+        'test.py', CONFIG, record_of(work_dir, '10').with_name('iter_4.pth'), '--data-root', data,
+        '--work-dir', tmp_path / 'test', '--cfg-options', *TINY[:4], code=2,
+    )  # fmt: skip
+    assert 'was trained on gta5:train -> cityscapes:train 10 %' in bad.stderr
+
+
+@pytest.mark.parametrize(
+    ('words', 'expected'),
+    [
+        (['--fractions', 10, 10], 'one is named twice'),
+        (['--fractions', 0], 'fraction is 0'),
+        (['--fractions', 150], 'fraction is 1.5'),
+        (['--target', 'tokyo'], "unknown domain 'tokyo'"),
+        (['--target', 'dark_zurich'], "no split 'train'"),
+        (['--target', 'kitti'], "no split 'val'"),
+        (['--target', 'bdd100k'], 'no such folder'),
+        (['--iterations', 0], 'expected at least 1'),
+        (['--fractions', 10, '--iterations', 6], 'iterations 4, expected 6'),
+        (['--fractions', 10, '--seeds', 0, '--subset-seed', 0, 'x.pth'], 'unrecognized'),
+    ],
+)
+def test_bad_input(tuned, data, checkpoint, words, expected):
+    done = tune(data, checkpoint, tuned[0], *words, code=2)
+    assert expected in done.stderr and 'Traceback' not in done.stderr
+    assert '[1/' not in done.stdout, 'nothing is begun'
+
+
+def test_a_checkpoint_of_another_source(tuned, data, tmp_path):
+    """Fine-tuning goes on from a fine-tuned network only by the config that says so."""
+    path = record_of(tuned[0], '10').with_name('iter_4.pth')
+    done = tune(data, path, tmp_path, code=2)
+    assert 'was trained on gta5:train -> cityscapes:train 10 %' in done.stderr
+    assert tune(data, tmp_path / 'none.pth', tmp_path, code=2).stderr.endswith(
+        'none.pth: no such checkpoint\n'
+    )
+
+
+# ------------------------------------------------------------------------ without processes
+
+
+def configured(data, checkpoint, fraction=0.1, **options):
+    config = load_config(ROOT / CONFIG, data_root=str(data), options=parse_options(TINY))
+    begin = finetune.start(config, checkpoint)
+    return finetune.configure(config, begin, 'cityscapes', fraction, **options)
+
+
+def test_the_schedule_is_stretched(data, checkpoint):
+    before = load_config(ROOT / CONFIG)
+    config = load_config(ROOT / CONFIG, data_root=str(data))
+    begin = finetune.start(config, checkpoint)
+    config = finetune.configure(config, begin, 'cityscapes', 0.5, iterations=240)
+    assert config.train_cfg.max_iters == 240 == 2 * before.train_cfg.max_iters
+    assert [(s.begin, s.end) for s in config.param_scheduler] == [
+        (2 * s.begin, 2 * s.end) for s in before.param_scheduler
+    ]
+
+
+def test_other_subsets_have_another_name(data, checkpoint):
+    config = configured(data, checkpoint, subset_seed=3)
+    assert config.source == 'gta5:train -> cityscapes:train 10 % (subset 3)'
+    assert config.train_dataloader.dataset.subset_seed == 3
+
+
+def test_a_folder_of_another_fine_tuning_is_refused(tuned, data, checkpoint):
+    folder = record_of(tuned[0], '10').parent
+    config = configured(data, checkpoint)
+    assert finetune.state(config, 0, folder) == finetune.FINISHED
+    assert finetune.state(config, 0, folder / 'elsewhere') == finetune.NEW
+    with pytest.raises(ValueError, match='seed 0, expected 1'):
+        finetune.state(config, 1, folder)
+    with pytest.raises(ValueError, match=r'fraction 0\.1, expected 0\.2'):
+        finetune.state(configured(data, checkpoint, 0.2), 0, folder)
+
+
+def test_targets():
+    assert finetune.splits('cityscapes') == ('cityscapes:train', 'cityscapes:val')
+    assert finetune.splits('acdc:train/fog') == ('acdc:train/fog', 'acdc:val')
+    with pytest.raises(DataError, match="no split 'val'"):
+        finetune.splits('kitti:train')
+
+
+def fake(model, percent, seed, correct, domain='cityscapes:val', subset_seed=0, **changes):
+    """A record of `correct` of 100 pixels right."""
+    protocol = protocols.native(domain, 5, [dict(type=name) for name in (
+        'LoadImageFromFile', 'LoadLabels', 'PackSegInputs')], dict(mode='whole'))  # fmt: skip
+    matrix = np.zeros((19, 19), np.int64)
+    matrix[0, :2] = correct, 100 - correct
+    facts = dict(
+        checkpoint='best.pth', sha256='ab' * 32, source='gta5:train', target='cityscapes:train',
+        fraction=percent / 100, subset_seed=subset_seed, images=percent,
+    )  # fmt: skip
+    source = f'gta5:train -> cityscapes:train {percent} %'
+    return records.Record(
+        model, source, ['x'] * 19, dict(seed=seed, fine_tuned=facts | changes),
+        [records.Measurement(domain, 5, protocol.content(), protocol.hash, matrix)],
+    )  # fmt: skip
+
+
+def test_rows_are_models_columns_are_fractions():
+    found = [fake(model, percent, seed, 40 + percent // 10 + seed)
+             for model in ('ibn_a', 'bn') for percent in (100, 10) for seed in (0, 2)]  # fmt: skip
+    found.append(records.Record('bn', 'gta5:train', ['x'] * 19, {}, found[0].domains))
+    table = finetune.tabulate(found, 'cityscapes:train', 'cityscapes:val')
+    assert list(table.images.items()) == [(0.1, 10), (1.0, 100)]
+    assert [line.model for line in table.lines] == ['bn', 'ibn_a']
+    # One class right in 41 of 100 is an IoU of 41 %, of 43 at seed 2; the other's IoU is 0.
+    for line in table.lines:
+        stat = line.cells[0.1]
+        assert (stat.mean, stat.n) == (pytest.approx(21), 2)
+        assert stat.std == pytest.approx(2**0.5 / 2 * 1)
+    text = finetune.markdown([table])
+    assert '| bn | abababab | gta5:train | 21.0 ± 0.7 (n=2) | 25.5 ± 0.7 (n=2) |' in text
+    console = Console(width=120, record=True, file=open('/dev/null', 'w'))  # noqa: SIM115
+    console.print(finetune.terminal(table))
+    assert 'ibn_a' in console.export_text()
+
+
+def test_a_missing_fraction_is_said_to_be():
+    table = finetune.tabulate(
+        [fake('a', 10, 0, 50), fake('b', 20, 0, 50)], 'cityscapes:train', 'cityscapes:val'
+    )
+    assert '| a | abababab | gta5:train | 25.0 | n/a |' in finetune.markdown([table])
+
+
+def test_what_cannot_be_compared_is_refused():
+    one = fake('a', 10, 0, 50)
+    with pytest.raises(ValueError, match='no record of fine-tuning on gta5:train'):
+        finetune.tabulate([one], 'gta5:train', 'cityscapes:val')
+    with pytest.raises(ValueError, match='two records of a on 10 %'):
+        finetune.tabulate([one, fake('a', 10, 0, 60)], 'cityscapes:train', 'cityscapes:val')
+    other = fake('b', 10, 0, 50)
+    other.domains[0].protocol_hash = '00000000'
+    with pytest.raises(ValueError, match='can not be compared'):
+        finetune.tabulate([one, other], 'cityscapes:train', 'cityscapes:val')
+
+
+# ------------------------------------------------------------------------ several sources
+
+
+def test_two_sources_train_and_say_so(data, tmp_path):
+    config = 'configs/miniature/ibn_b_gta5synthia_to_cityscapes.py'
+    words = ['--data-root', data, '--work-dir', tmp_path, '--cfg-options', *TINY]
+    done = run('train.py', config, *words)
+    source = 'gta5:train+synthia:train (equal)'
+    assert f'Trained on {source}' in done.stdout
+    record = records.read(tmp_path / 'ibn_b.record.json')
+    assert record.source == source
+    assert record.provenance['shares'] == {'gta5:train': 0.5, 'synthia:train': 0.5}
+    assert record.provenance['selection'] == 'source validation'
+    assert [m.domain for m in record.domains] == ['gta5:val', 'synthia:val', 'cityscapes:val']
+    assert weights.read(tmp_path / 'iter_4.pth')['meta']['trained']['source'] == source
+
+
+def test_a_source_that_is_not_what_is_trained_on(data, tmp_path):
+    done = run(
+        'train.py', CONFIG, '--data-root', data, '--work-dir', tmp_path, '--cfg-options', *TINY,
+        'train_dataloader.dataset.domain=cityscapes:train', code=2,
+    )  # fmt: skip
+    assert 'says source gta5:train, its train_dataloader reads cityscapes:train' in done.stderr
+
+
+@pytest.mark.parametrize('sampler', ['ClassUniformSampler', 'RareClassSampler'])
+def test_two_processes_draw_by_classes(data, tmp_path, monkeypatch, sampler):
+    """As one process: the same samples in each batch, so nearly the same weights."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    more = dict(
+        ClassUniformSampler=['fraction=1.0'], RareClassSampler=['min_pixels=1', 'temperature=0.1']
+    )[sampler]
+    step = "dict(type='RandomScaleCrop',crop_size=(64,128),ratio_range=(1.0,2.0))"
+    drawn = {}
+    for processes in (0, 2):
+        work_dir = tmp_path / str(processes)
+        run(
+            'train.py', CONFIG, '--data-root', data, '--work-dir', work_dir, '--cfg-options', *TINY,
+            f'train_dataloader.sampler.type={sampler}',
+            *(f'train_dataloader.sampler.{word}' for word in more),
+            f'train_dataloader.batch_size={1 if processes else 2}',
+            'model.backbone.norm_cfg.type=SyncBN', processes=processes,
+        )  # fmt: skip
+        log = next(work_dir.rglob('*.log')).read_text()
+        drawn[processes] = re.findall(r'loss: ([\d.]+)', log)
+        assert records.read(work_dir / 'ibn_b.record.json').provenance['iteration'] is not None
+    assert step and drawn[0] and len(drawn[0]) == len(drawn[2])

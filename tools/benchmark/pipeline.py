@@ -1,0 +1,152 @@
+"""Images a second of a GTA5-sized training pipeline: ibnseg's transforms against MMSeg's.
+
+    python tools/benchmark/pipeline.py
+
+The same files, the same draws, the same kind of sample: labels in 19 classes, scale 0.5 to 2, crop
+768, photometric distortion, flip. One process, one OpenCV thread, alternating photo by photo;
+medians of the milliseconds a photo. MMSeg is measured twice: mapping the ids of GTA5's label files
+as it loads them, as ibnseg does, and reading label files that were converted before. Prints a
+Markdown table.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+SIDES = ('ibnseg', 'MMSeg', 'MMSeg, labels converted')
+STEPS = {
+    'photo': 'decode the photo',
+    'label': 'decode the label, map its ids',
+    'crop': 'scale and crop',
+    'colour': 'photometric distortion',
+    'rest': 'flip, pack',
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    p.add_argument(
+        '--data-root', help='with gta5 as downloaded; default: a miniature of its size, drawn now'
+    )
+    p.add_argument('--images', type=int, default=8)
+    p.add_argument('--rounds', type=int, default=5, help='times each photo is read')
+    return p
+
+
+def pipeline(side: str) -> dict[str, list[dict]]:
+    """Return the transforms of each of `STEPS`."""
+    crop, ratios, most = (768, 768), (0.5, 2.0), 0.75
+    scale = (1914, 1052)
+    if side == 'ibnseg':
+        label, colour = 'LoadLabels', 'PhotometricDistortion'
+        one = dict(crop_size=crop, ratio_range=ratios, scale=scale, cat_max_ratio=most)
+        cropping = [dict(type='RandomScaleCrop', **one)]
+    else:
+        label, colour = 'LoadAnnotations', 'PhotoMetricDistortion'
+        cropping = [
+            dict(type='RandomResize', scale=scale, ratio_range=ratios, keep_ratio=True),
+            dict(type='RandomCrop', crop_size=crop, cat_max_ratio=most),
+        ]
+    return dict(
+        photo=[dict(type='LoadImageFromFile')],
+        label=[dict(type=label)],
+        crop=cropping,
+        colour=[dict(type=colour)],
+        rest=[dict(type='RandomFlip', prob=0.5), dict(type='PackSegInputs')],
+    )
+
+
+def measure(pairs: list, rounds: int, folder: Path) -> tuple[dict, bool, float]:
+    """Return (side -> step -> seconds, whether all labels are equal, mean difference in grey)."""
+    import numpy as np
+    from mmseg.registry import TRANSFORMS
+    from PIL import Image
+
+    from ibnseg import domains, labels
+
+    table, ids = labels.lut('gta5'), np.flatnonzero(labels.possible('gta5')).tolist()
+    mapping = dict(zip(ids, table[ids].tolist(), strict=True))
+    converted = {}
+    for _, path in pairs:
+        converted[path] = folder / f'converted-{path.name}'
+        Image.fromarray(domains.read_labels(path, 'gta5')).save(converted[path])
+    built = {
+        side: {name: [TRANSFORMS.build(t) for t in steps] for name, steps in pipeline(side).items()}
+        for side in SIDES
+    }
+    seconds = {side: {name: [] for name in STEPS} for side in SIDES}
+    equal, gap = True, 0.0
+    for turn in range(rounds + 1):
+        for number, (photo, label) in enumerate(pairs):
+            done = {}
+            for side in SIDES if turn % 2 else SIDES[::-1]:
+                own = side != SIDES[2]
+                sample = dict(
+                    img_path=str(photo), seg_map_path=str(label if own else converted[label]),
+                    label_space='gta5', label_map=mapping if own else None,
+                    reduce_zero_label=False, seg_fields=[],
+                )  # fmt: skip
+                np.random.seed(1000 * turn + number)
+                for name, steps in built[side].items():
+                    start = time.perf_counter()
+                    for step in steps:
+                        sample = step(sample)
+                    if turn:  # the first round warms up
+                        seconds[side][name].append(time.perf_counter() - start)
+                done[side] = sample
+            ours, *theirs = (done[side] for side in SIDES)
+            truth = ours['data_samples'].gt_sem_seg.data
+            equal &= all(truth.equal(one['data_samples'].gt_sem_seg.data) for one in theirs)
+            difference = (ours['inputs'].int() - theirs[0]['inputs'].int()).abs().float().mean()
+            gap = max(gap, float(difference))
+    return seconds, equal, gap
+
+
+def report(seconds: dict) -> None:
+    def median(side: str, names: list[str]) -> float:
+        runs = zip(*(seconds[side][name] for name in names), strict=True)
+        return 1e3 * statistics.median(map(sum, runs))
+
+    def line(text: str, values: list[float], ratios: list[float]) -> None:
+        cells = [f'{value:.1f}' for value in values]
+        cells[1:] = [f'{c} ({r:.1f}x)' for c, r in zip(cells[1:], ratios, strict=True)]
+        print(f'| {text} | {" | ".join(cells)} |')
+
+    print(f'| milliseconds | {" | ".join(SIDES)} |\n| :-- | {"--: | " * len(SIDES)}')
+    groups = {text: [name] for name, text in STEPS.items()}
+    groups |= {'all but decoding the photo': list(STEPS)[1:], 'all': list(STEPS)}
+    for text, names in groups.items():
+        values = [median(side, names) for side in SIDES]
+        line(text, values, [value / values[0] for value in values[1:]])
+    rates = [1e3 / value for value in values]
+    line('images a second', rates, [rates[0] / rate for rate in rates[1:]])
+
+
+def main() -> None:
+    args = parser().parse_args()
+    import cv2
+    from mmengine.registry import DefaultScope
+
+    from ibnseg import domains, miniature
+
+    cv2.setNumThreads(0)
+    with tempfile.TemporaryDirectory() as folder, DefaultScope.overwrite_default_scope('mmseg'):
+        root = args.data_root or folder
+        if not args.data_root:
+            miniature.write(root, ('gta5',), train=args.images, val=1, size=(1052, 1914))
+        pairs = domains.find('gta5:train', root)[: args.images]
+        size = statistics.mean(photo.stat().st_size for photo, _ in pairs)
+        seconds, equal, gap = measure(pairs, args.rounds, Path(folder))
+    report(seconds)
+    print(
+        f'\n{args.rounds} times {len(pairs)} photos of {size / 1e6:.1f} MB. Labels equal: {equal}; '
+        f'a photo differs by at most {gap:.2f} grey levels on average'
+    )
+
+
+if __name__ == '__main__':
+    main()
