@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 VENV_OPENMMLAB ?= .venv-openmmlab
 VENV_MMDET ?= .venv-mmdet
+VENV_MMPRETRAIN ?= .venv-mmpretrain
 SEED ?= 0
 WORLDS ?= work_dirs/demo/data
 DEMO ?= work_dirs/demo/seed$(SEED)
@@ -11,7 +12,7 @@ TAG := $(shell $(PYTHON) -c 'import sys; print("cp%d%d" % sys.version_info[:2])'
 MMCV ?= $(or $(wildcard ../shared/wheels/mmcv-2.1.0-$(TAG)-*_$(shell uname -m).whl),mmcv==2.1.0)
 NEW_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python >= 3.10 needed")'
 
-.PHONY: demo setup test test-openmmlab test-detection lint
+.PHONY: demo setup test test-openmmlab test-detection setup-imagenet test-imagenet lint
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/resnet18.record.json $(DEMO)/ibn_a.record.json $(DEMO)/ibn_b.record.json
@@ -62,6 +63,17 @@ $(VENV_MMDET)/.ready: setup.py constraints.txt
 	@$(VENV_MMDET)/bin/pip install -q -c $(VENV_MMDET)/constraints.txt -e '.[openmmlab,test]' mmdet mmpretrain
 	@touch $@
 
+setup-imagenet: $(VENV_MMPRETRAIN)/.ready
+
+$(VENV_MMPRETRAIN)/.ready: setup.py constraints.txt
+	@echo "setting up $(VENV_MMPRETRAIN): MMPretrain on OneDL's packages (6 GB, minutes)"
+	@$(NEW_PYTHON)
+	@$(PYTHON) -m venv $(VENV_MMPRETRAIN)
+	@grep -v '^torch==' constraints.txt > $(VENV_MMPRETRAIN)/constraints.txt
+	@$(VENV_MMPRETRAIN)/bin/pip install -q -c $(VENV_MMPRETRAIN)/constraints.txt $(PLUGIN_TORCH) \
+	  -e '.[onedl,test]' onedl-mmpretrain
+	@touch $@
+
 test: $(VENV)/.ready lint
 	@$(VENV)/bin/python -m pytest
 
@@ -72,6 +84,9 @@ test-openmmlab: $(VENV_OPENMMLAB)/.ready
 test-detection: $(VENV_MMDET)/.ready
 	@IBNSEG_NO_SKIP=1 $(VENV_MMDET)/bin/python -m pytest tests/plugins/test_detection.py \
 	  tests/plugins/test_reid.py tests/plugins/test_plug_in.py
+
+test-imagenet: $(VENV_MMPRETRAIN)/.ready
+	@IBNSEG_NO_SKIP=1 $(VENV_MMPRETRAIN)/bin/python -m pytest tests/plugins/test_imagenet.py
 
 lint: $(VENV)/.ready
 	@$(VENV)/bin/ruff check -q .

@@ -201,7 +201,8 @@ def _prepare(config: Config) -> None:
             f'train_cfg is {dict(config.train_cfg)}; tools/run.py trains by epochs: expected '
             "dict(type='EpochBasedTrainLoop', max_epochs=...)"
         )
-    hooks = config.setdefault('default_hooks', {})
+    config.default_hooks = config.get('default_hooks') or {}
+    hooks = config.default_hooks  # a copy
     given = dict(hooks.get('checkpoint') or {})
     if given.get('save_best'):
         raise ValueError(
