@@ -16,10 +16,10 @@ from .evaluate import confusion, score
 _GAP, _CAPTION = 4, 16
 
 
-def colour(label: np.ndarray) -> np.ndarray:
-    """Paint training classes (H, W) in Cityscapes' colours: uint8 (H, W, 3), ignored is black."""
+def colour(label: np.ndarray, palette: np.ndarray = labels.PALETTE) -> np.ndarray:
+    """Paint training classes (H, W) in their colours: uint8 (H, W, 3), ignored is black."""
     table = np.zeros((256, 3), np.uint8)
-    table[: len(labels.PALETTE)] = labels.PALETTE
+    table[: len(palette)] = palette
     return table[label]
 
 
@@ -65,12 +65,14 @@ def panel(
     with Image.open(pairs[index][0]) as file:
         photo = np.asarray(file.convert('RGB'))
     truth = domains.read_labels(pairs[index][1], row.space)
-    tiles = [(f'photo ({domain})', photo), ('truth', colour(truth))]
+    task = labels.task(row.space)
+    tiles = [(f'photo ({domain})', photo), ('truth', colour(truth, task.palette))]
     for run in runs:
         prediction = predict(run, domain, data_root, index)
-        miou = score(confusion(truth, prediction, len(labels.CLASSES))).miou
+        miou = score(confusion(truth, prediction, len(task.classes))).miou
         prediction[truth == labels.IGNORE] = labels.IGNORE  # what does not count is not shown
-        tiles.append((f'{Path(run).name}: mIoU {100 * miou:.1f} on this image', colour(prediction)))
+        caption = f'{Path(run).name}: mIoU {100 * miou:.1f} on this image'
+        tiles.append((caption, colour(prediction, task.palette)))
     height, width = truth.shape
     rows = -(-len(tiles) // 2)
     sheet = Image.new('RGB', (2 * width + _GAP, rows * (height + _CAPTION + _GAP)), 'white')

@@ -29,7 +29,8 @@ def test_config_builds(path):
     stride = 16 if path.parent != ROOT else 8  # the small experiments
     if config.model.decode_head.type == 'DepthwiseSeparableASPPHead':
         stride = 4  # the decoder works at the first stage's resolution
-    assert logits.shape == (1, 19, *(s // stride for s in size))
+    classes = len(domains.task([*config.test_dataloader.dataset.domains, config.source]).classes)
+    assert logits.shape == (1, classes, *(s // stride for s in size))
 
     name, expected = path.stem, {'ibn_a': 'ibn_a', 'ibn_b': 'ibn_b', 'resnet': 'bn'}
     prefix = next(p for p in expected if name.startswith(p))
@@ -44,7 +45,7 @@ def test_config_builds(path):
     measured = [domains.parse(d)[0].name for d in config.test_dataloader.dataset.domains]
     assert measured[: len(sources)] == sources
     asked = config.test_dataloader.dataset.domains
-    assert len(set(asked)) == len(asked) >= 2
+    assert len(set(asked)) == len(asked) >= (2 if classes == 19 else 1)
     if 'gta5_to_cityscapes' in name:
         assert measured == ['gta5', 'cityscapes']
 

@@ -2,6 +2,7 @@ import gc
 import json
 import pickle
 import random
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -285,6 +286,32 @@ def test_classes_of_a_data_set_are_those_of_its_space(every):
     assert both.metainfo['classes'] == dataset.metainfo['classes']
     with pytest.raises(DataError, match=r'classes differ \(drivable, streets\)'):
         CrossDomainDataset(['cityscapes', 'bdd100k_drivable'], str(every), [])
+
+
+def documented() -> dict[str, str]:
+    """Section of docs/datasets.md -> its text; a heading may name two rows."""
+    text = (Path(__file__).parents[1] / 'docs' / 'datasets.md').read_text()
+    sections = (part.split('\n', 1) for part in text.split('\n## ')[1:])
+    return {name: body for heading, body in sections for name in heading.split(', ')}
+
+
+@pytest.mark.parametrize('row', domains.DOMAINS.values(), ids=lambda row: row.name)
+def test_docs_say_what_the_row_says(row):
+    section = documented()[row.name]
+    for line in row.tree.splitlines():
+        assert line in section
+    assert re.findall(r'https?://[^ ,)]+', row.source)[0].rstrip('/') in section
+    for split, count in row.splits.items():
+        if row.name == 'foggy_cityscapes' or (row.name == 'acdc' and split.startswith('train/')):
+            assert f'{count:,}' in section  # said of all at once
+        else:
+            assert f'`{split}` {count:,}' in section
+    table = Path(__file__).parents[1].joinpath('docs', 'datasets.md').read_text()
+    (cells,) = (
+        line for line in table.splitlines() if line.count('|') == 5 and f'`{row.name}`' in line
+    )
+    assert f'| {len(labels.class_ids(row.space))}' in cells
+    assert row.size is None or '{}x{}'.format(*row.size) in cells
 
 
 # ------------------------------------------------------------------------ polygons

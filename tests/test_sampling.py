@@ -81,7 +81,7 @@ def test_source_in_words_and_back(words, mixing, text, shares):
         (['gta5', 'gta5:val'], None, 'each once'),
         (['gta5:train', 'tokyo:train'], None, "unknown domain 'tokyo'"),
         ('gta5:train+tokyo:train', None, "unknown domain 'tokyo'"),
-        (['gta5:train', 'bdd100k_drivable:train'], None, 'other classes'),
+        (['gta5:train', 'bdd100k_drivable:train'], None, 'their classes differ'),
         (BOTH, 'evenly', "'evenly'"),
         (BOTH, (1,), 'one weight above 0'),
         (BOTH, (1, 0), 'one weight above 0'),

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ibnseg import evaluate, miniature, records, weights
+from ibnseg.engine import run as engine
 from ibnseg.selection import RULES
 
 ROOT = Path(__file__).parents[1]
@@ -345,3 +346,70 @@ def test_help_needs_nothing_but_python(tool):
     )
     assert done.returncode == 0
     assert done.stdout.startswith('usage: ')
+
+
+# ------------------------------------------------------------------------ classes of its own
+
+
+SMALL_FCN = [
+    'model.backbone.init_cfg=None',
+    'model.backbone.depth=18',
+    'model.backbone.base_channels=4',
+    'model.backbone.stem_channels=4',
+    'model.decode_head.in_channels=32',
+    'model.decode_head.channels=32',
+    'model.data_preprocessor.size=(64,128)',
+    'train_dataloader.batch_size=2',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.dataset.pipeline.2.scale=(128,64)',
+    'train_dataloader.dataset.pipeline.3.crop_size=(64,128)',
+    'val_dataloader.num_workers=0',
+    'test_dataloader.num_workers=0',
+    'train_cfg.max_iters=2',
+    'train_cfg.val_interval=2',
+]
+DRIVABLE = 'configs/ibn_a_bdd100k_drivable.py'
+
+
+def test_drivable_areas_train_and_test_with_their_own_classes(tmp_path):
+    miniature.write(tmp_path / 'data', ('bdd100k',), 4, 3, (64, 128), workers=1)
+    where = ['--data-root', tmp_path / 'data', '--work-dir', tmp_path / 'run']
+    done = run('train.py', DRIVABLE, *where, '--cfg-options', *SMALL_FCN)
+    assert 'bdd100k_drivable:val' in done.stdout and done.stderr == ''
+    record = records.read(tmp_path / 'run' / 'ibn_a.record.json')
+    assert record.classes == ['direct', 'alternative', 'background']
+    (measured,) = record.domains
+    assert measured.matrix.shape == (3, 3) and measured.matrix.sum() == 3 * 64 * 128
+    (checkpoint,) = (tmp_path / 'run').glob('best_iter_*.pth')
+
+    options = ['--cfg-options', *SMALL_FCN]
+    done = run('test.py', DRIVABLE, checkpoint, *where[:2], '--domains', 'bdd100k_drivable_2018',
+               '--out', tmp_path / 'again.json', *options)  # fmt: skip
+    (again,) = records.read(tmp_path / 'again.json').domains
+    assert (again.matrix == measured.matrix).all(), 'the same areas under other ids'
+
+
+@pytest.mark.parametrize(
+    ('options', 'domains', 'message'),
+    [
+        ({}, ['bdd100k_drivable', 'cityscapes'], r'their classes differ \(drivable, streets\)'),
+        ({}, ['cityscapes'], 'their classes differ'),
+        (
+            {'model.decode_head.num_classes': 19},
+            ['bdd100k_drivable'],
+            r'3 classes \(direct, alternative, background\), but model.decode_head tells 19 apart.*'
+            'num_classes=3',
+        ),
+        (
+            {'source': 'gta5:train'},
+            ['cityscapes'],
+            r'19 classes \(road, sidewalk, building, ...\), but model.decode_head tells 3 apart',
+        ),
+    ],
+)
+def test_network_of_other_classes_is_one_error(tmp_path, options, domains, message):
+    config = engine.load_config(ROOT / DRIVABLE, work_dir=str(tmp_path), options=options)
+    (tmp_path / 'x.pth').touch()
+    with pytest.raises(ValueError, match=message) as caught:
+        engine.test(config, tmp_path / 'x.pth', measure=domains)
+    assert '\n' not in str(caught.value)

@@ -14,7 +14,7 @@ from .. import labels
 from .errors import DataError
 from .files import read_labels, read_raw
 from .sources import Mixing, Source, subset
-from .table import find, parse
+from .table import find, parse, task
 
 
 @TRANSFORMS.register_module()
@@ -91,12 +91,12 @@ class DomainDataset(BaseSegDataset):
         self.raw = raw
         self.sizes: tuple[int, ...] = ()
         self._fraction, self._subset_seed = fraction, subset_seed
-        task = labels.task(self.space)
+        classes = task(self.source.domains)
         super().__init__(
             data_root=data_root,
             data_prefix={},
             pipeline=pipeline,
-            metainfo=dict(classes=task.classes, palette=task.palette.tolist()),
+            metainfo=dict(classes=classes.classes, palette=classes.palette.tolist()),
             **kwargs,
         )
 
@@ -176,12 +176,7 @@ class CrossDomainDataset(ConcatDataset):
         names = [(row.name, split) for row, split in map(parse, domains)]
         if len(set(names)) < len(names):
             raise DataError(f'domains {list(domains)}: one is named twice. Name each once')
-        tasks = {labels.task(parse(domain)[0].space).name for domain in domains}
-        if len(tasks) > 1:
-            raise DataError(
-                f'domains {list(domains)}: their classes differ ({", ".join(sorted(tasks))}). '
-                'Measure those of one kind at a time'
-            )
+        task(domains)  # refuses those of other classes
         own = pipelines or {}
         parts = [
             DomainDataset(

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import labels
 from .errors import DataError
-from .table import Domain, parse
+from .table import Domain, parse, task
 
 Mixing = str | Sequence[float]
 _SUBSET = 0x5EED  # a stream apart from those of the samplers
@@ -51,9 +50,7 @@ class Source:
         names = [f'{row.name}:{split}' for row, split in map(parse, source)]
         if len(set(names)) < len(names) or not names:
             raise DataError(f'source {list(source)}: name one or several domains, each once')
-        tasks = {labels.task(parse(name)[0].space).name for name in names}
-        if len(tasks) > 1:
-            raise DataError(f'source {names}: {sorted(tasks)} are other classes; train on one')
+        task(names)  # refuses those of other classes
         return cls(tuple(names), _checked(mixing, names))
 
     def __str__(self) -> str:

@@ -6,11 +6,11 @@ label spaces. How each data set lays its files is in `layouts`.
 """
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .. import miniature, splits
+from .. import labels, miniature, splits
 from . import layouts
 from .errors import DataError
 from .layouts import Files
@@ -277,6 +277,18 @@ def parse(domain: str) -> tuple[Domain, str]:
     elif split not in row.splits:
         raise DataError(f'{name} has no split {split!r}; choose from {(*row.splits, *row.aliases)}')
     return row, split
+
+
+def task(domains: Iterable[str]) -> labels.Task:
+    """Return the classes that several domains share. Raises DataError where they differ."""
+    domains = list(domains)
+    tasks = {found.name: found for found in (labels.task(parse(d)[0].space) for d in domains)}
+    if len(tasks) != 1:
+        raise DataError(
+            f'domains {domains}: their classes differ ({", ".join(sorted(tasks))}). Name domains '
+            'of one kind'
+        )
+    return next(iter(tasks.values()))
 
 
 def find(domain: str, data_root: str | Path) -> Pairs:

@@ -252,6 +252,7 @@ def _protocols(config: Config) -> dict[str, protocols.Protocol]:
     """
     data, name = config.test_dataloader.dataset, config.get('protocol')
     data.raw = True
+    _check_heads(config, [*domains.Source.of(config.source).domains, *data.domains])
     bfloat16 = bool(config.test_cfg.get('fp16'))
     plan = {}
     for domain in data.domains:
@@ -268,6 +269,21 @@ def _protocols(config: Config) -> dict[str, protocols.Protocol]:
     if name:
         data.pipelines = {domain: protocol.pipeline() for domain, protocol in plan.items()}
     return plan
+
+
+def _check_heads(config: Config, names: Sequence[str]) -> None:
+    """Raise ValueError unless every head has as many outputs as the domains have classes."""
+    classes = domains.task(names).classes
+    for key in ('decode_head', 'auxiliary_head'):
+        heads = config.model.get(key) or []
+        for head in heads if isinstance(heads, list | tuple) else [heads]:
+            if head.num_classes != len(classes):
+                shown = ', '.join(classes[:3]) + (', ...' if len(classes) > 3 else '')
+                raise ValueError(
+                    f'{", ".join(names)}: {len(classes)} classes ({shown}), but model.{key} tells '
+                    f'{head.num_classes} apart. Name domains of the same classes, or give the '
+                    f'heads num_classes={len(classes)} and train them on these'
+                )
 
 
 def _measure(
