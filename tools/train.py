@@ -22,6 +22,9 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument('--amp', action='store_true', help='mixed precision')
     p.add_argument('--no-table', action='store_true', help='leave the table to tools/report.py')
+    p.add_argument(
+        '--compile', action='store_true', help='run the backbone by torch.compile (needs g++)'
+    )
     p.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     p.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
     p.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
@@ -39,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
             work_dir=args.work_dir,
             data_root=args.data_root,
             amp=args.amp,
+            compile=args.compile,
             launcher=args.launcher,
             options=run.parse_options(args.cfg_options),
         )

@@ -23,6 +23,7 @@ from rich.console import Console
 
 from .. import _stack, domains, protocols, records, report, score, selection, weights
 from .checkpoint import newest
+from .compile import compile_backbone
 from .runner import SegRunner
 
 _NEEDED = ('source', 'model', 'train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -35,6 +36,7 @@ def load_config(
     work_dir: str | None = None,
     data_root: str | None = None,
     amp: bool = False,
+    compile: bool = False,
     launcher: str = 'none',
     options: Mapping[str, Any] | None = None,
 ) -> Config:
@@ -45,6 +47,7 @@ def load_config(
         work_dir: default `work_dirs/<path of the config below configs/>`.
         data_root: replaces that of every data set.
         amp: train in mixed precision, float16 on a GPU, bfloat16 on a CPU; measure in float32.
+        compile: run the backbone by torch.compile, if that works here.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
         options: dotted keys -> values, as MMEngine's `--cfg-options`.
 
@@ -68,6 +71,8 @@ def load_config(
     if data_root is not None:
         for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
             config[loader].dataset.data_root = str(data_root)
+    if compile:
+        config.compile_backbone = True
     if amp:
         gpu = torch.cuda.is_available()
         config.optim_wrapper.type = 'AmpOptimWrapper' if gpu else 'CPUAmpOptimWrapper'
@@ -194,9 +199,12 @@ def _resume(config: Config, latest: Path | None, seed: int | None) -> None:
 
 def _build(config: Config) -> SegRunner:
     try:
-        return SegRunner.from_cfg(config)
+        runner = SegRunner.from_cfg(config)
     except TypeError as error:
         raise ValueError(f'the config asks for something that does not exist: {error}') from error
+    if config.get('compile_backbone'):
+        compile_backbone(runner.model)
+    return runner
 
 
 def test(
