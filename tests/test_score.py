@@ -1,6 +1,5 @@
 """Predictions as files, against loops over pixels and the Cityscapes benchmark's own scorer."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -366,34 +365,38 @@ def test_splits_have_folders_of_their_own():
     assert not any(a in b.parents for a in folders for b in folders)
 
 
-def test_command_scores_anothers_predictions_beside_ours(tested, data, saved, tmp_path):
+def test_anothers_predictions_stand_beside_ours(tested, data, saved, tmp_path):
     """A stranger's model on two domains is one row; its protocol is not ours unless we say so."""
-    folder, _ = saved
-    other = save(tmp_path / 'gta', draw('gta5', data), own_names('gta5', data))
-    theirs = ['--name', 'theirs', '--source', 'gta5:train', '--data-root', data]
-    one, two = tmp_path / 'one.record.json', tmp_path / 'two.record.json'
-    done = run('score.py', 'cityscapes', folder, *theirs, '--out', one)
-    assert done.stderr == '' and 'theirs' in done.stdout and str(one) in done.stdout
-    run('score.py', 'gta5', other, *theirs, '--out', two)
+    folders = {DOMAIN: saved[0]}
+    folders['gta5'] = save(tmp_path / 'gta', draw('gta5', data), own_names('gta5', data))
     ours = tested / 'x.record.json'
-    done = run('report.py', one, two, ours, '--out', tmp_path / 'r', code=2)
-    assert 'protocol' in done.stderr and '--mixed' in done.stderr
-    done = run('report.py', one, two, ours, '--out', tmp_path / 'r', '--mixed')
-    assert '†' in done.stdout
-    page = (tmp_path / 'r/report.md').read_text()
-    assert 'scored from files' in page and 'whose geometry is not known' in page
+    files = [tmp_path / 'one.record.json', tmp_path / 'two.record.json', ours]
+
+    def read(like: records.Record | None) -> list[records.Record]:
+        for (domain, folder), out in zip(folders.items(), files, strict=False):
+            given = dict(name='theirs', source='gta5:train', like=like)
+            score.write(*score.score(domain, folder, data, **given), out)
+        return [records.read(file) for file in files]
+
+    found = read(None)
+    with pytest.raises(ValueError, match=r'measured by protocol .*--mixed'):
+        report.tabulate(found, files=files)
+    page = report.markdown(report.tabulate(found, mixed=True, files=files))
+    assert '†' in page and 'scored from files' in page and 'whose geometry is not known' in page
     assert page.count('| theirs | 1 |') == 1
 
-    run('score.py', 'cityscapes', folder, *theirs, '--out', one, '--like', ours)
-    run('score.py', 'gta5', other, *theirs, '--out', two, '--like', ours)
-    done = run('report.py', one, two, ours, '--out', tmp_path / 'r')
-    assert '†' not in done.stdout and 'Paired comparison' in done.stdout
-    content = json.loads((tmp_path / 'r/report.json').read_text())
-    assert {p['domain'] for p in content['statistics']['pairs']} == {'gta5:val', 'cityscapes:val'}
+    table = report.tabulate(read(records.read(ours)), files=files)
+    assert '†' not in report.markdown(table)
+    pairs = {(one.domain, one.model, one.against) for one in report.gather(table).pairs}
+    assert {domain for domain, *_ in pairs} == {'gta5:val', 'cityscapes:val'}
+    with pytest.raises(ValueError, match=r'--like: the record of theirs holds no gta5:val'):
+        like = records.read(files[0])
+        score.score('gta5', folders['gta5'], data, name='x', like=like)
 
 
 def test_command_says_where_the_record_is(tested, data):
     done = run('score.py', 'idd', tested / 'saved', '--data-root', data)
+    assert done.stderr == ''
     path = tested / 'saved.idd.val.record.json'
     assert str(path) in done.stdout
     record = records.read(path)
