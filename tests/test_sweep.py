@@ -103,21 +103,46 @@ def test_a_failing_run_is_told_and_the_others_go_on(data, tmp_path):
     assert '| ibn_b | 1 |' in (out / 'report/report.md').read_text()
 
 
-def test_terminated_it_leaves_no_process(data, tmp_path):
+def planned(folder: Path, state: str) -> sweep.Planned:
+    return sweep.Planned('c.py', 'x', 3, folder, folder / 'x.record.json', state)
+
+
+@pytest.mark.parametrize('state', [sweep.NEW, sweep.BEGUN])
+def test_a_run_is_given_its_seed_its_folder_and_its_place(tmp_path, state):
+    script = tmp_path / 'train.py'
+    script.write_text(
+        f"import sys; open({str(tmp_path / 'said')!r}, 'w').write(' '.join(sys.argv[1:]))"
+    )
+    assert sweep.run(planned(tmp_path, state), script, ['--amp']) == 0
+    said = (tmp_path / 'said').read_text()
+    expected = f'c.py --work-dir {tmp_path} --seed 3 --no-table --amp'
+    assert said == expected + ' --resume' * (state == sweep.BEGUN)
+
+
+def test_exit_codes_are_passed_on_and_an_interrupted_run_stops_the_sweep(tmp_path):
+    for name, code in (('failing', 2), ('interrupted', 130)):
+        (tmp_path / name).write_text(f'raise SystemExit({code})')
+    assert sweep.run(planned(tmp_path, sweep.NEW), tmp_path / 'failing', []) == 2
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run(planned(tmp_path, sweep.NEW), tmp_path / 'interrupted', [])
+
+
+def test_terminated_it_leaves_no_process(tmp_path):
     """A signal to the sweep alone, as from a scheduler, ends the training, too."""
-    options = ['train_cfg.max_iters=100000', 'default_hooks.checkpoint.interval=2']
-    command = words(data, tmp_path, CONFIGS[1], seeds=[0], options=options)
-    command = [sys.executable, str(ROOT / 'tools' / command[0]), *map(str, command[1:])]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
-    folder = tmp_path / 'miniature/ibn_b/seed-0'
-    while not list(folder.glob('iter_*.pth')):
+    train = tmp_path / 'train.py'
+    train.write_text(f"import time; open({str(tmp_path / 'up')!r}, 'w'); time.sleep(3600)")
+    driver = (
+        'import sys; from pathlib import Path; from ibnseg.engine import run, sweep\n'
+        f"planned = sweep.Planned('c', 'x', 0, Path('f'), Path('r'), sweep.NEW)\n"
+        f'sys.exit(run.command(lambda: sweep.run(planned, {str(train)!r}, []), "continue"))'
+    )
+    process = subprocess.Popen([sys.executable, '-c', driver], stderr=subprocess.PIPE, cwd=ROOT)
+    while not (tmp_path / 'up').exists():
         assert process.poll() is None, process.stderr.read()
-        time.sleep(0.2)
+        time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    _, error = process.communicate()  # the pipes close when the training has ended, too
-    assert process.returncode == 130
-    assert b'the same command continues' in error
-    assert b'Traceback' not in error
+    _, error = process.communicate()  # the pipe closes when the training has ended, too
+    assert (process.returncode, error) == (130, b'continue\n')
 
 
 def config(tmp_path, name='a', model='ibn_a') -> str:

@@ -116,7 +116,7 @@ def _content(text: str) -> dict[str, str]:
 
 
 def run(run: Planned, train: str | Path, words: Sequence[str]) -> int:
-    """Train in a process of its own; returns its exit code. SIGTERM to this process interrupts it.
+    """Train in a process of its own; returns its exit code. SIGTERM to this process ends it, too.
 
     Args:
         train: the script tools/train.py.
@@ -128,22 +128,25 @@ def run(run: Planned, train: str | Path, words: Sequence[str]) -> int:
     command += ['--seed', str(run.seed), '--no-table', *words]
     command += ['--resume'] if run.state == BEGUN else []
     process = subprocess.Popen(command)
+    ended = []
 
-    def interrupt(*_) -> None:
-        process.send_signal(signal.SIGINT)
+    def end(*_) -> None:
+        # Not SIGINT: what a script starts in the background ignores that.
+        process.terminate()
+        ended.append(True)
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, end)
     try:
         code = process.wait()
     except KeyboardInterrupt:
         try:
             process.wait(_PATIENCE)  # a terminal's Ctrl-C has reached it, too
         except subprocess.TimeoutExpired:
-            interrupt()
+            end()
             process.wait()
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
-    if code in (130, -signal.SIGINT):
+    if ended or code in (130, -signal.SIGINT):
         raise KeyboardInterrupt
     return code

@@ -1,0 +1,404 @@
+"""Predictions as files, against loops over pixels and the Cityscapes benchmark's own scorer."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+from mmseg.registry import MODELS
+from PIL import Image
+from test_tools import ROOT, TINY, run
+
+from ibnseg import domains, images, labels, miniature, records, report, score
+from ibnseg.domains import DataError
+from ibnseg.engine.run import load_config, parse_options
+from ibnseg.evaluate import score as scores_of
+
+NAMES = {name: ':'.join((name, domains.parse(name)[1])) for name in domains.DOMAINS}
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp('data')
+    miniature.write(root, tuple(miniature.LAYOUTS), train=2, val=4, size=(64, 128), workers=1)
+    return root
+
+
+def draw(domain: str, data: Path, seed: int = 0) -> list[np.ndarray]:
+    """A prediction an image: two thirds right, the rest any class that the labels can name."""
+    row, _ = domains.parse(domain)
+    rng = np.random.default_rng(seed)
+    classes = np.array(labels.class_ids(row.space), np.uint8)
+    out = []
+    for _, truth in domains.find(domain, data):
+        right = domains.read_labels(truth, row.space)
+        guess = rng.choice(classes, right.shape)
+        out.append(np.where((right != 255) & (rng.random(right.shape) < 0.7), right, guess))
+    return out
+
+
+def save(folder: Path, predictions: list[np.ndarray], names: list[str]) -> Path:
+    for prediction, name in zip(predictions, names, strict=True):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(prediction).save(path)
+    return folder
+
+
+def own_names(domain: str, data: Path) -> list[str]:
+    return [str(score.place(domain, key)) for key in score.photo_keys(domain, data)]
+
+
+def by_loop(domain: str, data: Path, predictions: list[np.ndarray]) -> np.ndarray:
+    """Count pixels by the names of their raw ids."""
+    row, _ = domains.parse(domain)
+    space = labels.space(row.space)
+    classes = space.task.classes
+    matrix = np.zeros((len(classes), len(classes)), np.int64)
+    for (_, truth), prediction in zip(domains.find(domain, data), predictions, strict=True):
+        raw = domains.read_raw(truth, row.space)
+        for label, guess in zip(raw.ravel().tolist(), prediction.ravel().tolist(), strict=True):
+            name = space.names[label] if label < len(space.names) else None
+            for number, of_class in enumerate(classes):
+                if name in space.groups.get(of_class, ()):
+                    matrix[number, guess] += 1
+    return matrix
+
+
+@pytest.mark.parametrize('domain', NAMES.values(), ids=NAMES)
+def test_every_domain_is_scored_as_a_loop_over_pixels(data, tmp_path, domain):
+    predictions = draw(domain, data)
+    folder = save(tmp_path / 'p', predictions, own_names(domain, data))
+    record, packed = score.score(domain, folder, data, name='x')
+    (measured,) = record.domains
+    expected = by_loop(domain, data, predictions)
+    np.testing.assert_array_equal(measured.matrix, expected)
+    assert (measured.domain, measured.images) == (domain, len(predictions))
+    ious = [
+        expected[c, c] / union if (union := expected[c].sum() + expected[:, c].sum()
+                                   - expected[c, c]) else np.nan
+        for c in measured.classes
+    ]  # fmt: skip
+    found = scores_of(measured.matrix, measured.classes)
+    np.testing.assert_allclose(found.iou, ious, rtol=1e-12)
+    assert 0.2 < found.miou < 0.95 and found.counted > 1
+    np.testing.assert_array_equal(packed[domain].total(), expected)
+    assert packed[domain].keys == tuple(score.photo_keys(domain, data))
+
+
+@pytest.mark.parametrize('domain', NAMES.values(), ids=NAMES)
+def test_raw_ids_score_as_classes(data, tmp_path, domain):
+    row, _ = domains.parse(domain)
+    predictions = draw(domain, data)
+    to_raw = np.zeros(256, np.uint8)
+    for number in labels.class_ids(row.space):
+        to_raw[number] = labels.raw_id(row.space, labels.task(row.space).classes[number])
+    names = own_names(domain, data)
+    folder = save(tmp_path / 'raw', [to_raw[p] for p in predictions], names)
+    by_raw, _ = score.score(domain, folder, data, name='x', ids='raw')
+    save(tmp_path / 'train', predictions, names)
+    by_class, _ = score.score(domain, tmp_path / 'train', data, name='x')
+    np.testing.assert_array_equal(by_raw.domains[0].matrix, by_class.domains[0].matrix)
+    assert by_raw.provenance['scored']['ids'] == 'raw'
+
+
+@pytest.mark.parametrize('domain', ['cityscapes:val', 'cityscapes:train', 'foggy_cityscapes'])
+def test_score_is_the_benchmarks(data, tmp_path, capsys, domain):
+    """cityscapesscripts on the label files of the miniature and predictions of labelIds."""
+    scorer = pytest.importorskip(
+        'cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling',
+        reason='cityscapesscripts is not installed: no official scorer to compare with',
+    )
+    predictions = [labels.CITYSCAPES_IDS[p] for p in draw(domain, data, seed=1)]
+    pairs = domains.find(domain, data)
+    folder = save(tmp_path / 'p', predictions, [photo.name for photo, _ in pairs])
+    args = scorer.CArgs()
+    vars(args).update(vars(scorer.args))
+    args.evalInstLevelScore = args.JSONOutput = False
+    args.quiet = True
+    files = [str(folder / photo.name) for photo, _ in pairs]
+    official = scorer.evaluateImgLists(files, [str(truth) for _, truth in pairs], args)
+    capsys.readouterr()
+    record, _ = score.score(domain, folder, data, name='x', ids='cityscapes')
+    found = scores_of(record.domains[0].matrix)
+    ious = [official['classScores'][name] for name in labels.CLASSES]
+    np.testing.assert_allclose(found.iou, ious, equal_nan=True, rtol=0, atol=1e-9)
+    assert found.miou == pytest.approx(official['averageScoreClasses'], abs=1e-9)
+
+
+# ------------------------------------------------------------------------ which file is whose
+
+DOMAIN = 'cityscapes:val'
+KEYS = [f'cityscapes/leftImg8bit/val/{name}_leftImg8bit.png' for name in ('a/a_0', 'b/b_1')]
+TRUTHS = ['a_0_gtFine_labelIds', 'b_1_gtFine_labelIds']
+RIGHT = {
+    'as saved here': [key.removeprefix('cityscapes/') for key in KEYS],
+    'below the data root': KEYS,
+    'by name': ['b_1_leftImg8bit.png', 'x/y/a_0_leftImg8bit.png'],
+    'by the name of the label': ['a_0_gtFine_labelIds.png', 'b_1_gtFine_labelIds.png'],
+}  # fmt: skip
+WRONG = {
+    'none': ([], 'a_0_leftImg8bit.png: no prediction (2 of 2 photos'),
+    'one missing': (RIGHT['by name'][:1], 'a_0_leftImg8bit.png: no prediction (1 of 2 photos'),
+    'one more': ([*KEYS, 'c.png'], 'c.png: a prediction for no photo (1 such'),
+    'two of a name': (
+        ['x/a_0_leftImg8bit.png', 'y/a_0_leftImg8bit.png', 'b_1_leftImg8bit.png'],
+        '2 predictions have its name',
+    ),
+    'both names': (['a_0_leftImg8bit.png', *RIGHT['by the name of the label']], 'for no photo'),
+    'other suffixes': (['a_0_leftImg8bit.jpg', 'b_1_leftImg8bit.npy'], 'among the 0 PNGs'),
+}
+
+
+def touch(folder: Path, names: list[str]) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+@pytest.mark.parametrize('kind', RIGHT)
+def test_predictions_are_found(tmp_path, kind):
+    touch(tmp_path, [*RIGHT[kind], 'notes.txt'])
+    found = score.match(KEYS, TRUTHS, tmp_path)
+    assert [path.stem[:3] for path in found] == ['a_0', 'b_1']
+
+
+@pytest.mark.parametrize('kind', WRONG)
+def test_predictions_that_do_not_fit_are_named(tmp_path, kind):
+    names, says = WRONG[kind]
+    touch(tmp_path, names)
+    with pytest.raises(DataError) as caught:
+        score.match(KEYS, TRUTHS, tmp_path)
+    assert says in str(caught.value) and '\n' not in str(caught.value)
+
+
+def test_photos_of_one_name_need_the_path(tmp_path):
+    """As the drives of IDD and KITTI number their frames anew."""
+    keys = ['idd/leftImg8bit/val/1/frame0.png', 'idd/leftImg8bit/val/2/frame0.png']
+    touch(tmp_path, ['frame0.png'])
+    with pytest.raises(DataError, match=r'could be for .*val/1/frame0.* and for .*val/2/frame0'):
+        score.match(keys, ['x', 'y'], tmp_path)
+    (tmp_path / 'frame0.png').unlink()
+    touch(tmp_path, [f'leftImg8bit/val/{drive}/frame0.png' for drive in '12'])
+    assert [path.parent.name for path in score.match(keys, ['x', 'y'], tmp_path)] == ['1', '2']
+
+
+def test_a_photos_other_suffix_is_no_matter(tmp_path):
+    touch(tmp_path, ['images/a.png'])
+    assert score.match(['mapillary/images/a.jpg'], ['a'], tmp_path)
+
+
+# ------------------------------------------------------------------------ what is in a file
+
+
+@pytest.fixture
+def saved(data, tmp_path) -> tuple[Path, list[Path]]:
+    """(folder, files) of the predictions for a domain, as another tool may have written them."""
+    names = [f'{Path(key).stem}.png' for key in score.photo_keys(DOMAIN, data)]
+    folder = save(tmp_path / 'theirs', draw(DOMAIN, data), names)
+    return folder, [folder / name for name in names]
+
+
+def scaled(path: Path) -> None:
+    Image.open(path).resize((64, 32), Image.Resampling.NEAREST).save(path)
+
+
+def coloured(path: Path) -> None:
+    Image.fromarray(labels.PALETTE[np.asarray(Image.open(path))]).save(path)
+
+
+def as_raw(path: Path) -> None:
+    Image.fromarray(labels.CITYSCAPES_IDS[np.asarray(Image.open(path))]).save(path)
+
+
+def sixteen_bits(path: Path) -> None:
+    Image.fromarray(np.asarray(Image.open(path)).astype(np.uint16)).save(path)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+DAMAGE = {
+    scaled: ('64x32, its label', 'nearest neighbour'),
+    coloured: ('mode RGB', 'colour rendering'),
+    as_raw: ('none of the 19 classes', '--ids raw'),
+    sixteen_bits: ('mode I;16', 'one 8-bit channel'),
+    cut: ('unreadable prediction', 'Write it again'),
+}
+
+
+@pytest.mark.parametrize('damage', DAMAGE)
+def test_what_cannot_be_scored_is_named(data, saved, damage):
+    folder, files = saved
+    damage(files[1])
+    with pytest.raises(DataError) as caught:
+        score.score(DOMAIN, folder, data, name='x')
+    assert str(caught.value).startswith(f'{files[1]}: ')
+    for part in DAMAGE[damage]:
+        assert part in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
+def test_only_where_the_truth_is_a_class_a_class_is_needed(data, saved):
+    folder, files = saved
+    before, _ = score.score(DOMAIN, folder, data, name='x')
+    for file, (_, truth) in zip(files, domains.find(DOMAIN, data), strict=True):
+        prediction = np.array(Image.open(file))
+        ignored = domains.read_labels(truth, 'cityscapes') == 255
+        assert ignored.any()
+        prediction[ignored] = 255
+        Image.fromarray(prediction).save(file)
+    after, _ = score.score(DOMAIN, folder, data, name='x')
+    np.testing.assert_array_equal(before.domains[0].matrix, after.domains[0].matrix)
+    shas = [record.provenance['scored']['sha256'] for record in (before, after)]
+    assert shas[0] != shas[1], 'the files are told apart'
+
+
+@pytest.mark.parametrize(
+    ('change', 'says'),
+    [
+        (dict(name=None), 'give --name'),
+        (dict(ids='train ids'), "--ids train ids: choose 'train', 'raw'"),
+        (dict(ids='bdd100k-drivable'), '--ids bdd100k-drivable: choose'),
+        (dict(folder='absent'), 'absent: no such folder'),
+    ],
+)
+def test_bad_words(data, saved, tmp_path, change, says):
+    given = dict(name='x') | change
+    folder = tmp_path / given.pop('folder', 'theirs')
+    with pytest.raises((ValueError, FileNotFoundError), match=says):
+        score.score(DOMAIN, folder, data, **given)
+
+
+# ------------------------------------------------------------------------ the round trip
+
+
+@pytest.fixture(scope='module')
+def tested(data, tmp_path_factory):
+    """(folder, config words) of `test --save-predictions` in two processes."""
+    out = tmp_path_factory.mktemp('tested')
+    config = load_config(
+        ROOT / 'configs/miniature/ibn_b.py', data_root=str(data), options=parse_options(TINY)
+    )
+    config.model.backbone.init_cfg = None
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        network = MODELS.build(config.model)
+    torch.save(dict(state_dict=network.state_dict()), out / 'x.pth')
+    run(
+        'test.py', 'configs/miniature/ibn_b.py', out / 'x.pth', '--data-root', data,
+        '--work-dir', out, '--out', out / 'x.record.json', '--save-predictions', out / 'saved',
+        '--domains', *('gta5', 'cityscapes', 'idd', 'camvid:0001TP'), '--cfg-options', *TINY[:4],
+        processes=2,
+    )  # fmt: skip
+    return out
+
+
+def test_saved_predictions_keep_domain_and_path(tested, data):
+    measured = records.read(tested / 'x.record.json').domains
+    found = {str(path.relative_to(tested / 'saved')) for path in (tested / 'saved').rglob('*.png')}
+    expected = {
+        f'{m.domain.replace(":", "/")}/{Path(*Path(key).parts[1:]).with_suffix(".png")}'
+        for m in measured
+        for key in score.photo_keys(m.domain, data)
+    }
+    assert found == expected and len(found) == sum(m.images for m in measured)
+    assert not list((tested / 'saved').rglob('.*')), 'no temporary file is left'
+    path = tested / 'saved/gta5/val' / score.photo_keys('gta5', data)[0].removeprefix('gta5/')
+    with Image.open(path) as image:
+        assert (image.mode, image.size) == ('P', (128, 64))
+        assert image.getpalette()[:57] == labels.PALETTE.ravel().tolist()
+    assert path.read_bytes()[24] == 8, 'bits a pixel'
+
+
+@pytest.mark.parametrize('domain', ['gta5:val', 'cityscapes:val', 'idd:val', 'camvid:0001TP'])
+def test_saved_predictions_score_as_the_evaluation(tested, data, domain):
+    before = records.read(tested / 'x.record.json')
+    record, packed = score.score(domain, tested / 'saved', data)
+    (expected,) = (m for m in before.domains if m.domain == domain)
+    (found,) = record.domains
+    np.testing.assert_array_equal(found.matrix, expected.matrix)
+    assert found.protocol_hash == expected.protocol_hash
+    assert (record.model, record.source) == (before.model, before.source)
+    assert record.provenance['checkpoint_sha256'] == before.provenance['checkpoint_sha256']
+    assert record.provenance['scored']['folder'].startswith(str(tested / 'saved'))
+    whole = images.read(tested / 'x.record.json', before)[domain]
+    assert whole.keys == packed[domain].keys
+    for part in ('starts', 'cells', 'counts'):
+        np.testing.assert_array_equal(getattr(whole, part), getattr(packed[domain], part))
+
+
+def test_changed_predictions_are_not_the_checkpoints(tested, data, tmp_path):
+    shutil.copytree(tested / 'saved', tmp_path / 'saved')
+    file = next((tmp_path / 'saved/gta5').rglob('*.png'))
+    file.write_bytes(score.encode(np.zeros((64, 128), np.uint8), labels.PALETTE))
+    with pytest.raises(ValueError, match=r'predictions\.json.*--name'):
+        score.score('gta5', tmp_path / 'saved', data)
+    (tmp_path / 'saved' / 'predictions.json').unlink()
+    record, _ = score.score('gta5', tmp_path / 'saved', data, name='post-processed')
+    assert record.provenance['selection'] == 'scored from files'
+    assert record.domains[0].protocol['name'] == 'files'
+
+
+def test_a_folder_with_something_in_it_is_not_written_to(tested, data):
+    before = {path: path.stat().st_mtime_ns for path in (tested / 'saved').rglob('*')}
+    done = run(
+        'test.py', 'configs/miniature/ibn_b.py', tested / 'x.pth', '--data-root', data,
+        '--work-dir', tested, '--save-predictions', tested / 'saved', code=2,
+    )  # fmt: skip
+    assert done.stderr.startswith(f'error: --save-predictions {tested / "saved"}: exists already')
+    assert before == {path: path.stat().st_mtime_ns for path in (tested / 'saved').rglob('*')}
+
+
+def test_two_photos_never_share_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(score, 'photo_keys', lambda *_: ['gta5/a/1.png', 'gta5/a/1.jpg'])
+    with pytest.raises(ValueError, match=r'gta5/a/1.png and gta5/a/1.jpg would share .*1.png'):
+        score.Saver(tmp_path / 'p', ['gta5:val'], 'data')
+
+
+def test_splits_have_folders_of_their_own():
+    folders = [score.place(f'camvid:{s}') for s in ('train', 'train/0006R0', '0006R0', 'test')]
+    assert len(set(folders)) == 4
+    assert not any(a in b.parents for a in folders for b in folders)
+
+
+def test_anothers_predictions_stand_beside_ours(tested, data, saved, tmp_path):
+    """A stranger's model on two domains is one row; its protocol is not ours unless we say so."""
+    folders = {DOMAIN: saved[0]}
+    folders['gta5'] = save(tmp_path / 'gta', draw('gta5', data), own_names('gta5', data))
+    ours = tested / 'x.record.json'
+    files = [tmp_path / 'one.record.json', tmp_path / 'two.record.json', ours]
+
+    def read(like: records.Record | None) -> list[records.Record]:
+        for (domain, folder), out in zip(folders.items(), files, strict=False):
+            given = dict(name='theirs', source='gta5:train', like=like)
+            score.write(*score.score(domain, folder, data, **given), out)
+        return [records.read(file) for file in files]
+
+    found = read(None)
+    with pytest.raises(ValueError, match=r'measured by protocol .*--mixed'):
+        report.tabulate(found, files=files)
+    page = report.markdown(report.tabulate(found, mixed=True, files=files))
+    assert '†' in page and 'scored from files' in page and 'whose geometry is not known' in page
+    assert page.count('| theirs | 1 |') == 1
+
+    table = report.tabulate(read(records.read(ours)), files=files)
+    assert '†' not in report.markdown(table)
+    pairs = {(one.domain, one.model, one.against) for one in report.gather(table).pairs}
+    assert {domain for domain, *_ in pairs} == {'gta5:val', 'cityscapes:val'}
+    with pytest.raises(ValueError, match=r'--like: the record of theirs holds no gta5:val'):
+        like = records.read(files[0])
+        score.score('gta5', folders['gta5'], data, name='x', like=like)
+
+
+def test_command_says_where_the_record_is(tested, data):
+    done = run('score.py', 'idd', tested / 'saved', '--data-root', data)
+    assert done.stderr == ''
+    path = tested / 'saved.idd.val.record.json'
+    assert str(path) in done.stdout
+    record = records.read(path)
+    assert images.read(path, record)['idd:val'].keys == tuple(score.photo_keys('idd', data))
+    assert report.tabulate([record]).rows[0].model == 'ibn_b'
