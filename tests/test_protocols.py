@@ -1,10 +1,15 @@
 import json
+import warnings
 from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from PIL import Image
 
-from ibnseg import domains, labels, protocols
+from ibnseg import domains, labels, miniature, protocols
+from ibnseg.domains import CrossDomainDataset
 from ibnseg.protocols import SETTINGS
 
 LOAD, LABELS, PACK = (dict(type=t) for t in ('LoadImageFromFile', 'LoadLabels', 'PackSegInputs'))
@@ -216,3 +221,48 @@ def test_synthia_counts_19_where_the_source_did_and_16_elsewhere():
 def test_unknown_class_set_is_refused_with_the_choice():
     with pytest.raises(ValueError, match=r"unknown class set '11'; choose from .'19', '16', '13'"):
         protocols.class_set('gta5', '11')
+
+
+# ------------------------------------------------------------------------ on files
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data')
+    wanted = {domains.DOMAINS[domain].folder for _, domain in STATED}
+    miniature.write(root, train=0, val=4, size=(64, 128), workers=1, worlds=sorted(wanted))
+    return root
+
+
+def sizes(protocol: protocols.Protocol, height: int, width: int) -> tuple[tuple[int, int], ...]:
+    """(height, width) of network input and truth of a photo."""
+    if protocol.label_scale:
+        height, width = int(height * protocol.label_scale), int(width * protocol.label_scale)
+    truth = photo = protocol.label_crop or (height, width)
+    if protocol.photo:
+        room = min(max(protocol.photo) / max(photo), min(protocol.photo) / min(photo))
+        photo = tuple(int(side * room + 0.5) for side in photo)
+    return photo, truth
+
+
+@pytest.mark.parametrize(('name', 'domain'), STATED)
+def test_the_pipeline_does_to_files_what_the_setting_says(data, name, domain):
+    count = len(domains.find(domain, data))
+    protocol = protocols.named(name, domain, count)
+    key = f'{protocol.domain}:{protocol.split}'
+    with DefaultScope.overwrite_default_scope('mmseg'), warnings.catch_warnings():
+        dataset = CrossDomainDataset([domain], data, [], {key: protocol.pipeline()}, raw=True)
+        warnings.simplefilter('error')
+        sample = dataset[0]
+    truth = sample['data_samples'].gt_sem_seg.data[0].numpy()
+    (photo, file), *_ = domains.find(domain, data)
+    width, height = Image.open(photo).size
+    assert (sample['inputs'].shape[1:], truth.shape) == sizes(protocol, height, width)
+    assert sample['data_samples'].ori_shape == truth.shape, 'predictions are brought to the label'
+    raw = dataset.metainfo['raw'].get(key)
+    assert raw == (protocol.space if domain.startswith('mapillary') else None)
+    classes = labels.lut(raw)[truth] if raw else truth
+    assert set(np.unique(classes)) - {labels.IGNORE} <= set(protocol.classes)
+    assert len(np.unique(classes)) > 3
+    if not (protocol.label_scale or protocol.label_height):
+        np.testing.assert_array_equal(classes, domains.read_labels(file, protocol.space))
