@@ -34,6 +34,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         '--work-dir', help='the run; default work_dirs/<config>. The log goes to test/ in it'
     )
+    p.add_argument(
+        '--skip-list', nargs='+', default=[], metavar='FILE', help='leave these pairs out (audit)'
+    )
     p.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     p.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
     p.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
@@ -51,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
             work_dir=args.work_dir,
             data_root=args.data_root,
             launcher=args.launcher,
+            skip_lists=args.skip_list,
             options=run.parse_options(args.cfg_options),
         )
         run.test(
