@@ -6,7 +6,7 @@ each is taken from is in docs/protocols.md.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -33,6 +33,7 @@ class Protocol:
         label_height: or the height they are scaled to, or None.
         label_crop: (height, width) of their centre that is then kept, or None for all.
         label_pad: class of the truth where photo and label are smaller than `label_crop`.
+        skipped: eight digits over the names of the pairs that a skip list left out, if any.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Protocol:
     label_height: int | None = None
     label_crop: tuple[int, int] | None = None
     label_pad: int | None = None
+    skipped: str | None = None
 
     def content(self) -> dict[str, Any]:
         """Return the fields for a record. What is done to no label is left out, so that hashes
@@ -271,3 +273,8 @@ def native(
         space=row.space,
         classes=labels.class_ids(row.space),
     )
+
+
+def skipped_hash(files: Sequence[str]) -> str | None:
+    """Return eight digits over the names of files left out, None where there are none."""
+    return hashlib.sha256('\n'.join(files).encode()).hexdigest()[:8] if files else None

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ibnseg import evaluate, miniature, records, weights
+from ibnseg import domains, evaluate, miniature, records, weights
 from ibnseg.engine import run as engine
 from ibnseg.selection import RULES
 
@@ -196,6 +196,44 @@ def test_published_protocol(trained, data, tmp_path):
     before = record.domains[1]
     assert measured.matrix.sum() == before.matrix.sum(), 'labels keep their size'
     bad("says nothing of 'gta5'", *words)
+
+
+def test_a_skip_list_is_named_in_the_record(trained, data, tmp_path):
+    work_dir, _ = trained
+    record = records.read(work_dir / 'ibn_b.record.json')
+    assert record.provenance['skip'] == dict(lists=[], pairs={}, trained={})
+    skip_list = tmp_path / 'skip.txt'
+    photo, _ = domains.find('cityscapes:val', data)[0]
+    skip_list.write_text(f'cityscapes/{photo.relative_to(data / "cityscapes").as_posix()}\n')
+    out = tmp_path / 'less.record.json'
+    run(
+        'test.py', 'configs/miniature/ibn_b.py', work_dir / record.provenance['checkpoint'],
+        '--data-root', data, '--out', out, '--work-dir', tmp_path, '--skip-list', skip_list,
+        '--cfg-options', *TINY[:4],
+    )  # fmt: skip
+    less = records.read(out)
+    named = [dict(file=str(skip_list), sha256=records.sha256(skip_list))]
+    assert less.provenance['skip'] == dict(lists=named, pairs={'cityscapes:val': 1}, trained={})
+    (gta5, cityscapes), (_, before) = less.domains, record.domains
+    assert (gta5.images, cityscapes.images) == (7, 6)
+    assert gta5.protocol_hash == record.domains[0].protocol_hash
+    assert cityscapes.protocol_hash != before.protocol_hash
+    np.testing.assert_array_less(cityscapes.matrix - 1, before.matrix)
+
+
+def test_training_without_the_skipped(data, tmp_path):
+    """Begun with --audit and a skip list; resumed without the list it is refused."""
+    pairs = domains.find('gta5:train', data)
+    skip_list = tmp_path / 'skip.txt'
+    skip_list.write_text(f'gta5/images/{pairs[0][0].name}  # dull\n')
+    options = ('--audit', f'--skip-list={skip_list}')
+    done = train(data, tmp_path / 'run', *options)
+    assert 'audit gta5: 26 files, 0 errors' in done.stdout
+    record = records.read(tmp_path / 'run' / 'ibn_b.record.json')
+    assert record.provenance['skip']['trained'] == {'gta5:train': 1}
+    assert record.provenance['skip']['pairs'] == {}
+    refused = train(data, tmp_path / 'run', '--resume', code=2)
+    assert "without {'gta5:train': 1}" in refused.stderr
 
 
 def state(path):

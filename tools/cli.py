@@ -9,6 +9,7 @@ COMMANDS = {
     'finetune': 'go on training on part of a target, into one table',
     'test': 'measure a checkpoint on any number of domains',
     'score': 'score a folder of predictions',
+    'audit': 'what is wrong with a data set on disk',
     'report': 'records -> tables',
     'picture': 'photo, truth and predictions in one PNG',
     'weights': 'published weights: list, inspect, convert',

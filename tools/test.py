@@ -37,6 +37,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         '--compile', action='store_true', help='run the backbone by torch.compile (needs g++)'
     )
+    p.add_argument(
+        '--skip-list', nargs='+', default=[], metavar='FILE', help='leave these pairs out (audit)'
+    )
     p.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     p.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
     p.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
@@ -55,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
             data_root=args.data_root,
             compile=args.compile,
             launcher=args.launcher,
+            skip_lists=args.skip_list,
             options=run.parse_options(args.cfg_options),
         )
         run.test(

@@ -20,10 +20,16 @@ def parser() -> argparse.ArgumentParser:
         help='the checkpoint to report: the last, the best on the source (default), or the best '
         'on the targets, which every table marks as an oracle',
     )
+    p.add_argument(
+        '--audit', action='store_true', help='look at every file before; errors end it (audit)'
+    )
     p.add_argument('--amp', action='store_true', help='mixed precision')
     p.add_argument('--no-table', action='store_true', help='leave the table to tools/report.py')
     p.add_argument(
         '--compile', action='store_true', help='run the backbone by torch.compile (needs g++)'
+    )
+    p.add_argument(
+        '--skip-list', nargs='+', default=[], metavar='FILE', help='leave these pairs out (audit)'
     )
     p.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     p.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
@@ -44,8 +50,11 @@ def main(argv: list[str] | None = None) -> int:
             amp=args.amp,
             compile=args.compile,
             launcher=args.launcher,
+            skip_lists=args.skip_list,
             options=run.parse_options(args.cfg_options),
         )
+        if args.audit:
+            run.check_data(config)
         run.train(
             config, resume=args.resume, seed=args.seed, show=not args.no_table, select=args.select
         )

@@ -9,8 +9,8 @@ from .dataset import CrossDomainDataset, DomainDataset, LoadLabels
 from .errors import DataError
 from .files import read_labels, read_raw
 from .sources import THEN, Source, subset, trained_on
-from .table import DOMAINS, Domain, Pairs, find, parse, task
+from .table import DOMAINS, Domain, Pairs, find, parse, skipped, task
 
 __all__ = ['DOMAINS', 'THEN', 'CrossDomainDataset', 'DataError', 'Domain', 'DomainDataset',
            'LoadLabels', 'Pairs', 'Source', 'find', 'parse', 'read_labels', 'read_raw',
-           'statistics', 'subset', 'task', 'trained_on']  # fmt: skip
+           'skipped', 'statistics', 'subset', 'task', 'trained_on']  # fmt: skip

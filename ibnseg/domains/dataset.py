@@ -63,6 +63,7 @@ class DomainDataset(BaseSegDataset):
         fraction: of each domain, the part of its samples to use; see `subset`.
         subset_seed: which part.
         raw: labels in the data set's own ids.
+        skip_lists: files that name pairs to leave out (`ibnseg.domains.skip`).
 
     Attributes:
         source: `Source`.
@@ -83,12 +84,14 @@ class DomainDataset(BaseSegDataset):
         fraction: float = 1.0,
         subset_seed: int = 0,
         raw: bool = False,
+        skip_lists: Sequence[str] = (),
         **kwargs: Any,
     ):
         self.source = Source.of(domain, mixing)
         self.domain = str(self.source)
         self.space = parse(self.source.domains[0])[0].space
         self.raw = raw
+        self._skip_lists = tuple(skip_lists)
         self.sizes: tuple[int, ...] = ()
         self._fraction, self._subset_seed = fraction, subset_seed
         classes = task(self.source.domains)
@@ -106,7 +109,7 @@ class DomainDataset(BaseSegDataset):
         return [info for part in parts for info in part]
 
     def _part(self, domain: str) -> list[dict]:
-        pairs = find(domain, self.data_root)
+        pairs = find(domain, self.data_root, self._skip_lists)
         return [
             dict(
                 img_path=str(pairs[i][0]),
@@ -172,6 +175,7 @@ class CrossDomainDataset(ConcatDataset):
         pipeline: Sequence[dict],
         pipelines: Mapping[str, Sequence[dict]] | None = None,
         raw: bool = False,
+        skip_lists: Sequence[str] = (),
     ):
         names = [(row.name, split) for row, split in map(parse, domains)]
         if len(set(names)) < len(names):
@@ -184,6 +188,7 @@ class CrossDomainDataset(ConcatDataset):
                 data_root,
                 own.get(f'{row}:{split}', pipeline),
                 raw=raw and bool(labels.maps(parse(row)[0].space)),
+                skip_lists=skip_lists,
                 test_mode=True,
             )
             for row, split in names

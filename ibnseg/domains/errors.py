@@ -1,9 +1,15 @@
 """The error of everything that reads data."""
 
+from pathlib import Path
+
 
 class DataError(ValueError):
-    """Data that is missing or wrong. Says which file, what was found and the way out."""
+    """Data that is missing or wrong. Says which file, what was found and the way out.
 
-    def __init__(self, message: str):
+    For programs, where known: `kind` of damage (`ibnseg.audit.KINDS`) and `file`.
+    """
+
+    def __init__(self, message: str, kind: str = '', file: Path | None = None):
         # A DataLoader rebuilds a worker's error from its printed traceback: keep the message.
         super().__init__(message.rpartition(f'{__name__}.DataError: ')[2].rstrip())
+        self.kind, self.file = kind, file

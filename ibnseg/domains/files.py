@@ -63,7 +63,8 @@ def _unknown_ids(path: str | Path, space: str, raw: np.ndarray) -> DataError:
     )
     return DataError(
         f'{path}: ids {found} do not exist in label space {space!r}. Check that this is the '
-        "data set's original label file, not one converted for another tool"
+        "data set's original label file, not one converted for another tool",
+        'ids',
     )
 
 
@@ -73,7 +74,8 @@ def _open(path: str | Path, use: Callable[[Image.Image], object]) -> tuple[objec
         with Image.open(path) as image:
             return use(image), image.mode
     except Exception as error:  # Pillow raises OSError, ValueError and SyntaxError of bad files
-        raise DataError(f'{path}: unreadable label file ({error}). Unpack it again') from None
+        text = f'{path}: unreadable label file ({error}). Unpack it again'
+        raise DataError(text, 'damaged') from None
 
 
 def _index(path: str | Path, space: str) -> np.ndarray:
@@ -81,7 +83,8 @@ def _index(path: str | Path, space: str) -> np.ndarray:
     if raw.ndim != 2 or raw.dtype != np.uint8:
         raise DataError(
             f'{path}: label file of mode {mode}, shape {raw.shape}; expected one 8-bit channel of '
-            f'{space} ids. A colour rendering is not a label file'
+            f'{space} ids. A colour rendering is not a label file',
+            'colour' if raw.ndim == 3 and raw.shape[2] > 2 else 'encoding',
         )
     return raw
 
@@ -92,12 +95,14 @@ def _red16(path: str | Path, space: str) -> np.ndarray:
     _open(path, lambda image: image.verify())
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None:
-        raise DataError(f'{path}: unreadable label file (its image data). Unpack it again')
+        text = f'{path}: unreadable label file (its image data). Unpack it again'
+        raise DataError(text, 'damaged')
     if image.dtype != np.uint16 or image.ndim != 3 or image.shape[2] != 3:
         raise DataError(
             f'{path}: label file of {image.dtype}, shape {image.shape}; expected 16-bit RGB with '
             f'{space} ids in the red channel, as in GT/LABELS. Colours (GT/COLOR) and files '
-            'converted for another tool are no label files'
+            'converted for another tool are no label files',
+            'colour' if image.dtype == np.uint8 and image.ndim == 3 else 'encoding',
         )
     red = image[..., 2]  # OpenCV's order is BGR
     if red.max() > 255:
@@ -111,7 +116,8 @@ def _colour(path: str | Path, space: str) -> np.ndarray:
     if mode not in ('RGB', 'P'):
         raise DataError(
             f'{path}: label file of mode {mode}; expected RGB with the {len(colours)} colours of '
-            f'{space}'
+            f'{space}',
+            'encoding',
         )
     code = rgb @ np.array([1 << 16, 1 << 8, 1], np.int32)
     raw = _colour_table(colours)[code]
@@ -123,7 +129,8 @@ def _colour(path: str | Path, space: str) -> np.ndarray:
         )
         raise DataError(
             f'{path}: colours {shown} do not exist in label space {space!r}. Check that this is '
-            "the data set's original label file, not one scaled or saved as JPEG"
+            "the data set's original label file, not one scaled or saved as JPEG",
+            'ids',
         )
     return raw
 

@@ -27,7 +27,8 @@ def _unique(found: Iterable[tuple[str, Path]]) -> Files:
     for key, path in found:
         other = files.setdefault(key, path)
         if other is not path:
-            raise DataError(f'{path} and {other}: two files of one name. Remove one')
+            text = f'{path} and {other}: two files of one name. Remove one'
+            raise DataError(text, 'same-name', path)
     return files
 
 

@@ -36,7 +36,8 @@ def rasterise(path: str | Path, names: Sequence[str]) -> np.ndarray:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise DataError(f'{path}: unreadable label file ({error}). Unpack it again') from None
+        text = f'{path}: unreadable label file ({error}). Unpack it again'
+        raise DataError(text, 'unreadable') from None
     key = hashlib.sha256(_FORMAT + '\n'.join(names).encode() + b'\n' + content).hexdigest()
     cached = folder() / key[:2] / f'{key}.png'
     with contextlib.suppress(OSError, SyntaxError, ValueError), Image.open(cached) as image:
@@ -65,10 +66,12 @@ def _draw(path: str | Path, content: bytes, names: Sequence[str]) -> np.ndarray:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f'{path}: not a file of polygons ({type(error).__name__}: {error!s:.80}); expected '
-            'JSON with imgWidth, imgHeight and objects of label and polygon. Unpack it again'
+            'JSON with imgWidth, imgHeight and objects of label and polygon. Unpack it again',
+            'damaged',
         ) from None
     if not all(type(n) is int and n > 0 for n in size) or size[0] * size[1] > _LARGEST:
-        raise DataError(f"{path}: imgWidth, imgHeight {size} are no photo's size. Unpack it again")
+        text = f"{path}: imgWidth, imgHeight {size} are no photo's size. Unpack it again"
+        raise DataError(text, 'damaged')
     image = Image.new('L', size, names.index('unlabeled'))
     pen = ImageDraw.Draw(image)
     for number, (label, corners) in enumerate(objects):
@@ -76,12 +79,14 @@ def _draw(path: str | Path, content: bytes, names: Sequence[str]) -> np.ndarray:
         if name not in names:
             raise DataError(
                 f'{path}: polygon {number} is a {label!r:.60}, which does not exist in this label '
-                "space. Check that this is the data set's original label file"
+                "space. Check that this is the data set's original label file",
+                'ids',
             )
         if len(corners) < 2 or not np.isfinite(corners).all() or np.abs(corners).max() > 1e6:
             raise DataError(
                 f'{path}: polygon {number} ({name}) has {len(corners)} corners or one far outside '
-                'the image. Unpack it again'
+                'the image. Unpack it again',
+                'damaged',
             )
         pen.polygon(corners, fill=names.index(name))
     return np.array(image)

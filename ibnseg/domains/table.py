@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import labels, miniature, splits
-from . import layouts
+from . import layouts, skip
 from .errors import DataError
 from .layouts import Files
 
@@ -291,12 +291,25 @@ def task(domains: Iterable[str]) -> labels.Task:
     return next(iter(tasks.values()))
 
 
-def find(domain: str, data_root: str | Path) -> Pairs:
+def find(domain: str, data_root: str | Path, skip_lists: Iterable[str] = ()) -> Pairs:
     """Return the (photo, label) files of `name:split` below `data_root`, sorted.
 
-    Raises DataError: unknown domain or split, missing folders, unpaired files, nothing found.
+    Pairs that `skip_lists` name (`ibnseg.domains.skip`) are left out.
+
+    Raises DataError: unknown domain or split, missing folders, unpaired files, nothing found, a
+    skip list that can't be read or names what is not there.
     """
+    return _find(domain, data_root, skip_lists)[0]
+
+
+def skipped(domain: str, data_root: str | Path, skip_lists: Iterable[str]) -> list[str]:
+    """Return which files of `name:split` skip lists leave out, sorted. Raises as `find`."""
+    return _find(domain, data_root, skip_lists)[1]
+
+
+def _find(domain: str, data_root: str | Path, skip_lists: Iterable[str]) -> tuple[Pairs, list[str]]:
     row, split = parse(domain)
+    named = skip.read(skip_lists, DOMAINS).get(row.name, frozenset())
     root = row.root(data_root)
     way_out = (
         f'Expected, as downloaded:\n{_indent(row.tree)}\nbelow the data root {data_root}. Get it '
@@ -310,12 +323,15 @@ def find(domain: str, data_root: str | Path) -> Pairs:
     if not root.is_dir():
         raise DataError(f'{root}: no such folder (domain {domain}). {way_out}')
     try:
-        pairs = _match(*row.files(root, split), root)
+        photos, truth, left_out = skip.leave_out(*row.files(root, split), root, named)
+        pairs = _match(photos, truth, root)
     except FileNotFoundError as error:
         raise DataError(f'{error.filename}: no such folder (domain {domain}). {way_out}') from None
     if not pairs:
+        if left_out:
+            raise DataError(f'{root}: the skip lists name every pair of split {split!r}')
         raise DataError(f'{root}: no photo of split {split!r} found. {way_out}')
-    return pairs
+    return pairs, left_out
 
 
 def _indent(text: str) -> str:

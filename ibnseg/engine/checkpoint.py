@@ -75,6 +75,7 @@ def _trained(runner) -> dict:
         iterations=config.train_cfg.max_iters,
         shares=_shares(runner),
         fine_tuned=config.get('fine_tuned'),
+        skipped=dict(config.get('skipped', {})),
     )
 
 

@@ -21,12 +21,13 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import DefaultScope
 from rich.console import Console
 
-from .. import _stack, domains, protocols, records, report, score, selection, weights
+from .. import _stack, audit, domains, protocols, records, report, score, selection, weights
 from .checkpoint import newest
 from .compile import compile_backbone
 from .runner import SegRunner
 
-_NEEDED = ('source', 'model', 'train_dataloader', 'val_dataloader', 'test_dataloader')
+_LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+_NEEDED = ('source', 'model', *_LOADERS)
 INPUT_ERRORS = (ValueError, FileNotFoundError, FileExistsError, KeyError, SyntaxError)
 
 
@@ -38,6 +39,7 @@ def load_config(
     amp: bool = False,
     compile: bool = False,
     launcher: str = 'none',
+    skip_lists: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
 ) -> Config:
     """Read a config file and lay the command line over it.
@@ -49,6 +51,7 @@ def load_config(
         amp: train in mixed precision, float16 on a GPU, bfloat16 on a CPU; measure in float32.
         compile: run the backbone by torch.compile, if that works here.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
+        skip_lists: files that name pairs to leave out (`ibnseg.domains.skip`).
         options: dotted keys -> values, as MMEngine's `--cfg-options`.
 
     Raises:
@@ -68,9 +71,11 @@ def load_config(
     # The source is a field of its own; `ibn_b_gta5_to_cityscapes` is the model `ibn_b`.
     name = re.sub(r'_[a-z0-9]+_to_[a-z0-9]+$', '', Path(path).stem)
     config.model_name = config.get('model_name') or name
-    if data_root is not None:
-        for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+    for loader in _LOADERS:
+        if data_root is not None:
             config[loader].dataset.data_root = str(data_root)
+        if skip_lists:
+            config[loader].dataset.skip_lists = [str(path) for path in skip_lists]
     if compile:
         config.compile_backbone = True
     if amp:
@@ -121,8 +126,10 @@ def train(
     _check_source(config)
     rule = _select(config, select)
     plan = _protocols(config)
-    for domain in config.val_dataloader.dataset.domains:
-        domains.find(domain, config.val_dataloader.dataset.data_root)
+    validation = config.val_dataloader.dataset
+    for domain in validation.domains:
+        domains.find(domain, validation.data_root, validation.get('skip_lists', ()))
+    config.skipped = _skipped(config.train_dataloader.dataset)
     work_dir = Path(config.work_dir)
     latest = newest(work_dir)
     if resume:
@@ -173,6 +180,24 @@ def _select(config: Config, option: str | None) -> selection.Rule:
     return rule
 
 
+def check_data(config: Config) -> None:
+    """Audit all the data of a config; of several processes, the first does it for all.
+
+    Raises DataError where training would use what is damaged.
+    """
+    if any(int(os.environ.get(name) or 0) for name in ('RANK', 'SLURM_PROCID')):
+        return
+    used = [config[loader].dataset for loader in _LOADERS]
+    with audit.bar() as progress:
+        reports = audit.before_training(
+            [(name, data.data_root) for data in used for name in _names(data)],
+            {path for data in used for path in data.get('skip_lists', ())},
+            progress,
+        )
+    for found in reports:
+        print(f'audit {found.domain}: {found.files:,} files, {found.verdict}', flush=True)
+
+
 def _resume(config: Config, latest: Path | None, seed: int | None) -> None:
     if latest is None:
         raise FileNotFoundError(
@@ -180,7 +205,12 @@ def _resume(config: Config, latest: Path | None, seed: int | None) -> None:
             'name the folder of the run with --work-dir'
         )
     meta = weights.read(latest)['meta']
-    begun_with = meta['seed']
+    begun_with, left_out = meta['seed'], meta.get('trained', {}).get('skipped', {})
+    if left_out != config.skipped:
+        raise ValueError(
+            f'{latest} was trained without {left_out or "leaving out anything"}, now it would be '
+            f'without {config.skipped or "leaving out anything"}. Resume with the same --skip-list'
+        )
     if seed not in (None, begun_with):
         raise ValueError(
             f'--seed {seed}: {latest} was trained with seed {begun_with}. Leave --seed away to '
@@ -261,10 +291,11 @@ def _protocols(config: Config) -> dict[str, protocols.Protocol]:
     data, name = config.test_dataloader.dataset, config.get('protocol')
     data.raw = True
     _check_heads(config, [*domains.Source.of(config.source).domains, *data.domains])
+    lists = data.get('skip_lists', ())
     bfloat16 = bool(config.test_cfg.get('fp16'))
     plan = {}
     for domain in data.domains:
-        images = len(domains.find(domain, data.data_root))
+        images = len(domains.find(domain, data.data_root, lists))
         if name:
             protocol = protocols.named(name, domain, images, bfloat16)
         else:
@@ -273,6 +304,8 @@ def _protocols(config: Config) -> dict[str, protocols.Protocol]:
         if classes := config.get('class_set'):
             counted = protocols.class_set(protocol.space, classes)
             protocol = dataclasses.replace(protocol, classes=counted)
+        skipped = domains.skipped(domain, data.data_root, lists)
+        protocol = dataclasses.replace(protocol, skipped=protocols.skipped_hash(skipped))
         plan[f'{protocol.domain}:{protocol.split}'] = protocol
     if name:
         data.pipelines = {domain: protocol.pipeline() for domain, protocol in plan.items()}
@@ -292,6 +325,20 @@ def _check_heads(config: Config, names: Sequence[str]) -> None:
                     f'{head.num_classes} apart. Name domains of the same classes, or give the '
                     f'heads num_classes={len(classes)} and train them on these'
                 )
+
+
+def _skipped(data: Config) -> dict[str, int]:
+    """Domain -> how many of its pairs the skip lists leave out, where there are any."""
+    lists = data.get('skip_lists', ())
+    counts = {name: len(domains.skipped(name, data.data_root, lists)) for name in _names(data)}
+    return {name: count for name, count in counts.items() if count}
+
+
+def _names(data: Config) -> tuple[str, ...]:
+    """The domains of a config's data set, 'name:split' each."""
+    if 'domains' in data:
+        return tuple(':'.join((row.name, split)) for row, split in map(domains.parse, data.domains))
+    return domains.Source.of(data.domain, data.get('mixing')).domains
 
 
 def _measure(
@@ -336,6 +383,14 @@ def _measure(
             commit=records.code_commit(),
             date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
             versions=versions(),
+            skip=dict(
+                lists=[
+                    dict(file=str(path), sha256=records.sha256(path))
+                    for path in config.test_dataloader.dataset.get('skip_lists', ())
+                ],
+                pairs=_skipped(config.test_dataloader.dataset),
+                trained=trained.get('skipped', {}),
+            ),
             config=config.pretty_text,
         ),
     )

@@ -87,7 +87,8 @@ def protocol(content: Mapping[str, Any], classes: Sequence[str]) -> str:
         else f'{len(ids)} of {len(classes)} classes: {", ".join(classes[i] for i in ids)}'
     )
     images, space = (f'{content.get(key)!s:.40}' for key in ('images', 'space'))
-    return f'{images} images; {photos}; {windows}; label space {space}; {which}'
+    left_out = ', others left out by a skip list' if content.get('skipped') else ''
+    return f'{images} images{left_out}; {photos}; {windows}; label space {space}; {which}'
 
 
 def _pair(content: Mapping[str, Any], classes: Sequence[str]) -> Iterator[str]:

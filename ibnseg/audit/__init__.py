@@ -1,0 +1,14 @@
+"""What is wrong with a data set on disk, file by file, before a network learns from it.
+
+From files to a report: facts (what one file is, decoded once; cache) -> judge (what two files, a
+split or the set are) -> report (for a person, for a program, as a skip list).
+"""
+
+from .facts import FACTS
+from .judge import Finding
+from .kinds import KINDS, Kind
+from .progress import bar
+from .report import Report
+from .run import audit, before_training
+
+__all__ = ['FACTS', 'KINDS', 'Finding', 'Kind', 'Report', 'audit', 'bar', 'before_training']

@@ -1,0 +1,75 @@
+"""Skip lists: pairs to train and to measure without, such as those an audit found damaged.
+
+A text file for people to read and to change, one pair a line:
+
+    cityscapes/leftImg8bit/val/lindau/lindau_000003_000019_leftImg8bit.png  # ids
+
+`cityscapes` is the domain's name; the rest is the photo, or the label file that stands alone,
+below the data set's folder. One list may name several domains.
+"""
+
+import os
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+from .errors import DataError
+
+_HEAD = '# ibnseg skip list: <domain>/<photo, or label file that stands alone>  # why'
+Files = dict[str, Path]
+
+
+def read(paths: Iterable[str | Path], domains: Collection[str]) -> dict[str, frozenset[str]]:
+    """Return {domain: files below its folder} of skip lists together.
+
+    Raises DataError: no such list, or a line that names no file of one of `domains`.
+    """
+    named: dict[str, set[str]] = {}
+    for path in paths:
+        try:
+            lines = Path(path).read_text(encoding='utf-8').splitlines()
+        except OSError as error:
+            raise DataError(f'{path}: no skip list ({error.strerror})') from None
+        except UnicodeDecodeError as error:
+            raise DataError(f'{path}: not a skip list, it is not text ({error})') from None
+        for number, line in enumerate(lines, 1):
+            entry = line.partition('  #')[0].strip()
+            if not entry or entry.startswith('#'):
+                continue
+            domain, _, file = entry.partition('/')
+            if domain not in domains or not file:
+                raise DataError(
+                    f'{path}, line {number}: {entry!r:.200} names no file of a domain; expected '
+                    "a line as 'gta5/images/00001.png  # why', as ibnseg audit writes them"
+                )
+            named.setdefault(domain, set()).add(file)
+    return {domain: frozenset(files) for domain, files in named.items()}
+
+
+def write(path: str | Path, domain: str, files: Mapping[str, str]) -> None:
+    """Write a skip list: `files` is {file below the data set's folder: why}."""
+    from ..records import write_atomically  # records knows protocols, which know domains
+
+    lines = [f'{domain}/{file}  # {why}' for file, why in files.items()]
+    write_atomically(path, '\n'.join([_HEAD, *lines, '']))
+
+
+def leave_out(
+    photos: Files, truth: Files, root: Path, named: frozenset[str]
+) -> tuple[Files, Files, list[str]]:
+    """Return the files of a split without those named, and the names that were left out.
+
+    Raises DataError for a name that is no file at all: a list of another copy skips nothing.
+    """
+    absent = sorted(file for file in named if not os.path.lexists(root / file))
+    if absent:
+        raise DataError(
+            f'{root / absent[0]}: the skip list names it, but there is no such file '
+            f'({len(absent)} such). Audit this copy of the data set again, or remove the line'
+        )
+    names = {
+        key: Path(os.path.relpath(path, root)).as_posix()
+        for key, path in (truth | photos).items()  # a label by its own name where it stands alone
+    }
+    out = {key for key, name in names.items() if name in named}
+    photos, truth = ({k: p for k, p in files.items() if k not in out} for files in (photos, truth))
+    return photos, truth, sorted(names[key] for key in out)

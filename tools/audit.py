@@ -1,0 +1,59 @@
+"""Say what is wrong with a data set on disk: files, pairs, ids, copies.
+
+    python tools/audit.py cityscapes data
+    python tools/audit.py gta5:train data --out audit.json --write-skip-list skip.txt
+
+Every file is decoded once, and remembered by its content. Exit code: 0 no error, 1 errors (with
+--strict also warnings), 2 nothing to look at.
+"""
+
+import argparse
+import sys
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog='audit', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('domain', help="e.g. cityscapes for all of its splits, or 'gta5:train'")
+    parser.add_argument('root', help="the data root, or the data set's own folder")
+    parser.add_argument('--out', metavar='FILE', help='write every finding, as JSON')
+    parser.add_argument(
+        '--write-skip-list',
+        metavar='FILE',
+        help='write the pairs with errors; train and test leave them out with --skip-list',
+    )
+    parser.add_argument('--show', type=int, default=3, metavar='N', help='files shown a kind (3)')
+    parser.add_argument('--strict', action='store_true', help='warnings, too, make it fail')
+    parser.add_argument('--workers', type=int, help='processes; by default one a core')
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print what was found; 0, 1 where there are errors, or 2 after one line on what was wrong."""
+    args = parse(argv)
+    from ibnseg import audit
+    from ibnseg.report import clean
+
+    try:
+        with audit.bar() as progress:
+            report = audit.audit(args.domain, args.root, workers=args.workers, progress=progress)
+        for line in report.lines(args.show):
+            print(clean(line))
+        if args.out:
+            report.write(args.out)
+            print(clean(f'findings   {args.out}'))
+        if args.write_skip_list:
+            report.write_skip_list(args.write_skip_list)
+            print(clean(f'skip list  {args.write_skip_list}'))
+    except (ValueError, OSError) as error:
+        print(f'error: {clean(str(error))}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print('interrupted; the same command continues where it was', file=sys.stderr)
+        return 130
+    return int(bool(report.findings if args.strict else report.errors))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
