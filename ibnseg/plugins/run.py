@@ -64,8 +64,8 @@ def load_config(
     except ImportError as error:
         raise ValueError(
             f'{path} needs a package that is missing or does not work here: {error}. '
-            'docs/plug-in.md says how to install each project; `make test-plugins` sets up '
-            'environments that have them'
+            '`make test-detection` sets up .venv-mmdet, which has MMDetection and MMPretrain with '
+            'all they need; docs/plug-in.md tells more'
         ) from error
     absent = [key for key in _NEEDED if key not in config]
     if absent:
