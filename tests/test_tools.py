@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -271,6 +272,15 @@ def test_two_processes_train_and_measure(data, tmp_path):
     assert sum('train 4/4' in line for line in done.stdout.splitlines()) == 1
     record = records.read(tmp_path / 'ibn_b.record.json')
     assert [m.images for m in record.domains] == [7, 7]
+
+
+@pytest.mark.slow
+def test_compiled_run_has_the_losses_of_a_plain_one(trained, data, tmp_path):
+    done = train(data, tmp_path / 'compiled', '--compile')
+    losses = [re.findall(r'loss ([0-9.]+)', run.stdout) for run in (trained[1], done)]
+    assert len(losses[1]) == 4
+    assert np.allclose(*np.float64(losses), atol=0.01)
+    assert done.stderr == ''
 
 
 def test_mixed_precision_and_another_seed(trained, data, tmp_path):

@@ -12,6 +12,7 @@ each image is a block, which the batch norm kernels take one by one. On a GPU th
 kernels are used.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -97,15 +98,20 @@ def _group(batch: nn.Module) -> 'torch.distributed.ProcessGroup | None':
     return group if torch.distributed.get_world_size(group) > 1 else None
 
 
-def _precise(x: Tensor) -> Tensor:
-    """x in the type of the statistics."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+def _precise(dtype: torch.dtype) -> torch.dtype:
+    """The type of the statistics. The kernels take it beside maps of half the bits."""
+    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
 
-def _prepare(x: Tensor, rows: bool) -> Tensor:
-    """The same, as rows (contiguous) or as blocks (channels_last)."""
-    layout = torch.contiguous_format if rows else torch.channels_last
-    return _precise(x).contiguous(memory_format=layout)
+def _arrange(x: Tensor, rows: bool) -> Tensor:
+    """x as rows (contiguous) or as blocks (channels_last)."""
+    return x.contiguous(memory_format=torch.contiguous_format if rows else torch.channels_last)
+
+
+def _blocks(x: Tensor, rows: bool) -> Sequence[Tensor]:
+    """Cut x into maps (1, channels, H, W) in which a kernel treats each channel for itself."""
+    n, c, h, w = x.shape
+    return [x.view(1, n * c, h, w)] if rows and x.is_contiguous() else x.split(1)
 
 
 def _each(values: Tensor) -> Tensor:
@@ -114,13 +120,15 @@ def _each(values: Tensor) -> Tensor:
 
 
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance (N, C) of a channels_last map.
-
-    The kernel's own mean is a plain sum in float32: good enough to centre by, not to return.
-    """
-    mean = x.sum((2, 3)) / (x.shape[2] * x.shape[3])
-    blocks = [torch.batch_norm_update_stats(image, None, None, 0.0)[1] for image in x.split(1)]
-    return mean, torch.stack(blocks)
+    """Mean and biased variance (N, C) of a channels_last map."""
+    dtype = _precise(x.dtype)
+    unused = torch.zeros(x.shape[1], dtype=dtype), torch.ones(x.shape[1], dtype=dtype)
+    found = [torch.batch_norm_update_stats(image, *unused, 0.0) for image in x.split(1)]
+    mean, variance = (torch.stack(values) for values in zip(*found, strict=True))
+    if dtype == x.dtype:
+        # The kernel's mean is a plain sum in float32: good enough to centre by, not to return.
+        mean = x.sum((2, 3)) / (x.shape[2] * x.shape[3])
+    return mean, variance
 
 
 def _total(mean: Tensor, variance: Tensor, pixels: int, group) -> tuple[Tensor, Tensor, int]:
@@ -185,7 +193,7 @@ def _normalizer(mean, variance, layout, instance, batch, pixels: int) -> _Normal
 
 def _formula(x, weight, bias, layout, instance, batch) -> Tensor:
     """The layer in plain operations: torch.compile fuses them and derives the gradient."""
-    work = _precise(x)
+    work = x.to(_precise(x.dtype))
     variance, mean = torch.var_mean(work, (2, 3), correction=0)
     pixels = x.shape[2] * x.shape[3]
     by = _normalizer(mean, variance, layout, instance, batch, pixels)
@@ -195,35 +203,36 @@ def _formula(x, weight, bias, layout, instance, batch) -> Tensor:
 
 def _sums(g: Tensor, x: Tensor, centre: Tensor, rows: bool) -> tuple[Tensor, Tensor]:
     """Sums (N, C) of g and of g * (x - centre), by the kernel that BatchNorm's gradients take."""
-    n, c, h, w = x.shape
-    if rows:
-        one = centre.new_ones(n * c)
-        g, x = g.view(1, n * c, h, w), x.view(1, n * c, h, w)
-        blocks = [(g, x, centre.view(-1))]
-    else:
-        one = centre.new_ones(c)
-        blocks = list(zip(g.split(1), x.split(1), centre, strict=True))
-    wanted = [False, True, True]
+    g, x = _blocks(g, rows), _blocks(x, rows)
+    centres = centre.view(len(x), -1)
+    one = torch.ones_like(centres[0])
     found = [
         torch.ops.aten.native_batch_norm_backward(
-            g, x, one, None, None, centre, one, True, 0.0, wanted
+            *block, one, None, None, centre, one, True, 0.0, [False, True, True]
         )
-        for g, x, centre in blocks
+        for *block, centre in zip(g, x, centres, strict=True)
     ]
     _, dots, sums = zip(*found, strict=True)
-    return torch.stack(sums).view(n, c), torch.stack(dots).view(n, c)
+    return torch.stack(sums).view_as(centre), torch.stack(dots).view_as(centre)
 
 
-def _multiply_add(x: Tensor, scale: Tensor, shift: Tensor, rows: bool) -> Tensor:
+def _multiply_add(
+    x: Tensor, scale: Tensor, shift: Tensor, rows: bool, out: Tensor | None = None
+) -> Tensor:
     """x * scale + shift, of (N, C, H, W) and (N, C), in one pass."""
-    if not rows:
+    if not rows and x.dtype == scale.dtype:
         return torch.addcmul(_each(shift), x, _each(scale))
-    n, c, h, w = x.shape
-    scale, shift = scale.reshape(-1), shift.reshape(-1)
-    zero, one = torch.zeros_like(scale), torch.ones_like(scale)
-    x = x.view(1, n * c, h, w)
-    y, _, _ = torch.native_batch_norm(x, scale, shift, zero, one, False, 0.0, 0.0)
-    return y.view(n, c, h, w)
+    out = torch.empty_like(x) if out is None else out
+    blocks = _blocks(x, rows), _blocks(out, rows)
+    scales, shifts = (values.reshape(len(blocks[0]), -1) for values in (scale, shift))
+    zero, one, unused = torch.zeros_like(scales[0]), torch.ones_like(scales[0]), scale.new_empty(0)
+    for block, written, *affine in zip(*blocks, scales, shifts, strict=True):
+        # In evaluation: (x - 0) / sqrt(1 + 0) * scale + shift.
+        torch.ops.aten.native_batch_norm.out(
+            block, *affine, zero, one, False, 0.0, 0.0,
+            out=written, save_mean=unused, save_invstd=unused,
+        )  # fmt: skip
+    return out
 
 
 class _Normalize(torch.autograd.Function):
@@ -231,8 +240,9 @@ class _Normalize(torch.autograd.Function):
     def forward(ctx, x, weight, bias, layout, instance, batch):
         # A slice of a channels_last map is neither, and best made channels_last.
         rows = x.is_contiguous() or x.stride(1) != 1
-        work = _prepare(x, rows)
-        scale, shift = weight.to(work.dtype), bias.to(work.dtype)
+        work = _arrange(x, rows)
+        dtype = _precise(x.dtype)
+        scale, shift = weight.to(dtype), bias.to(dtype)
         n, c, h, w = x.shape
         if rows:
             y, mean, rstd = torch.native_group_norm(
@@ -248,18 +258,21 @@ class _Normalize(torch.autograd.Function):
             y = _multiply_add(work, scale, shift, rows)
         elif batch is not None:
             part = layout.bn_part
-            rest = y[:, part]
-            torch.mul(work[:, part], _each(scale[0, part]), out=rest).add_(_each(shift[0, part]))
+            given, rest = work[:, part], y[:, part]
+            if dtype == x.dtype:
+                torch.mul(given, _each(scale[0, part]), out=rest).add_(_each(shift[0, part]))
+            else:
+                _multiply_add(given, scale[:, part], shift[:, part], rows, out=rest)
         ctx.save_for_backward(x, weight, by.centre, by.rstd)
         ctx.settings = rows, layout if batch is not None else None, by[2:]
-        return y.to(x.dtype)
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, g):
         x, weight, centre, rstd = ctx.saved_tensors
         rows, layout, (frozen, group, count) = ctx.settings
-        work, g = _prepare(x, rows), _prepare(g, rows)
+        work, g = _arrange(x, rows), _arrange(g, rows)
         sums, dots = _sums(g, work, centre, rows)
         grad_weight = (dots * rstd).sum(0).to(weight.dtype)
         grad_bias = sums.sum(0).to(weight.dtype)
@@ -276,8 +289,12 @@ class _Normalize(torch.autograd.Function):
                     torch.distributed.all_reduce(both, group=group)
                 mean[:, part], dot[:, part] = both / count
         # The gradient of x is a * g + b * x + c.
-        a = weight.to(work.dtype) * rstd
+        a = weight.to(rstd.dtype) * rstd
         b = (a * rstd.square()).mul_(dot).neg_()
         c = (a * mean).addcmul_(b, centre).neg_()
-        grad_x = _multiply_add(work, b, c, rows).addcmul_(g, _each(a))
-        return grad_x.to(x.dtype), grad_weight, grad_bias, None, None, None
+        grad_x = _multiply_add(work, b, c, rows)
+        if a.dtype == g.dtype:
+            grad_x.addcmul_(g, _each(a))
+        else:
+            grad_x.add_(_multiply_add(g, a, torch.zeros_like(a), rows))
+        return grad_x, grad_weight, grad_bias, None, None, None

@@ -4,6 +4,10 @@ All take turns in one run; medians. The floor is the least that must pass throug
 counted once a read and once a write: forward reads x twice (statistics, multiply-add) and writes
 y; backward reads x and the gradient of y twice and writes that of x. Its time is that of copying
 so many bytes, measured in the same run.
+
+The peer is IN and BN on the halves of the channels, concatenated: "split" on slices, "copied" on
+contiguous copies of them, as the original release does, which loses channels_last. The ratio is
+that of the faster of the two.
 """
 
 import argparse
@@ -23,31 +27,35 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument('--threads', type=int, default=2)
     p.add_argument('--device', help='default: a GPU if there is one')
     p.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16', 'float16'])
-    p.add_argument('--compile', action='store_true', help='also torch.compile of both IBNs')
+    p.add_argument('--compile', action='store_true', help='torch.compile of IBN and split, too')
+    p.add_argument('--shapes', type=int, nargs='+', default=range(4), help='rows 0 to 3 only')
     return p
 
 
 def layers(channels: int) -> dict:
-    """Name -> layer; two branches are the original's split, IN, BN, concatenation."""
+    """Name -> layer."""
     import torch
     from torch import nn
 
     from ibnseg.norms import IBN, InstanceNorm
 
     class TwoBranches(nn.Module):
-        def __init__(self):
+        def __init__(self, copy: bool):
             super().__init__()
-            self.half = channels // 2
+            self.half, self.copy = channels // 2, copy
             self.IN = nn.InstanceNorm2d(self.half, affine=True)
             self.BN = nn.BatchNorm2d(channels - self.half)
 
         def forward(self, x):
-            parts = torch.split(x, [self.half, channels - self.half], 1)
-            return torch.cat((self.IN(parts[0].contiguous()), self.BN(parts[1].contiguous())), 1)
+            parts = x[:, : self.half], x[:, self.half :]
+            if self.copy:
+                parts = [part.contiguous() for part in parts]
+            return torch.cat((self.IN(parts[0]), self.BN(parts[1])), 1)
 
     return {
         'IBN': IBN(channels),
-        'two branches': TwoBranches(),
+        'split': TwoBranches(copy=False),
+        'copied': TwoBranches(copy=True),
         'BatchNorm2d': nn.BatchNorm2d(channels),
         'InstanceNorm': InstanceNorm(channels),
         'InstanceNorm2d': nn.InstanceNorm2d(channels, affine=True),
@@ -65,7 +73,7 @@ def row(shape: tuple, layout: str, train: bool, args: argparse.Namespace) -> dic
     copy = torch.empty_like(gradient)
     nets = {name: layer.to(args.device).train(train) for name, layer in layers(shape[1]).items()}
     if args.compile:
-        for name in ('IBN', 'two branches'):
+        for name in ('IBN', 'split'):
             # Each shape is compiled for itself, as in a network.
             nets[f'{name}, compiled'] = torch.compile(nets[name], dynamic=False)
 
@@ -94,19 +102,20 @@ def main(argv: list[str] | None = None) -> int:
 
     torch.set_num_threads(args.threads)
     args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    compiled = ['IBN, compiled', 'two branches, compiled'] if args.compile else []
-    columns = ['IBN', 'two branches', 'ratio', 'BatchNorm2d', 'InstanceNorm', 'InstanceNorm2d']
-    columns += ['ratio', *compiled]
+    columns = ['IBN', 'split', 'copied', 'ratio', 'BatchNorm2d']
+    columns += ['InstanceNorm', 'InstanceNorm2d', 'ratio']
+    columns += ['IBN, compiled', 'split, compiled'] if args.compile else []
     print(f'{machine(args.device)}, {args.dtype}, medians of {args.repeats}, milliseconds.\n')
     print('| pass | shape | layout | floor, MB | floor |', ' | '.join(columns), '|')
     print('| :-- | :-- | :-- |' + ' --: |' * (2 + len(columns)))
     for mode, maps in FLOOR.items():
-        for shape in SHAPES:
+        for shape in [SHAPES[i] for i in args.shapes]:
             for layout in LAYOUTS:
                 found = row(shape, layout, mode != 'eval', args)
                 bytes_ = maps * torch.Size(shape).numel() * getattr(torch, args.dtype).itemsize
-                pairs = ('two branches', 'IBN'), ('InstanceNorm2d', 'InstanceNorm')
-                ratios = iter(f'{found[peer] / found[ours]:.1f}' for peer, ours in pairs)
+                peers = min(found['split'], found['copied']), found['InstanceNorm2d']
+                ours = found['IBN'], found['InstanceNorm']
+                ratios = iter(f'{a / b:.1f}' for a, b in zip(peers, ours, strict=True))
                 cells = [next(ratios) if c == 'ratio' else f'{found[c]:.2f}' for c in columns]
                 # A copy reads one map and writes one.
                 floor = f'{bytes_ / 1e6:.0f}', f'{found["copy"] / 2 * maps:.2f}'
