@@ -1,6 +1,8 @@
 import json
+import logging
 import warnings
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ from PIL import Image
 
 from ibnseg import domains, labels, miniature, protocols
 from ibnseg.domains import CrossDomainDataset
+from ibnseg.engine import SegRunner, run
 from ibnseg.protocols import SETTINGS
 
+ROOT = Path(__file__).parents[1]
 LOAD, LABELS, PACK = (dict(type=t) for t in ('LoadImageFromFile', 'LoadLabels', 'PackSegInputs'))
 RESIZE = dict(type='Resize', scale=(1024, 1024), keep_ratio=True)
 SLIDE = dict(mode='slide', crop_size=(512, 768), stride=(256, 384))
@@ -267,3 +271,61 @@ def test_the_pipeline_does_to_files_what_the_setting_says(data, name, domain):
     assert len(np.unique(classes)) > 3
     if not (protocol.label_scale or protocol.label_height):
         np.testing.assert_array_equal(classes, domains.read_labels(file, protocol.space))
+
+
+@pytest.fixture
+def config(data, tmp_path):
+    """Of a tiny network, which need not have been trained."""
+    widths = {
+        'backbone.base_channels': 4,
+        'decode_head.in_channels': 32,
+        'decode_head.channels': 32,
+    }
+    yield run.load_config(
+        ROOT / 'configs' / 'miniature' / 'ibn_a.py', work_dir=str(tmp_path), data_root=str(data),
+        options={f'model.{key}': value for key, value in widths.items()},
+    )  # fmt: skip
+    logging.captureWarnings(False)
+
+
+@pytest.fixture
+def reached(monkeypatch):
+    """Model and data of an evaluation that is about to begin, and does not."""
+
+    class Reached(Exception):
+        pass
+
+    def stop(runner):
+        raise Reached(runner)
+
+    monkeypatch.setattr(SegRunner, 'load_checkpoint', lambda *_: {})
+    monkeypatch.setattr(SegRunner, 'test', stop)
+    return Reached
+
+
+@pytest.mark.parametrize('said', ['by argument', 'in the config'])
+@pytest.mark.parametrize('name', ['hrda-2048', 'robustnet-1536'])
+def test_a_setting_replaces_the_configs_own(config, reached, name, said):
+    config.model.test_cfg = dict(mode='slide', crop_size=(5, 5), stride=(3, 3))
+    if said == 'in the config':
+        config.protocol, config.class_set = name, '13'
+    options = dict(protocol=name, classes='13') if said == 'by argument' else {}
+    measured = ['cityscapes', 'mapillary']
+    with DefaultScope.overwrite_default_scope('mmseg'), pytest.raises(reached) as caught:
+        run.test(config, ROOT / 'README.md', measure=measured, **options)
+    (runner,) = caught.value.args
+    assert runner.model.test_cfg == protocols.named(name, 'mapillary', 4).test_cfg()
+    dataset = runner.test_dataloader.dataset
+    for domain, part in zip(measured, dataset.datasets, strict=True):
+        steps = [step['type'] for step in protocols.named(name, domain, 4).pipeline()]
+        assert [type(step).__name__ for step in part.pipeline.transforms] == steps
+    assert dataset.metainfo['raw'] == {'mapillary:val': 'mapillary-coarse'}
+
+
+def test_predictions_of_scaled_labels_are_not_saved(config, reached, tmp_path):
+    with pytest.raises(ValueError, match=r"'robustnet-1536' scales the labels of mapillary:val"):
+        run.test(
+            config, ROOT / 'README.md', measure=['cityscapes', 'mapillary'],
+            protocol='robustnet-1536', save_predictions=tmp_path / 'predictions',
+        )  # fmt: skip
+    assert not (tmp_path / 'predictions').exists()

@@ -279,6 +279,13 @@ def test(
     config.model.backbone.init_cfg = None  # the checkpoint has all weights
     saver = None
     if save_predictions:
+        framed = [d for d, p in plan.items() if p.label_scale or p.label_height]
+        if framed:
+            raise ValueError(
+                f'--save-predictions: protocol {config.protocol!r} scales the labels of '
+                f'{framed[0]}, so no prediction would have the size of its label file. Leave one '
+                "of them away, or save those of 'native'"
+            )
         saver = score.Saver(save_predictions, plan, config.test_dataloader.dataset.data_root)
     return _measure(_build(config), plan, checkpoint, out, saver=saver)
 
