@@ -100,8 +100,7 @@ def configure(
         subset_seed=subset_seed,
         images=images,
     )
-    other = f' (subset {subset_seed})' if subset_seed else ''
-    config.source = f'{begin.source}{domains.THEN}{train} {100 * fraction:g} %{other}'
+    config.source = begin.source + domains.THEN + domains.part(train, fraction, subset_seed)
     config.mixing = None
     config.load_from, config.resume = str(begin.path), False
     config.model.backbone.init_cfg = None  # the checkpoint has all weights
