@@ -303,10 +303,13 @@ def test_a_source_that_is_not_what_is_trained_on(data, tmp_path):
 
 def test_two_processes_train_by_classes(data, tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    config = 'configs/miniature/ibn_b_gta5synthia_to_cityscapes.py'
     done = run(
-        'train.py', CONFIG, '--data-root', data, '--work-dir', tmp_path / 'run', '--cfg-options',
-        *TINY, 'train_dataloader.sampler.type=RareClassSampler',
+        'train.py', config, '--data-root', data, '--work-dir', tmp_path / 'run', '--cfg-options',
+        *TINY, 'mixing=proportional', 'train_dataloader.dataset.mixing=proportional',
+        'train_dataloader.sampler.type=RareClassSampler',
         'train_dataloader.sampler.min_pixels=1', 'train_dataloader.batch_size=1', processes=2,
     )  # fmt: skip
-    assert done.stdout.count('counting the classes of 20 label files, once') == 1
-    assert (tmp_path / 'run' / 'ibn_b.record.json').is_file()
+    assert done.stdout.count('counting the classes of 40 label files, once') == 1
+    record = records.read(tmp_path / 'run' / 'ibn_b.record.json')
+    assert record.source == 'gta5:train+synthia:train'

@@ -41,7 +41,10 @@ def data(tmp_path_factory) -> Path:
     return root
 
 
-def build(data, domain='gta5:train', pipeline=(), **options) -> DomainDataset:
+CROP = dict(type='RandomScaleCrop', crop_size=(40, 60), ratio_range=(1.0, 1.0))
+
+
+def build(data, domain='gta5:train', pipeline=(CROP,), **options) -> DomainDataset:
     return DomainDataset(domain, str(data), list(pipeline), **options)
 
 
@@ -445,10 +448,16 @@ def test_by_classes_or_by_domains(data, name):
         SAMPLERS[name](build(data, BOTH, mixing='equal'), 5)
 
 
+@pytest.mark.parametrize('name', ['uniform', 'rare'])
+def test_a_pipeline_that_cannot_aim_is_refused(data, name):
+    crop = dict(type='RandomCrop', crop_size=(40, 60))
+    with pytest.raises(DataError, match='only RandomScaleCrop listens'):
+        SAMPLERS[name](build(data, pipeline=[crop]), 5)
+
+
 @pytest.mark.parametrize('name', SAMPLERS)
 def test_the_crop_shows_what_was_aimed_at(data, name):
-    crop = dict(type='RandomScaleCrop', crop_size=(40, 60), ratio_range=(1.0, 1.0))
-    steps = [dict(type='LoadImageFromFile'), dict(type='LoadLabels'), crop,
+    steps = [dict(type='LoadImageFromFile'), dict(type='LoadLabels'), CROP,
              dict(type='PackSegInputs')]  # fmt: skip
     dataset = build(data, pipeline=steps)
     hits = []

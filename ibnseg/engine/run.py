@@ -66,7 +66,7 @@ def load_config(
         raise ValueError(f'{path}: no {", ".join(absent)}; see configs/ for what a config says')
     if not isinstance(config.source, str):
         config.source = str(domains.Source.of(config.source, config.get('mixing')))
-    data = config.train_dataloader.dataset
+    data = (config.train_dataloader or {}).get('dataset', {})
     if data.get('fraction', 1) != 1 and domains.whole(config.source) == config.source:
         config.source = domains.part(config.source, data.fraction, data.get('subset_seed', 0))
     config.launcher = launcher
