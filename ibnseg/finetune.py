@@ -87,7 +87,8 @@ def configure(
     """
     train, val = splits(target)
     data = config.train_dataloader.dataset
-    images = len(domains.subset(len(domains.find(train, data.data_root)), fraction, subset_seed))
+    found = domains.find(train, data.data_root, data.get('skip_lists', ()))
+    images = len(domains.subset(len(found), fraction, subset_seed))
     data.domain, data.mixing = train, None
     data.fraction, data.subset_seed = fraction, subset_seed
     config.train_dataloader.sampler = dict(type='PositionSampler')
