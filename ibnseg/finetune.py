@@ -87,7 +87,8 @@ def configure(
     """
     train, val = splits(target)
     data = config.train_dataloader.dataset
-    images = len(domains.subset(len(domains.find(train, data.data_root)), fraction, subset_seed))
+    found = domains.find(train, data.data_root, data.get('skip_lists', ()))
+    images = len(domains.subset(len(found), fraction, subset_seed))
     data.domain, data.mixing = train, None
     data.fraction, data.subset_seed = fraction, subset_seed
     config.train_dataloader.sampler = dict(type='PositionSampler')
@@ -100,8 +101,7 @@ def configure(
         subset_seed=subset_seed,
         images=images,
     )
-    other = f' (subset {subset_seed})' if subset_seed else ''
-    config.source = f'{begin.source}{domains.THEN}{train} {100 * fraction:g} %{other}'
+    config.source = begin.source + domains.THEN + domains.part(train, fraction, subset_seed)
     config.mixing = None
     config.load_from, config.resume = str(begin.path), False
     config.model.backbone.init_cfg = None  # the checkpoint has all weights

@@ -15,6 +15,9 @@ from PIL import Image
 from ibnseg import domains, labels, miniature
 from ibnseg.domains import DataError, DomainDataset, Source, statistics, subset, trained_on
 from ibnseg.engine import ClassUniformSampler, PositionSampler, RareClassSampler
+from ibnseg.engine.run import load_config
+
+CONFIGS = Path(__file__).parents[1] / 'configs'
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +41,10 @@ def data(tmp_path_factory) -> Path:
     return root
 
 
-def build(data, domain='gta5:train', pipeline=(), **options) -> DomainDataset:
+CROP = dict(type='RandomScaleCrop', crop_size=(40, 60), ratio_range=(1.0, 1.0))
+
+
+def build(data, domain='gta5:train', pipeline=(CROP,), **options) -> DomainDataset:
     return DomainDataset(domain, str(data), list(pipeline), **options)
 
 
@@ -123,6 +129,27 @@ def test_several_domains_behind_one_another(data):
 
 
 # ------------------------------------------------------------------------ subsets
+
+
+@pytest.mark.parametrize('source', ['gta5:train', 'gta5:train+synthia:train (3:1)'])
+@pytest.mark.parametrize('fraction', [1, 0.25, 0.001, 1e-7])
+@pytest.mark.parametrize('seed', [0, 12])
+def test_a_part_says_what_it_is_of(source, fraction, seed):
+    text = domains.part(source, fraction, seed)
+    assert text != source and domains.whole(text) == source == domains.whole(source)
+    assert trained_on(text) == trained_on(source)
+    assert trained_on(f'{source} -> {text}') == trained_on(source) * 2
+
+
+def test_a_config_that_trains_on_a_part_says_so():
+    options = {'train_dataloader.dataset.fraction': 0.25}
+    path = CONFIGS / 'miniature' / 'ibn_b.py'
+    assert load_config(path, options=options).source == 'gta5:train 25 %'
+    options['source'] = 'gta5:train 25 %'  # as a dumped config says
+    assert load_config(path, options=options).source == 'gta5:train 25 %'
+    path = CONFIGS / 'miniature' / 'ibn_b_gta5synthia_to_cityscapes.py'
+    assert load_config(path).source == 'gta5:train+synthia:train (equal)'
+    assert load_config(path).model_name == 'ibn_b'
 
 
 @pytest.mark.parametrize('size', [1, 3, 40, 2975])
@@ -421,10 +448,16 @@ def test_by_classes_or_by_domains(data, name):
         SAMPLERS[name](build(data, BOTH, mixing='equal'), 5)
 
 
+@pytest.mark.parametrize('name', ['uniform', 'rare'])
+def test_a_pipeline_that_cannot_aim_is_refused(data, name):
+    crop = dict(type='RandomCrop', crop_size=(40, 60))
+    with pytest.raises(DataError, match='only RandomScaleCrop listens'):
+        SAMPLERS[name](build(data, pipeline=[crop]), 5)
+
+
 @pytest.mark.parametrize('name', SAMPLERS)
 def test_the_crop_shows_what_was_aimed_at(data, name):
-    crop = dict(type='RandomScaleCrop', crop_size=(40, 60), ratio_range=(1.0, 1.0))
-    steps = [dict(type='LoadImageFromFile'), dict(type='LoadLabels'), crop,
+    steps = [dict(type='LoadImageFromFile'), dict(type='LoadLabels'), CROP,
              dict(type='PackSegInputs')]  # fmt: skip
     dataset = build(data, pipeline=steps)
     hits = []

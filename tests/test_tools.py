@@ -385,7 +385,7 @@ def test_bad_checkpoints(trained, data, tmp_path, kind):
     assert not (tmp_path / 'payload-ran').exists()
 
 
-@pytest.mark.parametrize('tool', ['train', 'test', 'report', 'miniature', 'picture'])
+@pytest.mark.parametrize('tool', ['train', 'test', 'finetune', 'report', 'miniature', 'picture'])
 def test_help_needs_nothing_but_python(tool):
     script = ROOT / 'tools' / f'{tool}.py'
     # -S -I: no site-packages, so an import of torch at the top would fail.

@@ -8,9 +8,9 @@ from . import statistics
 from .dataset import CrossDomainDataset, DomainDataset, LoadLabels
 from .errors import DataError
 from .files import read_labels, read_raw
-from .sources import THEN, Source, subset, trained_on
+from .sources import THEN, Source, part, subset, trained_on, whole
 from .table import DOMAINS, Domain, Pairs, find, parse, skipped, task
 
 __all__ = ['DOMAINS', 'THEN', 'CrossDomainDataset', 'DataError', 'Domain', 'DomainDataset',
-           'LoadLabels', 'Pairs', 'Source', 'find', 'parse', 'read_labels', 'read_raw',
-           'skipped', 'statistics', 'subset', 'task', 'trained_on']  # fmt: skip
+           'LoadLabels', 'Pairs', 'Source', 'find', 'parse', 'part', 'read_labels', 'read_raw',
+           'skipped', 'statistics', 'subset', 'task', 'trained_on', 'whole']  # fmt: skip

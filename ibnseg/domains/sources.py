@@ -93,8 +93,18 @@ def trained_on(source: str | Sequence[str]) -> tuple[Domain, ...]:
     """
     if not isinstance(source, str):
         return tuple(parse(name)[0] for name in source)
-    stages = (re.sub(r' [\d.]+ %.*$', '', stage) for stage in source.split(THEN))
+    stages = map(whole, source.split(THEN))
     return tuple(parse(name)[0] for stage in stages for name in Source.of(stage).domains)
+
+
+def part(source: str, fraction: float, seed: int) -> str:
+    """Return the text of a `subset` of a source: 'gta5:train 25 %', '... (subset 3)'."""
+    return f'{source} {100 * fraction:g} %' + (f' (subset {seed})' if seed else '')
+
+
+def whole(source: str) -> str:
+    """Return the text of a source without what `part` adds."""
+    return re.sub(r' [\d.e-]+ %( \(subset \d+\))?$', '', source)
 
 
 def subset(size: int, fraction: float, seed: int) -> np.ndarray:

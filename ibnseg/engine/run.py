@@ -66,6 +66,9 @@ def load_config(
         raise ValueError(f'{path}: no {", ".join(absent)}; see configs/ for what a config says')
     if not isinstance(config.source, str):
         config.source = str(domains.Source.of(config.source, config.get('mixing')))
+    data = (config.train_dataloader or {}).get('dataset', {})
+    if data.get('fraction', 1) != 1 and domains.whole(config.source) == config.source:
+        config.source = domains.part(config.source, data.fraction, data.get('subset_seed', 0))
     config.launcher = launcher
     config.work_dir = work_dir or config.get('work_dir') or str(default_work_dir(Path(path)))
     # The source is a field of its own; `ibn_b_gta5_to_cityscapes` is the model `ibn_b`.
@@ -159,7 +162,7 @@ def _check_source(config: Config) -> None:
     if 'domain' not in data or config.get('fine_tuned'):
         return
     trained, stated = domains.Source.of(data.domain, data.get('mixing')), config.source
-    if str(trained) != str(domains.Source.of(stated)):
+    if str(trained) != str(domains.Source.of(domains.whole(stated))):
         raise ValueError(
             f'the config says source {stated}, its train_dataloader reads {trained}. Change both: '
             'source=... train_dataloader.dataset.domain=...'
@@ -297,7 +300,7 @@ def _protocols(config: Config) -> dict[str, protocols.Protocol]:
     """
     data, name = config.test_dataloader.dataset, config.get('protocol')
     data.raw = True
-    _check_heads(config, [*domains.Source.of(config.source).domains, *data.domains])
+    _check_heads(config, [*(row.name for row in domains.trained_on(config.source)), *data.domains])
     lists = data.get('skip_lists', ())
     bfloat16 = bool(config.test_cfg.get('fp16'))
     plan = {}

@@ -14,6 +14,7 @@ from torch.utils.data import Sampler
 
 from .. import labels
 from ..domains import DataError, DomainDataset, statistics
+from ..transforms import RandomScaleCrop
 
 Draw = tuple[int] | tuple[int, dict[str, Any]]
 _CLASSES = len(labels.CLASSES)
@@ -112,7 +113,10 @@ def _rounded(shares: np.ndarray) -> list[int]:
 
 
 class _ClassSampler(PositionSampler):
-    """What the samplers by classes share: a data set with labels, one stream over its domains."""
+    """What the samplers by classes share: a data set with labels, one stream over its domains.
+
+    Raises DataError: domains mixed otherwise than in proportion, or a pipeline that can't aim.
+    """
 
     def __init__(self, dataset: DomainDataset, seed: int | None, tile: int):
         super().__init__(dataset, seed)
@@ -120,6 +124,11 @@ class _ClassSampler(PositionSampler):
             raise DataError(
                 f'{type(self).__name__} draws by classes, not by domains, and the source is '
                 f"{dataset.source}; leave mixing at 'proportional', or take PositionSampler"
+            )
+        if not any(isinstance(step, RandomScaleCrop) for step in dataset.pipeline.transforms):
+            raise DataError(
+                f'{type(self).__name__} says what a crop shall show, and only RandomScaleCrop '
+                'listens: put it into the pipeline, in the place of RandomResize and RandomCrop'
             )
         infos = map(dataset.get_data_info, range(len(dataset)))
         files = [(info['seg_map_path'], info['label_space']) for info in infos]
