@@ -86,6 +86,10 @@ def test_every_domain_is_scored_as_a_loop_over_pixels(data, tmp_path, domain):
     assert 0.2 < found.miou < 0.95 and found.counted > 1
     np.testing.assert_array_equal(packed[domain].total(), expected)
     assert packed[domain].keys == tuple(score.photo_keys(domain, data))
+    space = domains.parse(domain)[0].space
+    assert (measured.raw is not None) == bool(labels.maps(space))
+    if measured.raw is not None:
+        np.testing.assert_array_equal(labels.fold(measured.raw, space), expected)
 
 
 @pytest.mark.parametrize('domain', NAMES.values(), ids=NAMES)
