@@ -206,6 +206,7 @@ def score(
         raise ValueError(f'{folder} does not say whose predictions it holds; give --name')
     to_class = _classes_of(ids, row.space)
     pairs, keys = domains.find(domain, data_root), photo_keys(domain, data_root)
+    protocol = _protocol(domain, len(pairs), like or said)
     files = match(keys, [truth.stem for _, truth in pairs], folder)
     task = labels.task(row.space)
     matrices, raw, content = [], [], hashlib.sha256()
@@ -215,7 +216,6 @@ def score(
         raw.append(of_ids)
         content.update(f'{key}\0{records.sha256(file)}\n'.encode())
     packed = Images.pack(matrices, keys)
-    protocol = _protocol(domain, len(pairs), like or said)
     whole = None if any(of_ids is None for of_ids in raw) else sum(raw)
     measured = Measurement(domain, len(pairs), *protocol, packed.total(), whole)
     if said is not None:
@@ -267,6 +267,12 @@ def _protocol(domain: str, number: int, like: Record | None) -> tuple[dict, str]
         found = next((m for m in like.domains if m.domain == domain), None)
         if found is None:
             raise ValueError(f'--like: the record of {like.model} holds no {domain}')
+        cut = [key for key in found.protocol if key.startswith('label_')]
+        if cut:
+            raise ValueError(
+                f'{domain} was measured on scaled or cut labels ({", ".join(cut)}); predictions '
+                'as files are scored on labels in their own size only'
+            )
         return found.protocol, found.protocol_hash
     steps = [dict(type=name) for name in ('LoadImageFromFile', 'LoadLabels', 'PackSegInputs')]
     native = protocols.native(domain, number, steps, {})
