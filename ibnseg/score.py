@@ -17,7 +17,7 @@ from PIL import Image
 
 from . import domains, images, labels, protocols, records
 from .domains import DataError
-from .evaluate import confusion
+from .evaluate import confusion, raw_confusion
 from .images import Images
 from .records import Measurement, Record
 
@@ -206,15 +206,18 @@ def score(
         raise ValueError(f'{folder} does not say whose predictions it holds; give --name')
     to_class = _classes_of(ids, row.space)
     pairs, keys = domains.find(domain, data_root), photo_keys(domain, data_root)
+    protocol = _protocol(domain, len(pairs), like or said)
     files = match(keys, [truth.stem for _, truth in pairs], folder)
     task = labels.task(row.space)
-    matrices, content = [], hashlib.sha256()
+    matrices, raw, content = [], [], hashlib.sha256()
     for file, key, (_, truth) in zip(track(files), keys, pairs, strict=True):
-        matrices.append(_matrix(file, truth, row.space, to_class, ids, len(task.classes)))
+        matrix, of_ids = _matrices(file, truth, row.space, to_class, ids)
+        matrices.append(matrix)
+        raw.append(of_ids)
         content.update(f'{key}\0{records.sha256(file)}\n'.encode())
     packed = Images.pack(matrices, keys)
-    protocol = _protocol(domain, len(pairs), like or said)
-    measured = Measurement(domain, len(pairs), *protocol, packed.total())
+    whole = None if any(of_ids is None for of_ids in raw) else sum(raw)
+    measured = Measurement(domain, len(pairs), *protocol, packed.total(), whole)
     if said is not None:
         (before,) = (m for m in said.domains if m.domain == domain)
         if not np.array_equal(before.matrix, measured.matrix):
@@ -264,6 +267,12 @@ def _protocol(domain: str, number: int, like: Record | None) -> tuple[dict, str]
         found = next((m for m in like.domains if m.domain == domain), None)
         if found is None:
             raise ValueError(f'--like: the record of {like.model} holds no {domain}')
+        cut = [key for key in found.protocol if key.startswith('label_')]
+        if cut:
+            raise ValueError(
+                f'{domain} was measured on scaled or cut labels ({", ".join(cut)}); predictions '
+                'as files are scored on labels in their own size only'
+            )
         return found.protocol, found.protocol_hash
     steps = [dict(type=name) for name in ('LoadImageFromFile', 'LoadLabels', 'PackSegInputs')]
     native = protocols.native(domain, number, steps, {})
@@ -286,10 +295,13 @@ def _classes_of(ids: str, space: str) -> np.ndarray:
     return labels.lut(chosen)
 
 
-def _matrix(
-    file: Path, truth_file: Path, space: str, to_class: np.ndarray, ids: str, num_classes: int
-) -> np.ndarray:
-    truth, raw = domains.read_labels(truth_file, space), read_prediction(file)
+def _matrices(
+    file: Path, truth_file: Path, space: str, to_class: np.ndarray, ids: str
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return an image's matrix, and that over raw ids where the data set has other label maps."""
+    number = len(labels.task(space).classes)
+    of_truth, raw = domains.read_raw(truth_file, space), read_prediction(file)
+    truth = labels.lut(space)[of_truth]
     if raw.shape != truth.shape:
         raise DataError(
             f'{file}: prediction is {raw.shape[1]}x{raw.shape[0]}, its label {truth_file} is '
@@ -297,18 +309,22 @@ def _matrix(
             'prediction by nearest neighbour, to the size of the label'
         )
     prediction = to_class[raw]
-    counts = truth < num_classes
+    counts = truth < number
     none = counts & (prediction == labels.IGNORE)
     if none.any():
         values, pixels = np.unique(raw[none], return_counts=True)
         found = ', '.join(f'{v} ({n} px)' for v, n in zip(values[:5], pixels[:5], strict=True))
         hint = " For the ids of the data set's own label files give --ids raw" * (ids == 'train')
         raise DataError(
-            f'{file}: ids {found} are none of the {num_classes} classes (--ids {ids}) where the '
+            f'{file}: ids {found} are none of the {number} classes (--ids {ids}) where the '
             f'truth is one; every such pixel needs a class.{hint}'
         )
+    whole = None
+    # By another map, other pixels count.
+    if labels.maps(space) and not (prediction == labels.IGNORE).any():
+        whole = raw_confusion(of_truth, prediction, number)[: len(labels.space(space).names)]
     prediction[~counts] = 0  # whatever it says there counts nowhere
-    return confusion(truth, prediction, num_classes)
+    return confusion(truth, prediction, number), whole
 
 
 def write(record: Record, packed: Mapping[str, Images], path: str | Path) -> Path:

@@ -124,7 +124,12 @@ def test_no_images_no_statistics(tmp_path):
     table = tabulate(path)
     assert report.gather(table) is None
     written = report.write([records.read(path)], tmp_path / 'out')
-    assert [file.name for file in written] == ['report.md', 'report.csv', 'report.json']
+    assert [file.name for file in written] == [
+        'report.md',
+        'report.csv',
+        'report.json',
+        'report.html',
+    ]
     assert 'statistics' not in json.loads((tmp_path / 'out/report.json').read_text())
 
 
@@ -185,7 +190,7 @@ def test_strangers_text_does_nothing(tmp_path):
              ('bn', '@' + EVIL)]  # fmt: skip
     table = tabulate(*paths)
     found = report.gather(table)
-    page = Tags(report.statistics.html(found))
+    page = Tags(report.html(report.statistics.markdown(found)))
     assert not page.tags & {'script', 'a', 'img', 'iframe'}
     assert EVIL.replace('\x1b', r'\x1b') in ''.join(page.text)
     text = report.statistics.markdown(found)
@@ -207,11 +212,12 @@ def test_every_form_says_the_same(tmp_path, files):
     out = tmp_path / 'out'
     written = report.write([records.read(file) for file in files], out, files=files, found=found)
     assert {path.name for path in written} == {
-        'report.md', 'report.csv', 'report.json', 'statistics.html', 'statistics.csv', 'images.csv',
+        'report.md', 'report.csv', 'report.json', 'report.html', 'statistics.csv', 'images.csv',
     }  # fmt: skip
     assert '| '.join(('', *(f'{word} ' for word in change))) in (out / 'report.md').read_text()
-    page = (out / 'statistics.html').read_text()
-    assert ''.join(f'<td class=n>{word}</td>' for word in change) in page
+    page = (out / 'report.html').read_text()
+    cells = [f'<td style="text-align:right">{word}</td>' for word in change]
+    assert '\n'.join(cells) in page
     console = Console(width=120, file=io.StringIO())
     console.print(report.statistics.terminal(found))
     assert change[1] in console.file.getvalue()

@@ -1,5 +1,6 @@
 """Predictions as files, against loops over pixels and the Cityscapes benchmark's own scorer."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from mmseg.registry import MODELS
 from PIL import Image
 from test_tools import ROOT, TINY, run
 
-from ibnseg import domains, images, labels, miniature, records, report, score
+from ibnseg import domains, images, labels, miniature, protocols, records, report, score
 from ibnseg.domains import DataError
 from ibnseg.engine.run import load_config, parse_options
 from ibnseg.evaluate import score as scores_of
@@ -86,6 +87,10 @@ def test_every_domain_is_scored_as_a_loop_over_pixels(data, tmp_path, domain):
     assert 0.2 < found.miou < 0.95 and found.counted > 1
     np.testing.assert_array_equal(packed[domain].total(), expected)
     assert packed[domain].keys == tuple(score.photo_keys(domain, data))
+    space = domains.parse(domain)[0].space
+    assert (measured.raw is not None) == bool(labels.maps(space))
+    if measured.raw is not None:
+        np.testing.assert_array_equal(labels.fold(measured.raw, space), expected)
 
 
 @pytest.mark.parametrize('domain', NAMES.values(), ids=NAMES)
@@ -392,6 +397,17 @@ def test_anothers_predictions_stand_beside_ours(tested, data, saved, tmp_path):
     with pytest.raises(ValueError, match=r'--like: the record of theirs holds no gta5:val'):
         like = records.read(files[0])
         score.score('gta5', folders['gta5'], data, name='x', like=like)
+
+
+def test_labels_that_a_protocol_cuts_are_not_in_files(data, saved):
+    protocol = dataclasses.replace(
+        protocols.named('robustnet-1536', 'mapillary', 4, False), domain='cityscapes'
+    )
+    content = protocol.content() | dict(classes=list(protocol.classes))
+    measured = records.Measurement(DOMAIN, 4, content, protocol.hash, np.zeros((19, 19), np.int64))
+    like = records.Record('x', 'gta5:train', list(labels.CLASSES), {}, [measured])
+    with pytest.raises(ValueError, match=r'scaled or cut labels \(label_height, label_crop'):
+        score.score(DOMAIN, saved[0], data, name='x', like=like)
 
 
 def test_command_says_where_the_record_is(tested, data):

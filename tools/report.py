@@ -4,7 +4,7 @@
 
 Prints the table and writes report.md, report.csv, report.json and report.html. Where per-image
 matrices lie beside the records (*.images.npz), also intervals, paired comparisons and the worst
-images, in statistics.html, statistics.csv and images.csv, too.
+images, in statistics.csv and images.csv, too.
 """
 
 import argparse

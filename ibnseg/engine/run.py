@@ -424,6 +424,8 @@ def _measure(
     if is_main_process() and show:
         Console(highlight=False).print(report.terminal(report.tabulate([record])))
         print(f'record      {out}')
+        if saver:
+            print(f'predictions {saver.folder}')
         print(f'checkpoint  {checkpoint}')
         print(f'log         {Path(runner.log_dir) / (runner.timestamp + ".log")}')
     return record

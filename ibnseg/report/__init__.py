@@ -28,8 +28,8 @@ def write(
 ) -> list[Path]:
     """Write report.md, .csv, .json and .html to `out_dir`; returns their paths.
 
-    With statistics (`gather`), these are in all but report.csv, too, and statistics.html,
-    statistics.csv and images.csv (every image) are written.
+    With statistics (`gather`), these are in all but report.csv, too, and statistics.csv and
+    images.csv (every image) are written.
 
     Raises what `tabulate` raises, before anything is written.
     """
@@ -43,7 +43,6 @@ def write(
     }
     if found:
         pages |= {
-            Path(out_dir) / 'statistics.html': statistics.html(found),
             Path(out_dir) / 'statistics.csv': statistics.csv(found),
             Path(out_dir) / 'images.csv': statistics.photos_csv(found),
         }

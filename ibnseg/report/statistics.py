@@ -2,7 +2,6 @@
 beside them. In percent; mIoU of a row is the mean over its seeds."""
 
 import csv as _csv
-import html as _html
 import io
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -286,38 +285,6 @@ def markdown(found: Statistics) -> str:
         parts += [f'## {escape(block.title)}', block.text, page._grid(header, lines, block.left)]
     parts += [f'- {escape(note, None)}' for note in found.notes]
     return page._join(parts)
-
-
-def html(found: Statistics) -> str:
-    """Return a page that loads nothing and runs nothing."""
-
-    def safe(text: str) -> str:
-        return _html.escape(clean(text, 300))
-
-    def row(line: list[str], cell: str, left: int) -> str:
-        return ''.join(
-            f'<{cell}{"" if i < left else " class=n"}>{safe(text)}</{cell}>'
-            for i, text in enumerate(line)
-        )
-
-    parts = [
-        '<!doctype html><html lang="en"><meta charset="utf-8">',
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; style-src 'unsafe-inline'\">",
-        '<title>Statistics</title><style>body{font:15px/1.4 sans-serif;margin:2em;max-width:70em}'
-        'table{border-collapse:collapse}th,td{padding:.2em .8em;border-bottom:1px solid #ccc;'
-        'text-align:left}.n{text-align:right}</style><h1>Statistics</h1>',
-    ]
-    for block in _blocks(found, 10):
-        parts += [
-            f'<h2>{safe(block.title)}</h2><p>{safe(block.text)}</p><table>',
-            f'<thead><tr>{row(block.header, "th", block.left)}</tr></thead><tbody>',
-            *(f'<tr>{row(line, "td", block.left)}</tr>' for line in block.lines),
-            '</tbody></table>',
-        ]
-    if found.notes:
-        parts += ['<ul>', *(f'<li>{safe(note)}</li>' for note in found.notes), '</ul>']
-    return '\n'.join([*parts, '</html>', ''])
 
 
 def csv(found: Statistics) -> str:
