@@ -12,6 +12,7 @@ that of the faster of the two.
 
 import argparse
 import sys
+import time
 
 from timing import alternate, machine
 
@@ -25,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog='norms', description=__doc__)
     p.add_argument('--repeats', type=int, default=15)
     p.add_argument('--threads', type=int, default=2)
+    p.add_argument('--processor-time', action='store_true', help='for one thread on a busy machine')
     p.add_argument('--device', help='default: a GPU if there is one')
     p.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16', 'float16'])
     p.add_argument('--compile', action='store_true', help='torch.compile of IBN and split, too')
@@ -90,6 +92,7 @@ def row(shape: tuple, layout: str, train: bool, args: argparse.Namespace) -> dic
     found = alternate(
         {'copy': lambda: copy.copy_(gradient)} | {name: step(net) for name, net in nets.items()},
         args.repeats,
+        clock=args.clock,
     )
     if args.compile:
         torch._dynamo.reset()
@@ -101,11 +104,13 @@ def main(argv: list[str] | None = None) -> int:
     import torch
 
     torch.set_num_threads(args.threads)
+    args.clock = time.process_time if args.processor_time else time.perf_counter
+    unit = ' of processor time' if args.processor_time else ''
     args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     columns = ['IBN', 'split', 'copied', 'ratio', 'BatchNorm2d']
     columns += ['InstanceNorm', 'InstanceNorm2d', 'ratio']
     columns += ['IBN, compiled', 'split, compiled'] if args.compile else []
-    print(f'{machine(args.device)}, {args.dtype}, medians of {args.repeats}, milliseconds.\n')
+    print(f'{machine(args.device)}, {args.dtype}, medians of {args.repeats}, milliseconds{unit}.\n')
     print('| pass | shape | layout | floor, MB | floor |', ' | '.join(columns), '|')
     print('| :-- | :-- | :-- |' + ' --: |' * (2 + len(columns)))
     for mode, maps in FLOOR.items():

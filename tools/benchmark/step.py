@@ -8,6 +8,7 @@ the time and the ratio to MMSegmentation's ResNet-50 in the same memory format.
 import argparse
 import contextlib
 import sys
+import time
 from pathlib import Path
 
 from timing import alternate, machine
@@ -29,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog='step', description=__doc__)
     p.add_argument('--repeats', type=int, default=7)
     p.add_argument('--threads', type=int, default=2)
+    p.add_argument('--processor-time', action='store_true', help='for one thread on a busy machine')
     p.add_argument('--device', help='default: a GPU if there is one')
     p.add_argument('--batch', type=int, default=2)
     p.add_argument('--size', type=int, nargs=2, default=(256, 256), metavar=('H', 'W'))
@@ -48,6 +50,8 @@ def trainer(backbone: dict, args: argparse.Namespace, form: str):
     from mmseg.registry import MODELS, OPTIM_WRAPPERS
     from mmseg.structures import SegDataSample
 
+    from ibnseg.engine.compile import compile_backbone
+
     config = Config.fromfile(str(MODEL))
     config.data_preprocessor.size = tuple(args.size)
     config.model.data_preprocessor = config.data_preprocessor
@@ -64,7 +68,7 @@ def trainer(backbone: dict, args: argparse.Namespace, form: str):
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9, weight_decay=1e-4)
     wrapper = OPTIM_WRAPPERS.build(dict(type=kind, optimizer=optimizer))
     if args.compile:
-        model.forward = torch.compile(model.forward, dynamic=False)
+        compile_backbone(model)
     samples = []
     for _ in range(args.batch):
         sample = SegDataSample(metainfo=dict(img_shape=tuple(args.size)))
@@ -99,11 +103,13 @@ def main(argv: list[str] | None = None) -> int:
     import ibnseg  # noqa: F401
 
     torch.set_num_threads(args.threads)
+    args.clock = time.process_time if args.processor_time else time.perf_counter
+    unit = ' of processor time' if args.processor_time else ''
     MMLogger.get_instance('step', log_level='ERROR')
     args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     batch = f'{args.batch} images of {args.size[0]} x {args.size[1]}'
     print(f'{machine(args.device)}, {"mixed precision" if args.amp else "float32"}, {batch},')
-    print(f'medians of {args.repeats}, milliseconds.\n')
+    print(f'medians of {args.repeats}, milliseconds{unit}.\n')
     print('| network |', ' | '.join(f'{form} | ratio' for form in args.formats), '|')
     print('| :-- |' + ' --: | --: |' * len(args.formats))
     rows = list(dict.fromkeys([PEER, *args.networks]))
@@ -114,7 +120,7 @@ def main(argv: list[str] | None = None) -> int:
         for row in rows:
             if 'two branches' in row:
                 steps[row] = plain_path()(steps[row])
-        found = alternate(steps, args.repeats, warmup=1)
+        found = alternate(steps, args.repeats, warmup=1, clock=args.clock)
         for row in rows:
             cells[row] += [f'{found[row]:.0f}', f'{found[row] / found[PEER]:.2f}']
     for row in rows:
