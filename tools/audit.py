@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         with audit.bar() as progress:
             report = audit.audit(args.domain, args.root, workers=args.workers, progress=progress)
         for line in report.lines(args.show):
-            print(clean(line))
+            print(line)
         if args.out:
             report.write(args.out)
             print(clean(f'findings   {args.out}'))
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
             report.write_skip_list(args.write_skip_list)
             print(clean(f'skip list  {args.write_skip_list}'))
     except (ValueError, OSError) as error:
-        print(f'error: {clean(str(error))}', file=sys.stderr)
+        print('error: ' + '\n'.join(map(clean, str(error).splitlines())), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print('interrupted; the same command continues where it was', file=sys.stderr)

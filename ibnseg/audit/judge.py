@@ -170,7 +170,7 @@ def _sizes(row: Domain, root: Path, pairs: list[Pair], look: Look) -> list[Findi
     usual = counts.most_common(1)[0][0]
     found = []
     if usual != tuple(row.size):
-        text = f'{_x(usual)} in {counts[usual]} of {len(sizes)} photos, published {_x(row.size)}'
+        text = f'{_x(usual)} in {counts[usual]} photos, published {_x(row.size)}'
         found.append(Finding('resized', root, text))
     splits = {pair.photo: pair.splits for pair in pairs if pair.photo}
     return found + [

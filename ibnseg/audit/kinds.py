@@ -41,8 +41,7 @@ KINDS: dict[str, Kind] = {
                        'it is read as 8-bit RGB; take the original file if it was converted'),
     'odd-size': Kind('warning', 'photo of another size than the others', 'take the original file'),
     # of a label
-    'colour': Kind('error', 'colour rendering where label ids are expected',
-                   'a colour rendering is not a label file; ' + _ORIGINAL),
+    'colour': Kind('error', 'colour rendering where label ids are expected', _ORIGINAL),
     'encoding': Kind('error', 'label file in another encoding than the data set has', _ORIGINAL),
     'lossy': Kind('error', 'label file compressed with loss (JPEG): its ids are not exact',
                   _ORIGINAL),

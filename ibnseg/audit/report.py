@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .. import records
 from ..domains import skip
+from ..report import clean
 from .judge import Finding
 from .kinds import KINDS
 
@@ -61,6 +62,9 @@ class Report:
 
     def lines(self, show: int = 3) -> Iterator[str]:
         """Say it to a person; of each kind, the first `show` files."""
+        return map(clean, self._raw_lines(show))
+
+    def _raw_lines(self, show: int) -> Iterator[str]:
         yield f'{self.domain} in {self.root}'
         width = max([len(split) for split in self.splits] + [5])
         if self.splits:

@@ -63,7 +63,8 @@ def audit(
     jobs = [(pair.photo, 'photo') for pair in pairs if pair.photo]
     jobs += [(pair.label, 'label') for pair in pairs if pair.label]
     look.all(jobs, workers or os.cpu_count() or 1, progress)
-    found += judge(row, folder, pairs, look)
+    files, known = look.looked + look.known, look.known
+    found += judge(row, folder, pairs, look)  # may look at a photo as a label
     if every:
         found += _foreign(pairs)
     return Report(
@@ -71,8 +72,8 @@ def audit(
         root=folder,
         splits={split: (n, row.splits.get(split)) for split, n in counts.items()},
         findings=found,
-        files=look.looked + look.known,
-        known=look.known,
+        files=files,
+        known=known,
         seconds=time.monotonic() - began,
         note=look.cache.blocked and f'nothing is remembered: {look.cache.blocked}',
     )
