@@ -31,13 +31,10 @@ def words(data, out, *configs, seeds=(0, 1), options=()):
 
 @pytest.fixture(scope='module')
 def swept(data, tmp_path_factory):
-    """(folder, finished process) of two configs, two seeds; one run was begun before."""
+    """(folder, finished process) of two configs, two seeds; one run was interrupted before."""
     out = tmp_path_factory.mktemp('sweep') / 'out'
+    run(*words(data, out, CONFIGS[1], seeds=[1]))
     begun = out / 'miniature/ibn_b/seed-1'
-    run(
-        'train.py', CONFIGS[1], '--data-root', data, '--work-dir', begun, '--seed', 1,
-        '--no-table', '--cfg-options', *TINY,
-    )  # fmt: skip
     for path in (begun / 'iter_4.pth', begun / 'best_iter_4.pth', begun / 'ibn_b.record.json'):
         path.unlink(missing_ok=True)
     return out, run(*words(data, out))
@@ -189,11 +186,25 @@ def test_a_record_of_another_seed_is_refused(tmp_path):
         sweep.plan([path], [0], tmp_path / 'out', load)
 
 
-def test_a_strangers_config_text_is_not_run(tmp_path):
-    path = config(tmp_path)
-    text = f'import pathlib\nlength = pathlib.Path({str(tmp_path / "ran")!r}).touch()\n'
-    record = records.Record('ibn_a', 'gta5:train', ['road'], dict(seed=0, config=text))
-    records.write(record, tmp_path / 'out/a/seed-0/ibn_a.record.json')
-    with pytest.raises(ValueError, match='differ in length'):
+@pytest.mark.parametrize('text', ['', 'length = 5', 'length ==', "length = open('ran', 'w')"])
+def test_a_run_of_another_config_is_refused_and_its_config_not_run(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    path, folder = config(tmp_path), tmp_path / 'out/a/seed-0'
+    folder.mkdir(parents=True)
+    (folder / 'iter_2.pth').touch()
+    with pytest.raises(ValueError, match=r'seed-0 holds a begun run that no sweep began'):
+        sweep.plan([path], [0], tmp_path / 'out', load)
+    (folder / 'sweep.config').write_text(text)
+    with pytest.raises(ValueError, match=r'seed-0 holds a begun run .* differ in length'):
         sweep.plan([path], [0], tmp_path / 'out', load)
     assert not (tmp_path / 'ran').exists()
+
+
+def test_where_a_run_is_kept_is_not_what_it_is(tmp_path):
+    path, folder = config(tmp_path), tmp_path / 'out/a/seed-0'
+    folder.mkdir(parents=True)
+    (folder / 'iter_2.pth').touch()
+    text = Path(path).read_text() + "work_dir = 'elsewhere'\nresume = True\n"
+    (folder / 'sweep.config').write_text(text)
+    (run,) = sweep.plan([path], [0], tmp_path / 'out', load)
+    assert run.state == sweep.BEGUN

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from .. import records
 
 FINISHED, BEGUN, NEW = 'finished', 'begun', 'new'
+_NOTE = 'sweep.config'  # in each run's folder, its config as the sweep began it
 _PATIENCE = 10  # seconds
 # Where a run is kept and how it went on there; its seed is compared by itself.
 _NOT_THE_RUN = ('work_dir', 'randomness', 'resume', 'load_from', 'launcher')
@@ -20,7 +21,7 @@ _NOT_THE_RUN = ('work_dir', 'randomness', 'resume', 'load_from', 'launcher')
 
 @dataclass(frozen=True)
 class Planned:
-    """A run of a sweep: its config file and seed, its folder, and how far it is."""
+    """A run of a sweep: its config file and seed, its folder, how far it is, and its config."""
 
     config: str
     model: str
@@ -28,6 +29,7 @@ class Planned:
     folder: Path
     record: Path
     state: str
+    text: str = ''
 
     def __str__(self) -> str:
         return f'{self.config}, seed {self.seed}'
@@ -72,25 +74,34 @@ def plan(
             at = folder / f'seed-{seed}'
             record = at / f'{config.model_name}.record.json'
             state = _state(config, seed, at, record)
-            runs.append(Planned(path, config.model_name, seed, at, record, state))
+            runs.append(
+                Planned(path, config.model_name, seed, at, record, state, config.pretty_text)
+            )
     return runs
 
 
 def _state(config: Config, seed: int, folder: Path, record: Path) -> str:
-    dumped = folder / Path(config.filename).name
     if record.is_file():
-        origin = records.read(record).provenance
-        if origin.get('seed') != seed:
+        found = records.read(record).provenance.get('seed')
+        if found != seed:
             raise ValueError(
-                f'{record}: of seed {origin.get("seed")!r:.20}, expected {seed}. Move the folder '
-                'away, or name another with --work-dir'
+                f'{record}: of seed {found!r:.20}, expected {seed}. Move the folder away, or name '
+                'another with --work-dir'
             )
-        state, text = FINISHED, str(origin.get('config', ''))
+        state = FINISHED
     elif any(folder.glob('*iter_*.pth')):
-        state, text = BEGUN, dumped.read_text(encoding='utf-8') if dumped.is_file() else ''
+        state = BEGUN
     else:
         return NEW
-    before, now = _content(text), _content(config.pretty_text)
+    note = folder / _NOTE
+    if not note.is_file():
+        raise ValueError(
+            f'{folder} holds a {state} run that no sweep began (no {_NOTE}). Name another folder '
+            'with --work-dir, or delete that one'
+        )
+    before, now = (
+        _content(text) for text in (note.read_text(encoding='utf-8'), config.pretty_text)
+    )
     other = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if other:
         raise ValueError(
@@ -127,6 +138,8 @@ def run(run: Planned, train: str | Path, words: Sequence[str]) -> int:
     command = [sys.executable, str(train), run.config, '--work-dir', str(run.folder)]
     command += ['--seed', str(run.seed), '--no-table', *words]
     command += ['--resume'] if run.state == BEGUN else []
+    if run.state == NEW:
+        records.write_atomically(run.folder / _NOTE, run.text)
     process = subprocess.Popen(command)
     ended = []
 

@@ -250,7 +250,7 @@ def _blocks(found: Statistics, worst: int) -> Iterator[_Block]:
             for photo in photos
         ]
         title = f'Worst images of {photos[0].domain}, trained on {photos[0].source}'
-        yield _Block(title, _WORST, ['image', *models], lines, 1)
+        yield _Block(title, _WORST, ['image (mIoU / accuracy)', *models], lines, 1)
 
 
 def _number(value: float, sign: str = '') -> str:
