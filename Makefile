@@ -2,8 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 VENV_OPENMMLAB ?= .venv-openmmlab
-VENV_MMDET ?= .venv-mmdet
-VENV_MMPRETRAIN ?= .venv-mmpretrain
+VENV_PLUGINS ?= .venv-plugins
 SEED ?= 0
 WORLDS ?= work_dirs/demo/data
 DEMO ?= work_dirs/demo/seed$(SEED)
@@ -12,7 +11,7 @@ TAG := $(shell $(PYTHON) -c 'import sys; print("cp%d%d" % sys.version_info[:2])'
 MMCV ?= $(or $(wildcard ../shared/wheels/mmcv-2.1.0-$(TAG)-*_$(shell uname -m).whl),mmcv==2.1.0)
 NEW_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python >= 3.10 needed")'
 
-.PHONY: demo setup test test-openmmlab test-detection setup-imagenet test-imagenet lint
+.PHONY: demo setup test test-openmmlab setup-plugins test-plugins lint
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/resnet18.record.json $(DEMO)/ibn_a.record.json $(DEMO)/ibn_b.record.json
@@ -49,29 +48,20 @@ $(VENV_OPENMMLAB)/.ready: setup.py constraints.txt
 	@$(VENV_OPENMMLAB)/bin/pip install -q -c constraints.txt -e '.[openmmlab,test]'
 	@touch $@
 
+setup-plugins: $(VENV_PLUGINS)/.ready
+
 # MMDetection's ReID is MMPretrain's classifier, which needs torchvision: these two go together.
 PLUGIN_TORCH = torch==2.14.1 torchvision==0.29.1
 
-$(VENV_MMDET)/.ready: setup.py constraints.txt
-	@echo "setting up $(VENV_MMDET): MMDetection and MMPretrain on OpenMMLab's packages (6 GB, minutes)"
+$(VENV_PLUGINS)/.ready: setup.py constraints.txt
+	@echo "setting up $(VENV_PLUGINS): MMDetection and MMPretrain on OpenMMLab's packages (6 GB, minutes)"
 	@echo "mmcv with compiled ops from $(MMCV)$(if $(filter %.whl,$(MMCV)),, (no wheel: pip builds it with a C++ compiler in about 40 minutes))"
 	@$(NEW_PYTHON)
-	@$(PYTHON) -m venv $(VENV_MMDET)
-	@grep -v '^torch==' constraints.txt > $(VENV_MMDET)/constraints.txt
-	@$(VENV_MMDET)/bin/pip install -q -c $(VENV_MMDET)/constraints.txt $(PLUGIN_TORCH) wheel 'setuptools<81'
-	@$(VENV_MMDET)/bin/pip install -q -c $(VENV_MMDET)/constraints.txt --no-build-isolation $(MMCV)
-	@$(VENV_MMDET)/bin/pip install -q -c $(VENV_MMDET)/constraints.txt -e '.[openmmlab,test]' mmdet mmpretrain
-	@touch $@
-
-setup-imagenet: $(VENV_MMPRETRAIN)/.ready
-
-$(VENV_MMPRETRAIN)/.ready: setup.py constraints.txt
-	@echo "setting up $(VENV_MMPRETRAIN): MMPretrain on OneDL's packages (6 GB, minutes)"
-	@$(NEW_PYTHON)
-	@$(PYTHON) -m venv $(VENV_MMPRETRAIN)
-	@grep -v '^torch==' constraints.txt > $(VENV_MMPRETRAIN)/constraints.txt
-	@$(VENV_MMPRETRAIN)/bin/pip install -q -c $(VENV_MMPRETRAIN)/constraints.txt $(PLUGIN_TORCH) \
-	  -e '.[onedl,test]' onedl-mmpretrain
+	@$(PYTHON) -m venv $(VENV_PLUGINS)
+	@grep -v '^torch==' constraints.txt > $(VENV_PLUGINS)/constraints.txt
+	@$(VENV_PLUGINS)/bin/pip install -q -c $(VENV_PLUGINS)/constraints.txt $(PLUGIN_TORCH) wheel 'setuptools<81'
+	@$(VENV_PLUGINS)/bin/pip install -q -c $(VENV_PLUGINS)/constraints.txt --no-build-isolation $(MMCV)
+	@$(VENV_PLUGINS)/bin/pip install -q -c $(VENV_PLUGINS)/constraints.txt -e '.[openmmlab,test]' mmdet mmpretrain
 	@touch $@
 
 test: $(VENV)/.ready lint
@@ -80,13 +70,10 @@ test: $(VENV)/.ready lint
 test-openmmlab: $(VENV_OPENMMLAB)/.ready
 	@$(VENV_OPENMMLAB)/bin/python -m pytest
 
-# All of it runs or fails: nothing is skipped for want of a package.
-test-detection: $(VENV_MMDET)/.ready
-	@IBNSEG_NO_SKIP=1 $(VENV_MMDET)/bin/python -m pytest tests/plugins/test_detection.py \
-	  tests/plugins/test_reid.py tests/plugins/test_plug_in.py
-
-test-imagenet: $(VENV_MMPRETRAIN)/.ready
-	@IBNSEG_NO_SKIP=1 $(VENV_MMPRETRAIN)/bin/python -m pytest tests/plugins/test_imagenet.py
+# ImageNet, detection and re-identification. All of it runs or fails: nothing is skipped for want of
+# a package.
+test-plugins: $(VENV_PLUGINS)/.ready
+	@IBNSEG_NO_SKIP=1 $(VENV_PLUGINS)/bin/python -m pytest tests/plugins
 
 lint: $(VENV)/.ready
 	@$(VENV)/bin/ruff check -q .

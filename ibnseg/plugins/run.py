@@ -64,7 +64,7 @@ def load_config(
     except ImportError as error:
         raise ValueError(
             f'{path} needs a package that is missing or does not work here: {error}. '
-            '`make test-detection` sets up .venv-mmdet, which has MMDetection and MMPretrain with '
+            '`make setup-plugins` sets up .venv-plugins, which has MMDetection and MMPretrain with '
             'all they need; docs/plug-in.md tells more'
         ) from error
     absent = [key for key in _NEEDED if key not in config]

@@ -17,7 +17,7 @@ def need(*modules: str) -> None:
         for module in modules:
             importlib.import_module(module)
     except (ImportError, RuntimeError, AssertionError) as error:
-        reason = f'needs {", ".join(modules)} ({error}); `make test-detection` sets them up'
+        reason = f'needs {", ".join(modules)} ({error}); `make test-plugins` sets them up'
         if 'IBNSEG_NO_SKIP' in os.environ:
             raise
         pytest.skip(reason.replace('\n', ' '), allow_module_level=True)

@@ -87,7 +87,7 @@ def run(folder: Path, command: list[str], code: int = 0) -> subprocess.Completed
 def commands() -> list[str]:
     """Those of the document: train, resume, test."""
     make, *lines = blocks('plug-in.md', 'MMPretrain', 'bash')[0].splitlines()
-    assert make.startswith('make setup-imagenet')
+    assert make.startswith('make setup-plugins')
     checkpoint = 'work_dirs/imagenet/ibn_a_r50/epoch_2.pth'
     return [line.replace('CHECKPOINT', checkpoint) for line in lines]
 
