@@ -29,13 +29,14 @@ def test_config_builds(path):
     stride = 16 if path.parent != ROOT else 8  # the small experiments
     if config.model.decode_head.type == 'DepthwiseSeparableASPPHead':
         stride = 4  # the decoder works at the first stage's resolution
-    classes = len(domains.task([*config.test_dataloader.dataset.domains, config.source]).classes)
+    source = domains.Source.of(config.source, config.get('mixing'))
+    seen = [*config.test_dataloader.dataset.domains, *source.domains]
+    classes = len(domains.task(seen).classes)
     assert logits.shape == (1, classes, *(s // stride for s in size))
 
     name, expected = path.stem, {'ibn_a': 'ibn_a', 'ibn_b': 'ibn_b', 'resnet': 'bn'}
     prefix = next(p for p in expected if name.startswith(p))
     assert config.model.backbone.placement == expected[prefix]
-    source = domains.Source.of(config.source, config.get('mixing'))
     data = config.train_dataloader.dataset
     assert domains.Source.of(data.domain, data.get('mixing')) == source
     sources = [domains.parse(d)[0].name for d in source.domains]
