@@ -29,7 +29,11 @@ def test_config_builds(path):
     stride = 16 if path.parent != ROOT else 8  # the small experiments
     if config.model.decode_head.type == 'DepthwiseSeparableASPPHead':
         stride = 4  # the decoder works at the first stage's resolution
-    classes = len(domains.task([*config.test_dataloader.dataset.domains, config.source]).classes)
+    classes = len(
+        domains.task(
+            [*config.test_dataloader.dataset.domains, *domains.Source.of(config.source).domains]
+        ).classes
+    )
     assert logits.shape == (1, classes, *(s // stride for s in size))
 
     name, expected = path.stem, {'ibn_a': 'ibn_a', 'ibn_b': 'ibn_b', 'resnet': 'bn'}
