@@ -216,6 +216,17 @@ def _sums(g: Tensor, x: Tensor, centre: Tensor, rows: bool) -> tuple[Tensor, Ten
     return torch.stack(sums).view_as(centre), torch.stack(dots).view_as(centre)
 
 
+def _instance_gradients(g, x, weight, centre, rstd, ctx) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, scale and shift where each row is normalised by its own statistics."""
+    wanted = [ctx.needs_input_grad[0], True, True]
+    (g,), (x,), scale = _blocks(g, True), _blocks(x, True), weight.to(rstd.dtype).repeat(len(rstd))
+    grad_x, dots, sums = torch.ops.aten.native_batch_norm_backward(
+        g, x, scale, None, None, centre.view(-1), rstd.view(-1), True, 0.0, wanted
+    )
+    affine = [total.view_as(rstd).sum(0).to(weight.dtype) for total in (dots, sums)]
+    return None if grad_x is None else grad_x.view(*rstd.shape, *x.shape[2:]), *affine
+
+
 def _multiply_add(
     x: Tensor, scale: Tensor, shift: Tensor, rows: bool, out: Tensor | None = None
 ) -> Tensor:
@@ -273,6 +284,8 @@ class _Normalize(torch.autograd.Function):
         x, weight, centre, rstd = ctx.saved_tensors
         rows, layout, (frozen, group, count) = ctx.settings
         work, g = _arrange(x, rows), _arrange(g, rows)
+        if rows and layout is None:
+            return *_instance_gradients(g, work, weight, centre, rstd, ctx), None, None, None
         sums, dots = _sums(g, work, centre, rows)
         grad_weight = (dots * rstd).sum(0).to(weight.dtype)
         grad_bias = sums.sum(0).to(weight.dtype)
