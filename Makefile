@@ -9,6 +9,8 @@ DEMO ?= work_dirs/demo/seed$(SEED)
 # A wheel for this Python, where there is one; else pip builds mmcv (40 minutes on two cores).
 TAG := $(shell $(PYTHON) -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
 MMCV ?= $(or $(wildcard ../shared/wheels/mmcv-2.1.0-$(TAG)-*_$(shell uname -m).whl),mmcv==2.1.0)
+# A process a core, each test file in one of them.
+PYTEST = python -m pytest -n auto --maxprocesses 4 --dist loadfile
 NEW_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python >= 3.10 needed")'
 
 .PHONY: demo setup test test-openmmlab setup-plugins test-plugins lint
@@ -65,15 +67,15 @@ $(VENV_PLUGINS)/.ready: setup.py constraints.txt
 	@touch $@
 
 test: $(VENV)/.ready lint
-	@$(VENV)/bin/python -m pytest
+	@$(VENV)/bin/$(PYTEST)
 
 test-openmmlab: $(VENV_OPENMMLAB)/.ready
-	@$(VENV_OPENMMLAB)/bin/python -m pytest
+	@$(VENV_OPENMMLAB)/bin/$(PYTEST)
 
 # ImageNet, detection and re-identification. All of it runs or fails: nothing is skipped for want of
 # a package.
 test-plugins: $(VENV_PLUGINS)/.ready
-	@IBNSEG_NO_SKIP=1 $(VENV_PLUGINS)/bin/python -m pytest tests/plugins
+	@IBNSEG_NO_SKIP=1 $(VENV_PLUGINS)/bin/$(PYTEST) tests/plugins
 
 lint: $(VENV)/.ready
 	@$(VENV)/bin/ruff check -q .
