@@ -10,7 +10,7 @@ DEMO ?= work_dirs/demo/seed$(SEED)
 TAG := $(shell $(PYTHON) -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
 MMCV ?= $(or $(wildcard ../shared/wheels/mmcv-2.1.0-$(TAG)-*_$(shell uname -m).whl),mmcv==2.1.0)
 # A process a core, each test file in one of them.
-PYTEST = python -m pytest -n auto --maxprocesses 4 --dist loadfile
+PYTEST = python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 NEW_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python >= 3.10 needed")'
 
 .PHONY: demo setup test test-openmmlab setup-plugins test-plugins lint
