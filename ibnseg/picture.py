@@ -42,9 +42,10 @@ def predict(run: str | Path, domain: str, data_root: str | Path, index: int) -> 
     config.model.backbone.init_cfg = None
     model = MODELS.build(config.model).eval()
     model.load_state_dict(weights.read(checkpoint)['state_dict'])
-    dataset = DATASETS.build(
-        dict(config.test_dataloader.dataset, domains=[domain], data_root=str(data_root))
-    )
+    data = config.test_dataloader.dataset
+    # As the config's pipeline has it, and by the number among all: what the test left out is here.
+    one = dict(domains=[domain], data_root=str(data_root), skip_lists=(), pipelines=None)
+    dataset = DATASETS.build(dict(data, **one))
     sample = dataset[index]
     batch = dict(inputs=[sample['inputs']], data_samples=[sample['data_samples']])
     return model.test_step(batch)[0].pred_sem_seg.data[0].numpy().astype(np.uint8)
