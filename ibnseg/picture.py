@@ -1,5 +1,6 @@
 """One photo, its truth and what several runs make of it, side by side."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from mmengine.config import Config
 from mmseg.registry import DATASETS, MODELS
 from PIL import Image, ImageDraw
 
-from . import domains, labels, weights
+from . import disk, domains, labels, weights
 from .engine.checkpoint import newest
 from .evaluate import confusion, score
 
@@ -83,8 +84,7 @@ def panel(
         draw.text((x + 2, y + 2), caption, fill='black')
         sheet.paste(Image.fromarray(tile), (x, y + _CAPTION))
     out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f'.{out.name}.tmp')
-    sheet.save(temporary, format='PNG')
-    temporary.replace(out)
+    content = io.BytesIO()
+    sheet.save(content, format='PNG')
+    disk.write_atomically(out, content.getvalue())
     return out

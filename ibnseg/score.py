@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from . import domains, images, labels, protocols, records
+from . import disk, domains, images, labels, protocols, records
 from .domains import DataError
 from .evaluate import confusion, raw_confusion
 from .images import Images
@@ -81,7 +81,7 @@ class Saver:
 
     def __call__(self, domain: str, number: int, prediction: np.ndarray) -> None:
         content = encode(prediction, self.palettes[domain])
-        records.write_atomically(self.folder / self.paths[domain][number], content)
+        disk.write_atomically(self.folder / self.paths[domain][number], content)
 
     def finish(self, record: Record) -> None:
         """Say what the predictions are of, once all are written."""
