@@ -12,12 +12,13 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from mmcv.cnn import fuse_conv_bn
 from mmengine.model import is_model_wrapper
 from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 Size = tuple[int, int]
 
@@ -65,8 +66,25 @@ def for_inference(model: nn.Module) -> nn.Module:
 
     The outputs are the model's own in eval mode, as far as rounding goes.
     """
-    folded = fuse_conv_bn(copy.deepcopy(model).eval())
+    folded = copy.deepcopy(model).eval()
+    _fold(folded)
     return folded.to(memory_format=torch.channels_last)
+
+
+def _fold(module: nn.Module) -> None:
+    """Fold each BatchNorm into the convolution that stands right before it.
+
+    mmcv's fuse_conv_bn takes the last one before it, even where another layer stands between.
+    """
+    before, conv = '', None
+    for name, child in list(module.named_children()):
+        if isinstance(child, _BatchNorm):
+            if isinstance(conv, nn.Conv2d) and child.running_mean is not None:
+                setattr(module, before, fuse_conv_bn_eval(conv, child))
+                setattr(module, name, nn.Identity())
+        else:
+            _fold(child)
+        before, conv = name, child
 
 
 class Predictor:

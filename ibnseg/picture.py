@@ -1,5 +1,6 @@
 """One photo, its truth and what several runs make of it, side by side."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from mmengine.config import Config
 from mmseg.registry import DATASETS, MODELS
 from PIL import Image, ImageDraw
 
-from . import domains, labels, weights
+from . import disk, domains, labels, weights
 from .engine.checkpoint import newest
 from .evaluate import confusion, score
 
@@ -42,9 +43,10 @@ def predict(run: str | Path, domain: str, data_root: str | Path, index: int) -> 
     config.model.backbone.init_cfg = None
     model = MODELS.build(config.model).eval()
     model.load_state_dict(weights.read(checkpoint)['state_dict'])
-    dataset = DATASETS.build(
-        dict(config.test_dataloader.dataset, domains=[domain], data_root=str(data_root))
-    )
+    data = config.test_dataloader.dataset
+    # As the config's pipeline has it, and by the number among all: what the test left out is here.
+    one = dict(domains=[domain], data_root=str(data_root), skip_lists=(), pipelines=None)
+    dataset = DATASETS.build(dict(data, **one))
     sample = dataset[index]
     batch = dict(inputs=[sample['inputs']], data_samples=[sample['data_samples']])
     return model.test_step(batch)[0].pred_sem_seg.data[0].numpy().astype(np.uint8)
@@ -82,8 +84,7 @@ def panel(
         draw.text((x + 2, y + 2), caption, fill='black')
         sheet.paste(Image.fromarray(tile), (x, y + _CAPTION))
     out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f'.{out.name}.tmp')
-    sheet.save(temporary, format='PNG')
-    temporary.replace(out)
+    content = io.BytesIO()
+    sheet.save(content, format='PNG')
+    disk.write_atomically(out, content.getvalue())
     return out

@@ -1,10 +1,8 @@
 """What an evaluation leaves behind: matrices and provenance in one JSON file a checkpoint."""
 
 import json
-import os
 import re
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from . import labels
+from . import disk, labels
 from .protocols import protocol_hash
 from .weights.cache import digest as sha256
 
 __all__ = ['SCHEMA', 'SCORED', 'Measurement', 'Record', 'RecordError', 'code_commit', 'find',
-           'read', 'sha256', 'write', 'write_atomically']  # fmt: skip
+           'read', 'sha256', 'write']  # fmt: skip
 
 SCHEMA = 'ibnseg-record-1'
 SCORED = 'scored from files'  # the selection rule of predictions that came without one
@@ -70,24 +68,6 @@ class Record:
     domains: list[Measurement] = field(default_factory=list)
 
 
-def write_atomically(path: str | Path, content: str | bytes) -> None:
-    """Write a file whole or not at all; text as UTF-8."""
-    path = Path(path)
-    content = content.encode() if isinstance(content, str) else content
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp's own is 0o600
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def write(record: Record, path: str | Path) -> Path:
     """Write `record` as JSON; returns the path."""
     content = asdict(record)
@@ -99,7 +79,7 @@ def write(record: Record, path: str | Path) -> Path:
     text = json.dumps(dict(schema=SCHEMA, **content), indent=1)
     # One line a matrix row, for people and for diffs.
     text = re.sub(r'\[\s+(\d[\d,\s]*\d|\d)\s+\]', lambda m: f'[{" ".join(m[1].split())}]', text)
-    write_atomically(path, text + '\n')
+    disk.write_atomically(path, text + '\n')
     return Path(path)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from . import domains, images, labels, protocols, records
+from . import disk, domains, images, labels, protocols, records
 from .domains import DataError
 from .evaluate import confusion, raw_confusion
 from .images import Images
@@ -24,9 +24,12 @@ from .records import Measurement, Record
 MANIFEST = 'predictions.json'
 
 
-def photo_keys(domain: str, data_root: str | Path) -> list[str]:
+def photo_keys(
+    domain: str, data_root: str | Path, skip_lists: Iterable[str | Path] = ()
+) -> list[str]:
     """Return each photo's path relative to the data root, in the order of the data set."""
-    return [photo.relative_to(data_root).as_posix() for photo, _ in domains.find(domain, data_root)]
+    pairs = domains.find(domain, data_root, skip_lists)
+    return [photo.relative_to(data_root).as_posix() for photo, _ in pairs]
 
 
 def place(domain: str, key: str = '') -> PurePosixPath:
@@ -45,12 +48,19 @@ class Saver:
         folder: new, or empty.
         measured: domains as 'name:split'.
         data_root: where they are.
+        skip_lists: that the evaluation leaves out.
 
     Raises:
         FileExistsError: `folder` holds something. ValueError: two photos would share a file.
     """
 
-    def __init__(self, folder: str | Path, measured: Iterable[str], data_root: str | Path):
+    def __init__(
+        self,
+        folder: str | Path,
+        measured: Iterable[str],
+        data_root: str | Path,
+        skip_lists: Iterable[str | Path] = (),
+    ):
         self.folder = Path(folder)
         if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise FileExistsError(
@@ -61,7 +71,7 @@ class Saver:
         self.palettes = {}
         taken: dict[PurePosixPath, str] = {}
         for domain in measured:
-            keys = photo_keys(domain, data_root)
+            keys = photo_keys(domain, data_root, skip_lists)
             self.paths[domain] = [place(domain, key) for key in keys]
             self.palettes[domain] = labels.task(domains.parse(domain)[0].space).palette
             for key, path in zip(keys, self.paths[domain], strict=True):
@@ -71,7 +81,7 @@ class Saver:
 
     def __call__(self, domain: str, number: int, prediction: np.ndarray) -> None:
         content = encode(prediction, self.palettes[domain])
-        records.write_atomically(self.folder / self.paths[domain][number], content)
+        disk.write_atomically(self.folder / self.paths[domain][number], content)
 
     def finish(self, record: Record) -> None:
         """Say what the predictions are of, once all are written."""
@@ -171,6 +181,7 @@ def score(
     seed: int | None = None,
     ids: str = 'train',
     like: Record | None = None,
+    skip_lists: Sequence[str | Path] = (),
     track: Callable[[Sequence], Iterable] = iter,
 ) -> tuple[Record, dict[str, Images]]:
     """Measure a folder of predictions on a domain.
@@ -184,6 +195,7 @@ def score(
         ids: what a pixel's value means: 'train' is the class's number, 'raw' the id in the domain's
             own label files, a label space's name the id there (as 'cityscapes' for labelIds).
         like: a record whose protocol the predictions followed, by the user's word.
+        skip_lists: files that name pairs to leave out (`ibnseg.domains.skip`).
         track: wraps the sequence of files, for a progress bar.
 
     Returns:
@@ -205,8 +217,10 @@ def score(
     if said is None and not name:
         raise ValueError(f'{folder} does not say whose predictions it holds; give --name')
     to_class = _classes_of(ids, row.space)
-    pairs, keys = domains.find(domain, data_root), photo_keys(domain, data_root)
-    protocol = _protocol(domain, len(pairs), like or said)
+    pairs = domains.find(domain, data_root, skip_lists)
+    keys = photo_keys(domain, data_root, skip_lists)
+    skipped = protocols.skipped_hash(domains.skipped(domain, data_root, skip_lists))
+    protocol = _protocol(domain, len(pairs), skipped, like or said)
     files = match(keys, [truth.stem for _, truth in pairs], folder)
     task = labels.task(row.space)
     matrices, raw, content = [], [], hashlib.sha256()
@@ -261,7 +275,9 @@ def _manifest(folder: Path, domain: str) -> Record | None:
     return record
 
 
-def _protocol(domain: str, number: int, like: Record | None) -> tuple[dict, str]:
+def _protocol(
+    domain: str, number: int, skipped: str | None, like: Record | None
+) -> tuple[dict, str]:
     """Return the protocol and its hash: that of `like`, or one that says what is known."""
     if like is not None:
         found = next((m for m in like.domains if m.domain == domain), None)
@@ -273,12 +289,21 @@ def _protocol(domain: str, number: int, like: Record | None) -> tuple[dict, str]
                 f'{domain} was measured on scaled or cut labels ({", ".join(cut)}); predictions '
                 'as files are scored on labels in their own size only'
             )
+        if found.protocol.get('skipped') != skipped:
+            raise ValueError(
+                f'{domain} was measured {_by(found.protocol.get("skipped"))}, now it would be '
+                f'{_by(skipped)}. Score it with the same --skip-list'
+            )
         return found.protocol, found.protocol_hash
     steps = [dict(type=name) for name in ('LoadImageFromFile', 'LoadLabels', 'PackSegInputs')]
     native = protocols.native(domain, number, steps, {})
-    files = dataclasses.replace(native, name='files', mode='files')
+    files = dataclasses.replace(native, name='files', mode='files', skipped=skipped)
     # As plain JSON, like one read from a record.
     return files.content() | dict(classes=list(files.classes)), files.hash
+
+
+def _by(skipped: str | None) -> str:
+    return f'without the pairs of skip list {skipped!s:.20}' if skipped else 'on all pairs'
 
 
 def _classes_of(ids: str, space: str) -> np.ndarray:

@@ -21,7 +21,7 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from ibnseg import domains, labels, miniature, splits
+from ibnseg import disk, domains, labels, miniature, splits
 from ibnseg.domains import CrossDomainDataset, DataError, DomainDataset, polygons
 from ibnseg.engine import PositionSampler
 
@@ -321,7 +321,7 @@ def test_polygons_are_rasterised_once(every, tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     (_, path), *_ = domains.find('idd:val', every)
     first = domains.read_raw(path, 'idd')
-    (cached,) = polygons.folder().rglob('*.png')
+    (cached,) = disk.cache_folder('polygons').rglob('*.png')
     assert tmp_path in cached.parents
     monkeypatch.setattr(polygons, '_draw', lambda *_: pytest.fail('drawn again'))
     np.testing.assert_array_equal(domains.read_raw(path, 'idd'), first)
@@ -330,7 +330,7 @@ def test_polygons_are_rasterised_once(every, tmp_path, monkeypatch):
     cached.write_bytes(half(cached.read_bytes()))  # a damaged cache is drawn anew
     np.testing.assert_array_equal(domains.read_raw(path, 'idd'), first)
     np.testing.assert_array_equal(np.array(Image.open(cached)), first)
-    assert [p.suffix for p in polygons.folder().rglob('*') if p.is_file()] == ['.png']
+    assert [p.suffix for p in disk.cache_folder('polygons').rglob('*') if p.is_file()] == ['.png']
 
 
 def test_without_a_cache_polygons_are_drawn_each_time(every, tmp_path, monkeypatch):

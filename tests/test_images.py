@@ -208,6 +208,8 @@ DAMAGED = {
     'an array more': npz(more=np.zeros(3)),
     'two axes': npz(cells0=lambda a: a[None]),
     'another type': npz(counts0=lambda a: a.astype(np.float64)),
+    'header cut': archive({'header.npy': header('((((')}),
+    'header of a strange type': archive({'header.npy': header("(), 'descr': ('<i8',)")}),
     'byte order': npz(counts0=lambda a: a.astype('>u4')),
     'an image less': npz(starts0=lambda a: a[:-1]),
     'starts late': npz(starts0=lambda a: a + 1),

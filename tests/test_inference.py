@@ -8,9 +8,9 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch.nn import functional as F
 
-import ibnseg  # noqa: F401  (registers the backbones)
+from ibnseg.backbones import IBNDenseNet
 from ibnseg.inference import Predictor, for_inference, label_map
-from ibnseg.placement import PLACEMENTS
+from ibnseg.placement import PLACEMENTS, Put
 
 
 @pytest.fixture(autouse=True)
@@ -155,6 +155,18 @@ def test_folding_keeps_the_logits(placement):
     for before, now in zip(model.state_dict().values(), segmentor(placement).state_dict().values(),
                            strict=True):  # fmt: skip
         torch.testing.assert_close(before, now)  # the model itself is as it was
+
+
+def test_a_batchnorm_is_folded_into_no_convolution_but_its_own():
+    """Without a BatchNorm of its own, the stem's convolution is not that of a later one."""
+    torch.manual_seed(0)
+    model = IBNDenseNet(121, placement=[Put('InstanceNorm', 'stem')]).eval()
+    x = torch.randn(1, 3, 64, 64)
+    folded = for_inference(model)
+    assert sum(isinstance(module, torch.nn.Identity) for module in folded.modules()) == 58
+    with torch.no_grad():
+        for found, expected in zip(folded(x), model(x), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_what_is_not_the_same_takes_the_models_own_way():

@@ -418,3 +418,27 @@ def test_command_says_where_the_record_is(tested, data):
     record = records.read(path)
     assert images.read(path, record)['idd:val'].keys == tuple(score.photo_keys('idd', data))
     assert report.tabulate([record]).rows[0].model == 'ibn_b'
+
+
+def test_pairs_of_a_skip_list_are_left_out(data, tmp_path):
+    """Saved and scored: each prediction keeps its own photo's name."""
+    keys, predictions = score.photo_keys(DOMAIN, data), draw(DOMAIN, data)
+    skip_list = tmp_path / 'skip.txt'
+    skip_list.write_text(f'{keys[1]}\n')
+    saver = score.Saver(tmp_path / 'saved', [DOMAIN], data, [skip_list])
+    kept = [0, 2, 3]
+    for number, i in enumerate(kept):
+        saver(DOMAIN, number, predictions[i])
+    whole = save(tmp_path / 'whole', predictions, own_names(DOMAIN, data))
+    words = dict(name='x', skip_lists=[skip_list])
+    record, packed = score.score(DOMAIN, tmp_path / 'saved', data, **words)
+    assert packed[DOMAIN].keys == tuple(keys[i] for i in kept)
+    (found,) = record.domains
+    assert found.images == 3 and found.protocol['skipped']
+    _, by_image = score.score(DOMAIN, whole, data, name='x')
+    for number, i in enumerate(kept):
+        np.testing.assert_array_equal(packed[DOMAIN][number], by_image[DOMAIN][i])
+    with pytest.raises(DataError, match=r'no prediction \(1 of 4'):
+        score.score(DOMAIN, tmp_path / 'saved', data, name='x')
+    with pytest.raises(ValueError, match=r'without the pairs.*the same --skip-list'):
+        score.score(DOMAIN, whole, data, name='x', like=record)

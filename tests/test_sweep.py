@@ -130,7 +130,8 @@ def test_terminated_it_leaves_no_process(tmp_path):
     train.write_text(f"import time; open({str(tmp_path / 'up')!r}, 'w'); time.sleep(3600)")
     driver = (
         'import sys; from pathlib import Path; from ibnseg.engine import run, sweep\n'
-        f"planned = sweep.Planned('c', 'x', 0, Path('f'), Path('r'), sweep.NEW)\n"
+        f'where = Path({str(tmp_path / "run")!r})\n'
+        "planned = sweep.Planned('c', 'x', 0, where, Path('r'), sweep.NEW)\n"
         f'sys.exit(run.command(lambda: sweep.run(planned, {str(train)!r}, []), "continue"))'
     )
     process = subprocess.Popen([sys.executable, '-c', driver], stderr=subprocess.PIPE, cwd=ROOT)

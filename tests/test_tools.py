@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from ibnseg import domains, evaluate, miniature, records, weights
+from ibnseg import domains, evaluate, images, miniature, records, weights
 from ibnseg.engine import run as engine
 from ibnseg.selection import RULES
 
@@ -220,6 +220,9 @@ def test_a_skip_list_is_named_in_the_record(trained, data, tmp_path):
     assert gta5.protocol_hash == record.domains[0].protocol_hash
     assert cityscapes.protocol_hash != before.protocol_hash
     np.testing.assert_array_less(cityscapes.matrix - 1, before.matrix)
+    packed, whole = images.read(out, less), images.read(work_dir / 'ibn_b.record.json', record)
+    assert packed['cityscapes:val'].keys == whole['cityscapes:val'].keys[1:]
+    np.testing.assert_array_equal(packed['cityscapes:val'][0], whole['cityscapes:val'][1])
 
 
 def test_training_without_the_skipped(data, tmp_path):

@@ -100,7 +100,7 @@ def _train(config, seed: int, folder: Path, resume: bool, processes: int) -> Non
 
     Raises KeyboardInterrupt where that was interrupted, ValueError where it failed.
     """
-    from ibnseg.records import write_atomically
+    from ibnseg.disk import write_atomically
 
     path = folder / 'finetune.py'
     write_atomically(path, config.pretty_text)
@@ -128,12 +128,12 @@ def _train(config, seed: int, folder: Path, resume: bool, processes: int) -> Non
 def _report(base: Path, train: str, measured: list[str]) -> None:
     from rich.console import Console
 
-    from ibnseg import finetune, records
+    from ibnseg import disk, finetune, records
 
     found = [records.read(path) for path in records.find([base])]
     tables = [finetune.tabulate(found, train, domain) for domain in measured]
     out = base / f'{train.replace("/", "-").replace(":", "-")}.md'
-    records.write_atomically(out, finetune.markdown(tables))
+    disk.write_atomically(out, finetune.markdown(tables))
     Console(highlight=False).print(finetune.terminal(tables[0]))
     print(out)
 

@@ -34,6 +34,9 @@ def parser() -> argparse.ArgumentParser:
         help='a record whose protocol the predictions followed; else they count as of a protocol '
         'of their own, which report shows beside others with --mixed only',
     )
+    p.add_argument(
+        '--skip-list', nargs='+', default=[], metavar='FILE', help='leave these pairs out (audit)'
+    )
     p.add_argument('--out', help='record file; default <predictions>.<domain>.record.json')
     return p
 
@@ -59,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
             seed=args.seed,
             ids=args.ids,
             like=records.read(args.like) if args.like else None,
+            skip_lists=args.skip_list,
             track=(lambda files: track(files, 'scoring', transient=True))
             if sys.stdout.isatty()
             else iter,

@@ -1,21 +1,14 @@
 """Facts by content: a file checked once is not decoded again, wherever it is moved."""
 
 import json
-import os
 import time
 from pathlib import Path
 
-from .. import records
+from .. import disk
 from .facts import FACTS, Facts
 
 _SCHEMA = f'ibnseg-audit-cache-{FACTS}'
 _SECONDS = 60  # between savings of a long audit
-
-
-def folder() -> Path:
-    """Return where caches lie; they may be deleted at any time."""
-    base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-    return Path(base) / 'ibnseg' / 'audit'
 
 
 def stamp(path: Path) -> list[int] | None:
@@ -35,7 +28,7 @@ class Cache:
     """
 
     def __init__(self, domain: str):
-        self.path = folder() / f'{domain}.json'
+        self.path = disk.cache_folder('audit') / f'{domain}.json'
         self.files: dict[str, list] = {}
         self.facts: dict[str, Facts] = {}
         self.blocked: str | None = None
@@ -73,7 +66,7 @@ class Cache:
         self._read()
         content = dict(schema=_SCHEMA, files=self.files, facts=self.facts)
         try:
-            records.write_atomically(self.path, json.dumps(content, separators=(',', ':')))
+            disk.write_atomically(self.path, json.dumps(content, separators=(',', ':')))
         except OSError as error:
             self.blocked = f'{self.path}: {error.strerror}'
         self._changed, self._saved = False, time.monotonic()

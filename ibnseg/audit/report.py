@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .. import records
+from .. import disk
 from ..domains import skip
 from ..report import clean
 from .judge import Finding
@@ -127,7 +127,7 @@ class Report:
                 for finding in self.findings
             ],
         )
-        records.write_atomically(path, json.dumps(content, indent=1) + '\n')
+        disk.write_atomically(path, json.dumps(content, indent=1) + '\n')
 
     def write_skip_list(self, path: str | Path) -> None:
         """Write the pairs that have an error, to train and to measure without them."""

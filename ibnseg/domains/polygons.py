@@ -1,20 +1,20 @@
 """Labels drawn as polygons (IDD), rasterised once into a cache.
 
-The cache is `$XDG_CACHE_HOME/ibnseg/polygons`, by default `~/.cache/ibnseg/polygons`: a PNG of ids
-for each JSON, by the hash of its content. It may be deleted at any time.
+The cache (`disk.cache_folder('polygons')`) has a PNG of ids for each JSON, by the hash of its
+content.
 """
 
 import contextlib
 import hashlib
+import io
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from .. import disk
 from .errors import DataError
 
 _FORMAT = b'1'  # raise when equal files are to be drawn otherwise
@@ -39,19 +39,13 @@ def rasterise(path: str | Path, names: Sequence[str]) -> np.ndarray:
         text = f'{path}: unreadable label file ({error}). Unpack it again'
         raise DataError(text, 'unreadable') from None
     key = hashlib.sha256(_FORMAT + '\n'.join(names).encode() + b'\n' + content).hexdigest()
-    cached = folder() / key[:2] / f'{key}.png'
+    cached = disk.cache_folder('polygons') / key[:2] / f'{key}.png'
     with contextlib.suppress(OSError, SyntaxError, ValueError), Image.open(cached) as image:
         return np.asarray(image)
     drawn = _draw(path, content, names)
     with contextlib.suppress(OSError):  # a full or read-only cache costs time, nothing else
         _save(Image.fromarray(drawn), cached)
     return drawn
-
-
-def folder() -> Path:
-    """Return where rasterised labels are kept."""
-    base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-    return Path(base) / 'ibnseg' / 'polygons'
 
 
 def _draw(path: str | Path, content: bytes, names: Sequence[str]) -> np.ndarray:
@@ -93,12 +87,6 @@ def _draw(path: str | Path, content: bytes, names: Sequence[str]) -> np.ndarray:
 
 
 def _save(image: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(suffix='.part', dir=path.parent)
-    try:
-        with os.fdopen(handle, 'wb') as stream:
-            image.save(stream, format='png', compress_level=1)
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    content = io.BytesIO()
+    image.save(content, format='png', compress_level=1)
+    disk.write_atomically(path, content.getvalue())

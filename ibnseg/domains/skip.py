@@ -12,6 +12,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+from .. import disk
 from .errors import DataError
 
 _HEAD = '# ibnseg skip list: <domain>/<photo, or label file that stands alone>  # why'
@@ -47,10 +48,8 @@ def read(paths: Iterable[str | Path], domains: Collection[str]) -> dict[str, fro
 
 def write(path: str | Path, domain: str, files: Mapping[str, str]) -> None:
     """Write a skip list: `files` is {file below the data set's folder: why}."""
-    from ..records import write_atomically  # records knows protocols, which know domains
-
     lines = [f'{domain}/{file}  # {why}' for file, why in files.items()]
-    write_atomically(path, '\n'.join([_HEAD, *lines, '']))
+    disk.write_atomically(path, '\n'.join([_HEAD, *lines, '']))
 
 
 def leave_out(

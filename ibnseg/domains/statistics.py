@@ -1,16 +1,15 @@
 """How many pixels of which class a label file holds, and where: counted once, kept in a cache.
 
-The cache is `$XDG_CACHE_HOME/ibnseg/classes`, by default `~/.cache/ibnseg/classes`: one file for
-the labels of a folder, whose rows count for files of the same size and time. It may be deleted at
-any time.
+The cache (`disk.cache_folder('classes')`) has one file for the labels of a folder, whose rows count
+for files of the same size and time.
 """
 
 import hashlib
+import io
 import json
 import multiprocessing
 import os
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import labels
+from .. import disk, labels
 from .errors import DataError
 from .files import read_labels
 
@@ -46,12 +45,6 @@ class Statistics:
     centroids: np.ndarray
 
 
-def folder() -> Path:
-    """Return where counted statistics are kept, for all runs of this user."""
-    base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-    return Path(base) / 'ibnseg' / 'classes'
-
-
 def count(
     files: Sequence[tuple[str, str]], tile: int = 1024, workers: int | None = None
 ) -> Statistics:
@@ -67,15 +60,16 @@ def count(
         DataError: as `read_labels`.
     """
     stamps = [(str(Path(path).resolve()), space, *_stamp(path)) for path, space in files]
+    folder = disk.cache_folder('classes')
     groups: dict[Path, list[int]] = {}
     for i, (path, space, *_) in enumerate(stamps):
         # A data set's splits have folders of their own, or share one.
         key = json.dumps([_VERSION, tile, space, str(Path(path).parent)])
         name = f'{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz'
-        groups.setdefault(folder() / name, []).append(i)
+        groups.setdefault(folder / name, []).append(i)
     rows: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     # The ranks of a run, and other runs, wait for the one that counts.
-    with _alone():
+    with _alone(folder):
         known = {cache: _read(cache) for cache in groups}
         for cache, members in groups.items():
             for i in members:
@@ -164,13 +158,13 @@ def _watched(results: Iterable, total: int) -> Iterator:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def _alone(folder: Path) -> Iterator[None]:
     try:
-        folder().mkdir(parents=True, exist_ok=True)
-        lock = open(folder() / '.lock', 'w')  # noqa: SIM115
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / '.lock', 'w')  # noqa: SIM115
     except OSError as error:
         raise DataError(
-            f'{folder()}: class statistics are kept here, and it cannot be written ({error}). '
+            f'{folder}: class statistics are kept here, and it cannot be written ({error}). '
             'Name another folder by the environment variable XDG_CACHE_HOME'
         ) from None
     with lock:
@@ -197,18 +191,13 @@ def _read(path: Path) -> dict[str, tuple]:
 
 
 def _write(path: Path, rows: dict[str, tuple]) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix='.npz')
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            np.savez_compressed(
-                file,
-                paths=np.array(list(rows)),
-                stamps=np.array([stamp for stamp, *_ in rows.values()], np.int64),
-                counts=np.array([counts for _, counts, _ in rows.values()]),
-                ends=np.cumsum([len(part) for *_, part in rows.values()]),
-                centroids=np.concatenate([part for *_, part in rows.values()]),
-            )
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    content = io.BytesIO()
+    np.savez_compressed(
+        content,
+        paths=np.array(list(rows)),
+        stamps=np.array([stamp for stamp, *_ in rows.values()], np.int64),
+        counts=np.array([counts for _, counts, _ in rows.values()]),
+        ends=np.cumsum([len(part) for *_, part in rows.values()]),
+        centroids=np.concatenate([part for *_, part in rows.values()]),
+    )
+    disk.write_atomically(path, content.getvalue())

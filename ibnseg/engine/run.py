@@ -289,7 +289,8 @@ def test(
                 f'{framed[0]}, so no prediction would have the size of its label file. Leave one '
                 "of them away, or save those of 'native'"
             )
-        saver = score.Saver(save_predictions, plan, config.test_dataloader.dataset.data_root)
+        data = config.test_dataloader.dataset
+        saver = score.Saver(save_predictions, plan, data.data_root, data.get('skip_lists', ()))
     return _measure(_build(config), plan, checkpoint, out, saver=saver)
 
 
@@ -416,8 +417,9 @@ def _measure(
             )
         )
     if is_main_process():
-        root = config.test_dataloader.dataset.data_root
-        named = {d: metric.images[d].named(score.photo_keys(d, root)) for d in plan}
+        data = config.test_dataloader.dataset
+        where = data.data_root, data.get('skip_lists', ())
+        named = {d: metric.images[d].named(score.photo_keys(d, *where)) for d in plan}
         score.write(record, named, out)
         if saver:
             saver.finish(record)

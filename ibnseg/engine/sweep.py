@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from .. import records
+from .. import disk, records
 
 FINISHED, BEGUN, NEW = 'finished', 'begun', 'new'
 _NOTE = 'sweep.config'  # in each run's folder, its config as the sweep began it
@@ -139,7 +139,7 @@ def run(run: Planned, train: str | Path, words: Sequence[str]) -> int:
     command += ['--seed', str(run.seed), '--no-table', *words]
     command += ['--resume'] if run.state == BEGUN else []
     if run.state == NEW:
-        records.write_atomically(run.folder / _NOTE, run.text)
+        disk.write_atomically(run.folder / _NOTE, run.text)
     process = subprocess.Popen(command)
     ended = []
 

@@ -6,7 +6,6 @@ import importlib
 import io
 import json
 import logging
-import os
 import random
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -20,7 +19,7 @@ from mmengine.dist import barrier, get_rank, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from .. import records, weights
+from .. import disk, records, weights
 from ..engine import ProgressHook, SegRunner
 from ..engine.checkpoint import check_finite, newest, remove_older
 from ..engine.run import default_work_dir, versions
@@ -175,9 +174,7 @@ def test(config: Config, checkpoint: str | Path) -> dict[str, float]:
             versions=versions(),
             config=config.pretty_text,
         )
-        temporary = out.with_name(f'.{out.name}.tmp')
-        temporary.write_text(json.dumps(result, indent=1) + '\n')
-        os.replace(temporary, out)
+        disk.write_atomically(out, json.dumps(result, indent=1) + '\n')
         if not metrics:
             print(_NOTHING)
         width = max(map(len, metrics), default=0)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from .. import disk
 from .. import records as _records
 from . import maps, statistics
 from .flat import csv, to_json
@@ -47,5 +48,5 @@ def write(
             Path(out_dir) / 'images.csv': statistics.photos_csv(found),
         }
     for path, text in pages.items():
-        _records.write_atomically(path, text)
+        disk.write_atomically(path, text)
     return list(pages)
