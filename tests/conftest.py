@@ -29,7 +29,7 @@ def same_numbers_alone_and_in_the_suite():
     torch.manual_seed(0)
 
 
-# Files of real training runs: first, so that `make test`'s other process is not left alone at the end.
+# Files of real training runs come first: else one process runs them alone at the end.
 LONG = ('test_tools.py', 'test_sweep.py', 'test_finetune.py', 'test_score.py', 'test_imagenet.py')
 
 
