@@ -91,14 +91,16 @@ class Predictor:
     """Predicts label maps for batches of a test loader; the fast way where it is the same.
 
     That is for MMSeg's EncoderDecoder on a CPU; any other model, and any model on a GPU, takes its
-    own `test_step`. The weights are those at the time of construction.
+    own `test_step`. The weights are those at the time of construction; unless the backbone is
+    compiled, they are copied.
     """
 
     def __init__(self, model: nn.Module):
         self.model = model.module if is_model_wrapper(model) else model
         device = next(self.model.parameters()).device.type
         self.is_fast = device == 'cpu' and _is_plain(self.model)
-        if self.is_fast:
+        # A copy would lose what torch.compile made of the backbone.
+        if self.is_fast and self.model.backbone._compiled_call_impl is None:
             self.model = for_inference(self.model)
 
     @torch.no_grad()

@@ -169,6 +169,20 @@ def test_a_batchnorm_is_folded_into_no_convolution_but_its_own():
             torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_a_compiled_backbone_is_what_runs():
+    model = segmentor()
+    passes = []
+
+    def backend(graph, _):
+        return lambda *args: passes.append(1) or graph(*args)
+
+    model.backbone.compile(backend=backend)
+    predictor = Predictor(model)
+    predictor(batch())
+    assert predictor.is_fast and passes
+    assert agreement(model, batch()) > 0.999
+
+
 def test_what_is_not_the_same_takes_the_models_own_way():
     model = segmentor(align_corners=True)
     predictor = Predictor(model)

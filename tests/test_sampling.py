@@ -315,6 +315,15 @@ def test_a_damaged_cache_is_made_anew(data, cache, content):
         assert len(whole['paths']) == 40
 
 
+def test_what_was_counted_before_an_error_stays_counted(data, cache, tmp_path, monkeypatch):
+    bad = tmp_path / 'bad.png'
+    bad.write_bytes(b'')
+    with pytest.raises(DataError, match='bad'):
+        statistics.count([*files(data), (str(bad), 'gta5')])
+    monkeypatch.setattr(statistics, '_of_file', lambda *_: pytest.fail('counted again'))
+    assert len(statistics.count(files(data)).counts) == 40
+
+
 def test_other_tiles_have_their_own_cache(data, cache):
     one, other = (statistics.count(files(data), tile) for tile in (1024, 32))
     assert len(other.centroids) > len(one.centroids)

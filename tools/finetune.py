@@ -9,8 +9,6 @@ holds every model that was fine-tuned on the target into the same --work-dir.
 """
 
 import argparse
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -101,6 +99,7 @@ def _train(config, seed: int, folder: Path, resume: bool, processes: int) -> Non
     Raises KeyboardInterrupt where that was interrupted, ValueError where it failed.
     """
     from ibnseg.disk import write_atomically
+    from ibnseg.engine.sweep import launch
 
     path = folder / 'finetune.py'
     write_atomically(path, config.pretty_text)
@@ -110,14 +109,7 @@ def _train(config, seed: int, folder: Path, resume: bool, processes: int) -> Non
     command += [str(Path(__file__).with_name('train.py')), str(path)]
     command += ['--work-dir', str(folder), '--seed', str(seed), '--no-table']
     command += ['--launcher', 'pytorch'] * (processes > 1) + ['--resume'] * resume
-    process = subprocess.Popen(command)
-    try:
-        code = process.wait()
-    except KeyboardInterrupt:
-        process.wait()  # a terminal's Ctrl-C has reached it, too
-        raise
-    if code in (130, -signal.SIGINT):
-        raise KeyboardInterrupt
+    code = launch(command)
     if code:
         raise ValueError(
             f'{folder}: fine-tuning ended with exit code {code}; what went wrong is said above. '

@@ -9,6 +9,7 @@ import io
 import json
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -79,11 +80,15 @@ def count(
         missing = [i for i in range(len(stamps)) if i not in rows]
         if missing:
             jobs = [(stamps[i][0], stamps[i][1], tile) for i in missing]
-            rows.update(zip(missing, _run(jobs, workers), strict=True))
-            for cache, members in groups.items():
-                if not set(members).isdisjoint(missing):
-                    news = {stamps[i][0]: (stamps[i][2:], *rows[i]) for i in members}
-                    _write(cache, known[cache] | news)
+            try:
+                for i, row in zip(missing, _run(jobs, workers), strict=True):
+                    rows[i] = row
+            finally:  # what was counted before an error or an interrupt, too
+                for cache, members in groups.items():
+                    new = [i for i in members if i in rows]
+                    if not set(new).isdisjoint(missing):
+                        news = {stamps[i][0]: (stamps[i][2:], *rows[i]) for i in new}
+                        _write(cache, known[cache] | news)
     centroids = [np.insert(rows[i][1], 0, i, axis=1) for i in range(len(stamps)) if len(rows[i][1])]
     return Statistics(
         np.array([rows[i][0] for i in range(len(stamps))], np.int64).reshape(-1, _CLASSES),
@@ -135,8 +140,17 @@ def _run(jobs: Sequence[tuple], workers: int | None) -> Iterable[tuple[np.ndarra
         yield from _watched((_of_file(*job) for job in jobs), len(jobs))
         return
     method = 'fork' if 'fork' in multiprocessing.get_all_start_methods() else None
-    with ProcessPoolExecutor(workers, multiprocessing.get_context(method)) as pool:
+    # Ctrl-C goes to all; this process ends the work.
+    pool = ProcessPoolExecutor(
+        workers,
+        multiprocessing.get_context(method),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
+    try:
         yield from _watched(pool.map(_of_file, *zip(*jobs, strict=True), chunksize=4), len(jobs))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _cores() -> int:

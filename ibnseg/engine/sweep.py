@@ -127,19 +127,26 @@ def _content(text: str) -> dict[str, str]:
 
 
 def run(run: Planned, train: str | Path, words: Sequence[str]) -> int:
-    """Train in a process of its own; returns its exit code. SIGTERM to this process ends it, too.
+    """Train as `launch` does.
 
     Args:
         train: the script tools/train.py.
         words: of its command line.
-
-    Raises KeyboardInterrupt: the run was interrupted; it has ended by then.
     """
     command = [sys.executable, str(train), run.config, '--work-dir', str(run.folder)]
     command += ['--seed', str(run.seed), '--no-table', *words]
     command += ['--resume'] if run.state == BEGUN else []
     if run.state == NEW:
         disk.write_atomically(run.folder / _NOTE, run.text)
+    return launch(command)
+
+
+def launch(command: Sequence[str]) -> int:
+    """Run a command in a process of its own, and return its exit code.
+
+    SIGTERM to this process ends it, too. Raises KeyboardInterrupt: it was interrupted; it has
+    ended by then.
+    """
     process = subprocess.Popen(command)
     ended = []
 
