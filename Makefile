@@ -38,7 +38,7 @@ $(VENV)/.ready: setup.py constraints.txt
 	@echo "setting up $(VENV) (about a minute)"
 	@$(NEW_PYTHON)
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/pip install -q -c constraints.txt -e '.[onedl,test]'
+	@$(VENV)/bin/pip install -q -c constraints.txt -e '.[onedl,fast,test]'
 	@touch $@
 
 $(VENV_OPENMMLAB)/.ready: setup.py constraints.txt
@@ -47,7 +47,7 @@ $(VENV_OPENMMLAB)/.ready: setup.py constraints.txt
 	@$(PYTHON) -m venv $(VENV_OPENMMLAB)
 	@$(VENV_OPENMMLAB)/bin/pip install -q -c constraints.txt torch wheel 'setuptools<81'
 	@$(VENV_OPENMMLAB)/bin/pip install -q -c constraints.txt --no-build-isolation $(MMCV)
-	@$(VENV_OPENMMLAB)/bin/pip install -q -c constraints.txt -e '.[openmmlab,test]'
+	@$(VENV_OPENMMLAB)/bin/pip install -q -c constraints.txt -e '.[openmmlab,fast,test]'
 	@touch $@
 
 setup-plugins: $(VENV_PLUGINS)/.ready

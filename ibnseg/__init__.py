@@ -7,7 +7,8 @@ from . import _stack
 
 _stack.require()
 
-from . import backbones, domains, engine, evaluate, geometry, transforms  # noqa: E402
+from . import backbones, domains, engine, evaluate, geometry, photos, transforms  # noqa: E402
 
 __version__ = '0.1.0'
-__all__ = ['__version__', 'backbones', 'domains', 'engine', 'evaluate', 'geometry', 'transforms']
+__all__ = ['__version__', 'backbones', 'domains', 'engine', 'evaluate', 'geometry', 'photos',
+           'transforms']  # fmt: skip

@@ -4,7 +4,7 @@ _base_ = './gta5_to_cityscapes.py'
 source = 'camvid:train/0006R0+0016E5'
 crop_size = (224, 288)
 train_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='LoadPhoto'),
     dict(type='LoadLabels'),
     dict(type='RandomResize', scale=(480, 360), ratio_range=(0.75, 1.5), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),

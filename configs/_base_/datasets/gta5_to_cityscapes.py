@@ -3,7 +3,7 @@ source = 'gta5:train-12388'
 data_root = 'data'
 crop_size = (512, 512)  # height, width
 train_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='LoadPhoto'),
     dict(type='LoadLabels'),
     dict(type='RandomResize', scale=(1024, 563), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),

@@ -3,7 +3,7 @@ _base_ = './miniature_gta5_to_cityscapes.py'
 source = ['gta5:train', 'synthia:train']
 mixing = 'equal'
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadPhoto'),
     dict(type='LoadLabels'),
     dict(type='RandomScaleCrop', crop_size=(128, 256), scale=(256, 128), ratio_range=(1.0, 2.0)),
     dict(type='ColorJitter'),

@@ -3,7 +3,7 @@ _base_ = './gta5_to_cityscapes.py'
 source = 'gta5:train'
 crop_size = (128, 256)
 train_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='LoadPhoto'),
     dict(type='LoadLabels'),
     dict(type='RandomResize', scale=(256, 128), ratio_range=(1.0, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size),

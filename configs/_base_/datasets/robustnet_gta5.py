@@ -4,7 +4,7 @@
 _base_ = './gta5_to_cityscapes.py'
 protocol = 'robustnet-1536'
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadPhoto'),
     dict(type='LoadLabels'),
     dict(type='RandomScaleCrop', crop_size=(768, 768), ratio_range=(0.5, 2.0)),
     dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, prob=0.5),
