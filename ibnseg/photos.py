@@ -9,6 +9,7 @@ import struct
 import threading
 import zlib
 from functools import cache
+from types import ModuleType
 
 import cv2
 import mmcv
@@ -62,9 +63,9 @@ def plain_png(data: bytes) -> np.ndarray | None:
 
     None for any other file, and without `imagecodecs`.
     """
-    codecs = _imagecodecs()
+    codecs = imagecodecs()
     packed = _image_data(data) if codecs else None
-    if not packed:
+    if packed is None:
         return None
     width, height, depth, colour, *others = struct.unpack_from('>IIBBBBB', data, 16)
     if depth != 8 or colour not in _COLOURS or any(others):
@@ -76,14 +77,17 @@ def plain_png(data: bytes) -> np.ndarray | None:
     try:
         if len(codecs.deflate_decode(packed, out=stored.rows)) != len(stored.rows):
             return None
-        photo = codecs.spng_decode(stored.finish(checksum=packed[-4:]))
+        image = _memory('image', height * width * channels).reshape(height, width, channels)
+        codecs.spng_decode(stored.finish(checksum=packed[-4:]), out=image)
     except (codecs.DeflateError, codecs.SpngError):
         return None
-    return cv2.cvtColor(photo, to_bgr, dst=photo if channels == 3 else None)
+    photo = _memory('photo', height * width * 3).reshape(height, width, 3)
+    return cv2.cvtColor(image, to_bgr, dst=photo)
 
 
 @cache
-def _imagecodecs():
+def imagecodecs() -> ModuleType | None:
+    """Return the module, None where it is not installed."""
     try:
         import imagecodecs
     except ImportError:
@@ -91,7 +95,7 @@ def _imagecodecs():
     return imagecodecs
 
 
-def _image_data(data: bytes) -> bytes | None:
+def _image_data(data: bytes) -> np.ndarray | None:
     """Return the zlib stream of a PNG, None where a chunk is damaged, missing or not harmless."""
     view, at, kind, found = memoryview(data), len(_SIGNATURE), b'', []
     if data[:at] != _SIGNATURE or data[at : at + 8] != struct.pack('>I4s', 13, b'IHDR'):
@@ -107,7 +111,10 @@ def _image_data(data: bytes) -> bytes | None:
             found.append(body[4:])
         elif kind not in _HARMLESS and kind != b'IEND' and body[:4] != b'IHDR':
             return None
-    return b''.join(found)
+    packed, at = _memory('packed', sum(map(len, found))), 0
+    for part in found:
+        at = _put(packed, at, part)
+    return packed if len(packed) > 4 else None
 
 
 class _StoredPNG:
@@ -124,15 +131,11 @@ class _StoredPNG:
     def __init__(self, head: bytes, size: int):
         blocks = -(-size // _BLOCK)
         stream = 2 + 5 * blocks + size + 4
-        self._file = _memory(len(head) + 8 + stream + 4 + len(_END))
+        self._file = _memory('file', len(head) + 8 + stream + 4 + len(_END))
         self._at = len(head) + 4
-        self._put(0, head + struct.pack('>I4sH', stream, b'IDAT', 0x7801))
+        _put(self._file, 0, head + struct.pack('>I4sH', stream, b'IDAT', 0x7801))
         self._end = len(self._file) - len(_END) - 8
         self.rows = self._file[self._end - size : self._end]
-
-    def _put(self, at: int, data: bytes) -> int:
-        self._file[at : at + len(data)] = np.frombuffer(data, np.uint8)
-        return at + len(data)
 
     def finish(self, checksum: bytes) -> np.ndarray:
         """Return the file; `checksum` is the rows' Adler-32."""
@@ -140,23 +143,39 @@ class _StoredPNG:
         for start in range(0, size, _BLOCK):
             block = self.rows[start : start + _BLOCK]
             n = len(block)
-            at = self._put(at, struct.pack('<BHH', start + n == size, n, n ^ 0xFFFF))
+            at = _put(self._file, at, struct.pack('<BHH', start + n == size, n, n ^ 0xFFFF))
             self._file[at : at + n] = block
             at += n
-        at = self._put(at, checksum)
+        at = _put(self._file, at, checksum)
         crc = zlib.crc32(self._file[self._at : at])
-        self._put(at, struct.pack('>I', crc) + _END)
+        _put(self._file, at, struct.pack('>I', crc) + _END)
         return self._file
+
+
+def _put(memory: np.ndarray, at: int, data: bytes | memoryview) -> int:
+    memory[at : at + len(data)] = np.frombuffer(data, np.uint8)
+    return at + len(data)
 
 
 _kept = threading.local()
 
 
-def _memory(size: int) -> np.ndarray:
-    """Return uint8 (size,), the same memory in each call: new pages cost as much as unpacking."""
-    if len(getattr(_kept, 'memory', ())) < size:
-        _kept.memory = np.empty(size, np.uint8)
-    return _kept.memory[:size]
+def _memory(use: str, size: int) -> np.ndarray:
+    """Return uint8 (size,), the former call's memory unless an array of it lives.
+
+    New pages from the kernel would cost a quarter of the time that decoding takes.
+    """
+    kept = vars(_kept).get(use, bytearray())
+    try:
+        # Python refuses to resize a bytearray that an array looks into.
+        kept.append(0)
+        kept.pop()
+        free = len(kept) >= size
+    except BufferError:
+        free = False
+    if not free:
+        kept = vars(_kept)[use] = bytearray(size)
+    return np.frombuffer(kept, np.uint8, size)
 
 
 _END = struct.pack('>I4sI', 0, b'IEND', zlib.crc32(b'IEND'))
