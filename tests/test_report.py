@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -286,6 +287,15 @@ def test_every_output_names_protocol_hash_and_denominator(output):
     assert 'native' in text
     denominator = dict(csv=',3,3,4,x,', json='"counted": 3,\n', terminal='3 of 3 classes')
     assert denominator.get(output, '3 of 3') in text
+
+
+def test_terminal_tells_densities_of_fog_apart():
+    fog = [f'foggy_cityscapes:train/{density}' for density in ('0.005', '0.01', '0.02')]
+    one = record()
+    one.domains[:] = [measure(domain, matrix(6, 2)) for domain in fog]
+    text = screen(report.tabulate([one]))
+    for domain in fog:
+        assert len(re.findall(re.escape(domain) + r'(?![0-9])', text)) == 2  # header and protocol
 
 
 def test_protocol_and_denominator_stand_below_the_numbers():

@@ -227,3 +227,15 @@ def test_every_form_says_the_same(tmp_path, files):
     assert len(list(csv.DictReader((out / 'images.csv').open()))) == 12
     content = json.loads((out / 'report.json').read_text(), parse_constant=pytest.fail)
     assert content['statistics']['pairs'][0]['interval']['value'] == pytest.approx(pair.value)
+
+
+def test_names_are_whole_in_eighty_columns(tmp_path):
+    names = ('resnet50', 'ibn_a')
+    files = [write(tmp_path, name, i, i, domains=('cityscapes:val',)) for i in (0, 1)
+             for name in names]  # fmt: skip
+    console = Console(width=80, file=io.StringIO())
+    console.print(report.statistics.terminal(report.gather(tabulate(*files))))
+    comparison = console.file.getvalue().partition('Paired')[2].partition('Worst')[0]
+    assert [line.split()[:3] for line in comparison.splitlines() if 'n=2' in line] == [
+        ['cityscapes:val', 'ibn_a', 'resnet50']
+    ]

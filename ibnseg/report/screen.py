@@ -13,6 +13,8 @@ from .maps import Relabelled, by_map
 from .table import Cell, Group, Table
 from .words import NOTHING, clean, difference, percent
 
+_DOMAIN = 40  # characters; 'foggy_cityscapes:train/0.005' differs from its neighbours in the last
+
 
 def terminal(table: Table) -> '_Screen':
     """Return a rich renderable. Domains that do not fit side by side follow below."""
@@ -31,9 +33,9 @@ class _Screen:
             yield Text(title, style='bold')
             yield from _fitting(group, console, options)
             for domain, rows in by_map(group):
-                yield Text(f'{clean(domain, 30)} by another label map', style='bold')
+                yield Text(f'{clean(domain, _DOMAIN)} by another label map', style='bold')
                 yield _other_map(domain, rows)
-        for line in (*self._protocols(), *self._other_protocols()):
+        for line in dict.fromkeys((*self._protocols(), *self._other_protocols())):
             yield Text(line, style='dim')
         for note in self.table.notes:
             yield Text(clean(note))
@@ -53,7 +55,7 @@ class _Screen:
         ids = content.get('classes', ())
         name, images = (clean(str(content.get(key)), 20) for key in ('name', 'images'))
         return (
-            f'{clean(domain, 30)}: protocol {name} {clean(digest, 12)}, {images} images, '
+            f'{clean(domain, _DOMAIN)}: protocol {name} {clean(digest, 12)}, {images} images, '
             f'{len(ids)} of {len(self.table.classes)} classes'
         )
 
@@ -62,7 +64,7 @@ def _other_map(domain: str, rows: list[Relabelled]) -> Grid:
     grid = _empty()
     other = rows[0].other
     for header in (domain, other.domain, 'Δ', 'classes'):
-        grid.add_column(Text(clean(header, 24)), justify='right', no_wrap=True)
+        grid.add_column(Text(clean(header, _DOMAIN)), justify='right', no_wrap=True)
     for one in rows:
         values = (percent(one.before), percent(one.after), percent(one.change, sign='+'))
         grid.add_row(
@@ -103,7 +105,9 @@ def _grid(group: Group, domains: list[str]) -> Grid:
             line[0].append(f' n={len(row.runs)}', style='dim')
     for domain in domains:
         cells = [row.cells.get(domain) for row in group.rows]
-        for header, values in _columns(cells, clean(domain, 24), group.home not in (None, domain)):
+        for header, values in _columns(
+            cells, clean(domain, _DOMAIN), group.home not in (None, domain)
+        ):
             grid.add_column(Text(header), justify='right', no_wrap=True)
             for line, value in zip(lines, values, strict=True):
                 line.append(value)

@@ -3,6 +3,7 @@ beside them. In percent; mIoU of a row is the mean over its seeds."""
 
 import csv as _csv
 import io
+import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -347,10 +348,11 @@ class _Screen:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for block in _blocks(self.found, 3):
             yield Text(clean(block.title, 100), style='bold')
-            grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+            grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
             for i, name in enumerate(block.header):
+                width = max(6, *(len(line[i]) for line in block.lines))
                 grid.add_column(
-                    Text(clean(name, 24)),
+                    Text(_wrapped(clean(name, 24), width)),
                     justify='left' if i < block.left else 'right',
                     no_wrap=i >= block.left,
                     overflow='fold',
@@ -358,5 +360,11 @@ class _Screen:
             for line in block.lines:
                 grid.add_row(*(Text(clean(cell, 120)) for cell in line))
             yield grid
+            yield Text()
         for note in self.found.notes:
             yield Text(clean(note))
+
+
+def _wrapped(words: str, width: int) -> str:
+    """Break a header at its spaces, so that it is not what makes its column wide."""
+    return textwrap.fill(words, width, break_long_words=False, break_on_hyphens=False)
