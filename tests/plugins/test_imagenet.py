@@ -76,9 +76,12 @@ def words(command: str, *options: str) -> list[str]:
     return [sys.executable, *shlex.split(command)[1:], '--cfg-options', *SMALL, *options]
 
 
+#: One thread: sums of more are rounded otherwise.
+ENVIRONMENT = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT))
+
+
 def run(folder: Path, command: list[str], code: int = 0) -> subprocess.CompletedProcess:
-    environment = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT))
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == code, done.stdout + done.stderr
     return done
 
@@ -121,7 +124,9 @@ def test_resumed_equals_uninterrupted(here, trained, commands):
     """A run for one epoch is killed after it, then resumed for two; the rate drops in between."""
     train, resume, _ = (f'{command} --work-dir resumed' for command in commands)
     first = here / 'resumed' / 'epoch_1.pth'
-    process = subprocess.Popen(words(train, ONE), cwd=here, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        words(train, ONE), cwd=here, stdout=subprocess.DEVNULL, env=ENVIRONMENT
+    )
     while process.poll() is None and not first.exists():
         time.sleep(0.02)
     process.kill()
