@@ -66,6 +66,8 @@ def _grow(way, kind: str, threads: int) -> float:
     import numpy as np
     import torch
 
+    import ibnseg  # noqa: F401  (keeps MMSeg's import quiet)
+
     torch.set_num_threads(threads)
     values, truth = logits(kind), np.zeros(LABEL, np.uint8)
     way(values[:, :8, :8], truth[:64, :64])  # imports, thread pools
