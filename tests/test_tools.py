@@ -466,3 +466,15 @@ def test_network_of_other_classes_is_one_error(tmp_path, options, domains, messa
     with pytest.raises(ValueError, match=message) as caught:
         engine.test(config, tmp_path / 'x.pth', measure=domains)
     assert '\n' not in str(caught.value)
+
+
+def test_a_reader_that_left_is_no_error():
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = ['-c', 'import sys; from tools.cli import main; sys.exit(main())', 'weights', 'list']
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), PYTHONUNBUFFERED='1')
+    done = subprocess.run(
+        [sys.executable, *words], stdout=writer, stderr=subprocess.PIPE, cwd=ROOT, env=environment
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b'')

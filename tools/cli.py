@@ -1,6 +1,7 @@
 """The command `ibnseg`: each subcommand is the script of that name in tools/."""
 
 import importlib
+import os
 import sys
 
 COMMANDS = {
@@ -20,7 +21,11 @@ COMMANDS = {
 def main() -> int:
     name = sys.argv[1] if len(sys.argv) > 1 else '--help'
     if name in COMMANDS:
-        return importlib.import_module(f'{__package__}.{name}').main(sys.argv[2:])
+        try:
+            return importlib.import_module(f'{__package__}.{name}').main(sys.argv[2:])
+        except BrokenPipeError:  # `| head` has read enough; Python would flush once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
     print('usage: ibnseg COMMAND ... (COMMAND --help for more)\n')
     for command, text in COMMANDS.items():
         print(f'  {command:10} {text}')

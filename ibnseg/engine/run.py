@@ -165,7 +165,7 @@ def _check_source(config: Config) -> None:
     if str(trained) != str(domains.Source.of(domains.whole(stated))):
         raise ValueError(
             f'the config says source {stated}, its train_dataloader reads {trained}. Change both: '
-            'source=... train_dataloader.dataset.domain=...'
+            'source=... (and mixing) and train_dataloader.dataset.domain=... (and its mixing)'
         )
 
 
