@@ -478,3 +478,15 @@ def test_a_reader_that_left_is_no_error():
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b'')
+
+
+def test_where_to_write_is_looked_at_before_measuring(tmp_path, monkeypatch):
+    def measured(*_):
+        pytest.fail('measured before it was known that nothing can be written')
+
+    monkeypatch.setattr(engine, '_protocols', measured)
+    (tmp_path / 'file').touch()
+    (tmp_path / 'some.pth').touch()
+    config = engine.load_config(ROOT / 'configs/miniature/resnet18.py', work_dir=tmp_path / 'run')
+    with pytest.raises(OSError, match='file'):
+        engine.test(config, tmp_path / 'some.pth', out=tmp_path / 'file' / 'x.record.json')

@@ -268,6 +268,7 @@ def test(
     out = Path(out or Path(config.work_dir) / 'test' / f'{config.model_name}.record.json')
     if out.is_dir():
         raise ValueError(f'--out {out} is a folder; expected the name of a file to write')
+    out.parent.mkdir(parents=True, exist_ok=True)  # found out now, not after hours of measuring
     # Not the folder of the training run: its config and record stay as they are.
     config.work_dir = str(Path(config.work_dir) / 'test')
     if measure:
