@@ -4,6 +4,7 @@ A fine-tuned network has seen the target. Its source says so ('gta5:train -> cit
 10 %'), so that no table puts it beside numbers without fine-tuning.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,21 @@ def configure(
     if iterations is not None:
         _stretch(config, iterations)
     config.train_cfg.val_interval = config.train_cfg.max_iters  # for the log, once
+    config.fine_tuned.settings = _settings(config)
     return config
+
+
+def _settings(config: Config) -> str:
+    """Eight digits over what all fractions of one row share: network, data, batch, schedule."""
+    shared = Config(config.to_dict())
+    data = shared.train_dataloader
+    kept = dict(
+        model=shared.model,
+        data=data
+        | dict(num_workers=0, dataset=data.dataset | dict(data_root='', fraction=1, subset_seed=0)),
+        schedule=[shared[key] for key in ('optim_wrapper', 'param_scheduler', 'train_cfg')],
+    )
+    return hashlib.sha256(Config(kept).pretty_text.encode()).hexdigest()[:8]
 
 
 def _measured(config: Config) -> Sequence[str]:
@@ -204,8 +219,8 @@ class FineTuned:
 def tabulate(found: Sequence[records.Record], target: str, domain: str) -> FineTuned:
     """Put the fine-tuned records of one target side by side; others are left out.
 
-    Raises ValueError: none is left, they were measured by several protocols, or two are of one
-    model, checkpoint, fraction and seed.
+    Raises ValueError: none is left, they were measured by several protocols, or those of one model
+    and checkpoint were trained by several settings, or two of them have one fraction and seed.
     """
     chosen = []
     for record in found:
@@ -222,11 +237,19 @@ def tabulate(found: Sequence[records.Record], target: str, domain: str) -> FineT
             'can not be compared. Measure all by one, or move the others away'
         )
     values: dict[tuple, dict[float, dict[tuple, float]]] = {}
-    images = {}
+    images, settings = {}, {}
     for record, facts, measured in chosen:
         fraction = facts['fraction']
         images[fraction] = facts['images']
-        cell = values.setdefault((record.model, facts['source'], facts['sha256']), {})
+        line = record.model, facts['source'], facts['sha256']
+        trained = settings.setdefault(line, facts.get('settings'))
+        if trained != facts.get('settings'):
+            raise ValueError(
+                f'fractions of {record.model} were fine-tuned by other settings (batch, schedule, '
+                'network, augmentation), whose numbers can not stand in one row. Run each of them '
+                'into a --work-dir of its own'
+            )
+        cell = values.setdefault(line, {})
         runs = cell.setdefault(fraction, {})
         run = (record.provenance.get('seed'), facts.get('subset_seed'))
         if run in runs:

@@ -79,8 +79,10 @@ def test_one_command_one_table(tuned, checkpoint):
 
 def test_records_say_what_was_fine_tuned(tuned, checkpoint):
     work_dir, _ = tuned
+    settings = set()
     for part, fraction, images in (('10', 0.1, 2), ('100', 1.0, 20)):
         record = records.read(record_of(work_dir, part))
+        settings.add(record.provenance['fine_tuned'].pop('settings'))
         assert record.source == f'gta5:train -> cityscapes:train {part} %'
         assert record.provenance['fine_tuned'] == dict(
             checkpoint=checkpoint.name, sha256=records.sha256(checkpoint), source='gta5:train',
@@ -89,6 +91,7 @@ def test_records_say_what_was_fine_tuned(tuned, checkpoint):
         assert record.provenance['selection'] == 'last'
         assert record.provenance['checkpoint'] == 'iter_4.pth'
         assert [m.domain for m in record.domains] == ['cityscapes:val', 'gta5:val']
+    assert len(settings) == 1, 'a fraction is no other setting'
 
 
 def test_it_begins_with_the_checkpoint(tuned, checkpoint):
@@ -270,6 +273,9 @@ def test_what_cannot_be_compared_is_refused():
         finetune.tabulate([one], 'gta5:train', 'cityscapes:val')
     with pytest.raises(ValueError, match='two records of a on 10 %'):
         finetune.tabulate([one, fake('a', 10, 0, 60)], 'cityscapes:train', 'cityscapes:val')
+    with pytest.raises(ValueError, match='a were fine-tuned by other settings'):
+        finetune.tabulate([one, fake('a', 20, 0, 60, settings='1')],
+                          'cityscapes:train', 'cityscapes:val')  # fmt: skip
     other = fake('b', 10, 0, 50)
     other.domains[0].protocol_hash = '00000000'
     with pytest.raises(ValueError, match='can not be compared'):
