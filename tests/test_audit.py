@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -636,12 +637,29 @@ def test_a_file_is_decoded_once(target, decoded):
     assert [f.kind for f in moved.errors] == ['damaged']
 
 
-@pytest.mark.parametrize('content', ['', '{', '[]', '{"schema": "other"}', 'null', '\x00'])
-def test_a_broken_cache_is_begun_anew(target, cache, content):
+def put_in_place_of_the_rows(text: str) -> str:
+    return re.sub(r'\[\d+,\d+,"\w+"\]', '7', text)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        *('', '{', '[]', '{"schema": "other"}', 'null', '\x00', '["a"]\n[1, 2]'),
+        lambda text: text[:-9],
+        lambda text: text.replace('"size"', '"Size"'),
+        lambda text: text.replace('"flat":false', '"flat":"no"'),
+        lambda text: text.replace(f'cache-{audit.FACTS}', 'cache-0'),
+        put_in_place_of_the_rows,
+    ],
+)
+def test_a_broken_cache_is_begun_anew(target, cache, change):
     t = target('gta5')
     look(t)
-    (file,) = cache.rglob('gta5.json')
-    file.write_text(content)
+    (file,) = cache.rglob('gta5.jsonl')
+    before = file.read_text()
+    after = change if isinstance(change, str) else change(before)
+    assert after != before
+    file.write_text(after)
     assert look(t).known == 0
     assert look(t).known == 12
 
