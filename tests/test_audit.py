@@ -897,7 +897,13 @@ def test_training_on_damage_is_refused_until_it_is_skipped(target, drawn, tmp_pa
         engine_run.check_data(load(t.root, [tmp_path / 'skip.txt']))
 
 
-@pytest.mark.parametrize('rank', ['RANK', 'SLURM_PROCID'])
-def test_one_process_audits_for_all(tmp_path, monkeypatch, rank):
-    monkeypatch.setenv(rank, '1')
-    engine_run.check_data(load(tmp_path, []))  # there is nothing
+@pytest.mark.parametrize('launcher', ['pytorch', 'slurm', 'mpi'])
+def test_of_several_processes_none_waits_for_an_audit(tmp_path, launcher):
+    config = load(tmp_path / 'the data', [])
+    config.launcher = launcher
+    with pytest.raises(ValueError, match=f'--audit with --launcher {launcher}') as caught:
+        engine_run.check_data(config)
+    assert str(caught.value).endswith(
+        f"without --audit: ibnseg audit gta5 '{tmp_path}/the data' && "
+        f"ibnseg audit cityscapes '{tmp_path}/the data'"
+    )
