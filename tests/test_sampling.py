@@ -489,6 +489,18 @@ def test_a_class_too_small_is_named(data):
         RareClassSampler(build(data), 5)
 
 
+@pytest.mark.parametrize('domain', ['bdd100k_drivable', 'bdd100k_drivable_2018'])
+def test_drivable_areas_are_drawn_by_their_own_classes(tmp_path, domain):
+    miniature.write(tmp_path, ('bdd100k',), train=6, val=1, size=(64, 128), workers=1)
+    dataset = build(tmp_path, f'{domain}:train')
+    sampler = ClassUniformSampler(dataset, 5, fraction=1.0)
+    assert (sampler.of_each, len(sampler.occurrences)) == (2, 3)
+    assert sampler.statistics.counts.shape == (6, 3)
+    assert (sampler.statistics.counts.sum(1) == 64 * 128).all()
+    with pytest.raises(DataError, match=r'99999 pixels of direct, alternative, background\.'):
+        RareClassSampler(dataset, 5, min_pixels=99999)
+
+
 @pytest.mark.parametrize('name', ['uniform', 'rare'])
 def test_by_classes_or_by_domains(data, name):
     assert SAMPLERS[name](build(data, BOTH), 5).size == 50
