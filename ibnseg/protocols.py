@@ -114,6 +114,10 @@ class Setting:
     window: tuple[int, int] | None = None
     anywhere: bool = False
 
+    def covers(self, domain: str) -> bool:
+        """Whether it says how to measure a data set."""
+        return self.anywhere or domain in self.of
+
 
 def _fit(width: int, height: int) -> dict[str, Any]:
     return dict(photo=(width, height), keep_ratio=True)
@@ -192,7 +196,7 @@ def named(name: str, domain: str, images: int, bfloat16: bool = False) -> Protoc
         raise ValueError(f'unknown protocol {name!r}; choose from {tuple(SETTINGS)}')
     setting = SETTINGS[name]
     row, split = domains.parse(domain)
-    if row.name not in setting.of and not setting.anywhere:
+    if not setting.covers(row.name):
         raise ValueError(
             f'protocol {name!r} says nothing of {row.name!r}, only of {tuple(setting.of)}. Leave '
             "the domain out, or measure it by 'native'"

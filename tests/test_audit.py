@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -636,12 +637,29 @@ def test_a_file_is_decoded_once(target, decoded):
     assert [f.kind for f in moved.errors] == ['damaged']
 
 
-@pytest.mark.parametrize('content', ['', '{', '[]', '{"schema": "other"}', 'null', '\x00'])
-def test_a_broken_cache_is_begun_anew(target, cache, content):
+def put_in_place_of_the_rows(text: str) -> str:
+    return re.sub(r'\[\d+,\d+,"\w+"\]', '7', text)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        *('', '{', '[]', '{"schema": "other"}', 'null', '\x00', '["a"]\n[1, 2]'),
+        lambda text: text[:-9],
+        lambda text: text.replace('"size"', '"Size"'),
+        lambda text: text.replace('"flat":false', '"flat":"no"'),
+        lambda text: text.replace(f'cache-{audit.FACTS}', 'cache-0'),
+        put_in_place_of_the_rows,
+    ],
+)
+def test_a_broken_cache_is_begun_anew(target, cache, change):
     t = target('gta5')
     look(t)
-    (file,) = cache.rglob('gta5.json')
-    file.write_text(content)
+    (file,) = cache.rglob('gta5.jsonl')
+    before = file.read_text()
+    after = change if isinstance(change, str) else change(before)
+    assert after != before
+    file.write_text(after)
     assert look(t).known == 0
     assert look(t).known == 12
 
@@ -879,7 +897,13 @@ def test_training_on_damage_is_refused_until_it_is_skipped(target, drawn, tmp_pa
         engine_run.check_data(load(t.root, [tmp_path / 'skip.txt']))
 
 
-@pytest.mark.parametrize('rank', ['RANK', 'SLURM_PROCID'])
-def test_one_process_audits_for_all(tmp_path, monkeypatch, rank):
-    monkeypatch.setenv(rank, '1')
-    engine_run.check_data(load(tmp_path, []))  # there is nothing
+@pytest.mark.parametrize('launcher', ['pytorch', 'slurm', 'mpi'])
+def test_of_several_processes_none_waits_for_an_audit(tmp_path, launcher):
+    config = load(tmp_path / 'the data', [])
+    config.launcher = launcher
+    with pytest.raises(ValueError, match=f'--audit with --launcher {launcher}') as caught:
+        engine_run.check_data(config)
+    assert str(caught.value).endswith(
+        f"without --audit: ibnseg audit gta5 '{tmp_path}/the data' && "
+        f"ibnseg audit cityscapes '{tmp_path}/the data'"
+    )

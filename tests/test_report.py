@@ -358,9 +358,9 @@ def test_class_set_of_an_unknown_space_is_refused():
         report.tabulate([record()], classes='16')
 
 
-def mapped(model='bn', seed=0) -> Record:
+def mapped(model='bn', seed=0, **protocol) -> Record:
     raw = np.random.default_rng([seed, len(model)]).integers(1, 99, (66, 19))
-    one = street(model, seed, 'mapillary', labels.fold(raw, 'mapillary-coarse'))
+    one = street(model, seed, 'mapillary', labels.fold(raw, 'mapillary-coarse'), **protocol)
     one.domains[0].raw = raw
     return one
 
@@ -388,6 +388,22 @@ def test_the_other_label_map_follows_from_the_raw_ids():
         == ('ibn_a', 'mapillary_rich:val', 'mIoU')
     }
     assert list(found.values()) == pytest.approx(rich, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ('name', 'expected'),
+    [
+        *((name, name) for name in ('native', 'native-bfloat16', 'files')),
+        *((name, f'{name}, relabelled') for name in ('robustnet-1536', 'hrda-2048-bfloat16')),
+    ],
+)
+def test_a_setting_of_one_label_map_is_not_said_to_be_of_the_other(name, expected):
+    table = report.tabulate([mapped(name=name)])
+    (one,) = report.maps.relabelled(table.groups[0])
+    assert one.other.protocol['name'] == expected
+    assert one.other.protocol_hash == protocol_hash(one.other.protocol)
+    for output in ('markdown', 'html', 'csv', 'terminal', 'json'):
+        assert expected in OUTPUTS[output](table)
 
 
 def test_without_raw_ids_nothing_is_said_of_label_maps():

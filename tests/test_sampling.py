@@ -152,6 +152,45 @@ def test_a_config_that_trains_on_a_part_says_so():
     assert load_config(path).model_name == 'ibn_b'
 
 
+@pytest.mark.parametrize(
+    ('changes', 'expected'),
+    [
+        ({}, 'gta5:train 25 %'),
+        (dict(fraction=0.5), 'gta5:train 50 %'),
+        (dict(subset_seed=3), 'gta5:train 25 % (subset 3)'),
+        (dict(fraction=1), 'gta5:train'),
+    ],
+)
+def test_a_dumped_config_of_a_part_says_what_it_is_changed_to(tmp_path, changes, expected):
+    options = {'train_dataloader.dataset.fraction': 0.25}
+    load_config(CONFIGS / 'miniature' / 'ibn_b.py', options=options).dump(tmp_path / 'dumped.py')
+    options = {f'train_dataloader.dataset.{key}': value for key, value in changes.items()}
+    assert load_config(tmp_path / 'dumped.py', options=options).source == expected
+
+
+@pytest.mark.parametrize(
+    ('changes', 'refused'),
+    [
+        ({}, False),
+        (dict(fraction=0.1), False),
+        (dict(fraction=1), True),
+        (dict(subset_seed=2), True),
+    ],
+)
+def test_a_dumped_config_of_a_fine_tuned_network_keeps_its_part(tmp_path, changes, refused):
+    config = load_config(CONFIGS / 'miniature' / 'ibn_b.py')
+    config.train_dataloader.dataset.update(domain='cityscapes:train', fraction=0.1, subset_seed=0)
+    config.fine_tuned = dict(fraction=0.1, subset_seed=0)
+    config.source = 'gta5:train -> cityscapes:train 10 %'
+    config.dump(tmp_path / 'dumped.py')
+    options = {f'train_dataloader.dataset.{key}': value for key, value in changes.items()}
+    if refused:
+        with pytest.raises(ValueError, match=r'fine-tuned on 10 % \(subset 0\).*ibnseg finetune'):
+            load_config(tmp_path / 'dumped.py', options=options)
+    else:
+        assert load_config(tmp_path / 'dumped.py', options=options).source == config.source
+
+
 @pytest.mark.parametrize('size', [1, 3, 40, 2975])
 @pytest.mark.parametrize('seed', [0, 7])
 def test_subsets_are_nested(size, seed):
@@ -448,6 +487,18 @@ def test_rare_classes_come_often(data):
 def test_a_class_too_small_is_named(data):
     with pytest.raises(DataError, match=r'more than 3000 pixels of .*traffic light.*min_pixels'):
         RareClassSampler(build(data), 5)
+
+
+@pytest.mark.parametrize('domain', ['bdd100k_drivable', 'bdd100k_drivable_2018'])
+def test_drivable_areas_are_drawn_by_their_own_classes(tmp_path, domain):
+    miniature.write(tmp_path, ('bdd100k',), train=6, val=1, size=(64, 128), workers=1)
+    dataset = build(tmp_path, f'{domain}:train')
+    sampler = ClassUniformSampler(dataset, 5, fraction=1.0)
+    assert (sampler.of_each, len(sampler.occurrences)) == (2, 3)
+    assert sampler.statistics.counts.shape == (6, 3)
+    assert (sampler.statistics.counts.sum(1) == 64 * 128).all()
+    with pytest.raises(DataError, match=r'99999 pixels of direct, alternative, background\.'):
+        RareClassSampler(dataset, 5, min_pixels=99999)
 
 
 @pytest.mark.parametrize('name', ['uniform', 'rare'])

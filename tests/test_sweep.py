@@ -187,7 +187,7 @@ def test_a_record_of_another_seed_is_refused(tmp_path):
         sweep.plan([path], [0], tmp_path / 'out', load)
 
 
-@pytest.mark.parametrize('text', ['', 'length = 5', 'length ==', "length = open('ran', 'w')"])
+@pytest.mark.parametrize('text', ['', 'length = 5', "length = open('ran', 'w')"])
 def test_a_run_of_another_config_is_refused_and_its_config_not_run(tmp_path, monkeypatch, text):
     monkeypatch.chdir(tmp_path)
     path, folder = config(tmp_path), tmp_path / 'out/a/seed-0'
@@ -199,6 +199,34 @@ def test_a_run_of_another_config_is_refused_and_its_config_not_run(tmp_path, mon
     with pytest.raises(ValueError, match=r'seed-0 holds a begun run .* differ in length'):
         sweep.plan([path], [0], tmp_path / 'out', load)
     assert not (tmp_path / 'ran').exists()
+
+
+UNREADABLE = ['length ==', "{'a-b': 1}", "open('ran', 'w')", 'x.y = 1', '\0', '-' * 99999 + '1']
+
+
+@pytest.mark.parametrize('text', [*UNREADABLE, b'\xff'])
+def test_a_run_of_a_config_that_does_not_read_is_refused(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    path, folder = config(tmp_path), tmp_path / 'out/a/seed-0'
+    folder.mkdir(parents=True)
+    (folder / 'iter_2.pth').touch()
+    (folder / 'sweep.config').write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ValueError, match=r'sweep\.config: its values do not read'):
+        sweep.plan([path], [0], tmp_path / 'out', load)
+    assert not (tmp_path / 'ran').exists()
+
+
+def test_two_configs_that_do_not_read_are_not_equal(tmp_path, monkeypatch):
+    path, folder = config(tmp_path), tmp_path / 'out/a/seed-0'
+    folder.mkdir(parents=True)
+    (folder / 'iter_2.pth').touch()
+    (folder / 'sweep.config').write_text('length == 4')
+    monkeypatch.setattr(Config, 'pretty_text', 'length == 5')
+    with pytest.raises(ValueError, match=r'sweep\.config: its values do not read'):
+        sweep.plan([path], [0], tmp_path / 'out', load)
+    (folder / 'sweep.config').write_text('length = 4')
+    with pytest.raises(ValueError, match=r'a\.py: its values do not read'):
+        sweep.plan([path], [0], tmp_path / 'out', load)
 
 
 def test_where_a_run_is_kept_is_not_what_it_is(tmp_path):

@@ -1,5 +1,6 @@
 """Facts by content: a file checked once is not decoded again, wherever it is moved."""
 
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -9,6 +10,10 @@ from .facts import FACTS, Facts
 
 _SCHEMA = f'ibnseg-audit-cache-{FACTS}'
 _SECONDS = 60  # between savings of a long audit
+
+
+def _head(body: bytes) -> bytes:
+    return json.dumps([_SCHEMA, hashlib.sha256(body).hexdigest()]).encode()
 
 
 def stamp(path: Path) -> list[int] | None:
@@ -23,12 +28,13 @@ def stamp(path: Path) -> list[int] | None:
 class Cache:
     """The facts of one domain's files: (path, size, time of change) -> SHA-256 -> facts.
 
-    A cache that does not read as one is begun anew: it holds nothing that can't be found again.
+    A file that is not, byte for byte, as it was saved is begun anew: it holds nothing that can't
+    be found again.
     `blocked` says why it could not be saved, None where it was.
     """
 
     def __init__(self, domain: str):
-        self.path = disk.cache_folder('audit') / f'{domain}.json'
+        self.path = disk.cache_folder('audit') / f'{domain}.jsonl'
         self.files: dict[str, list] = {}
         self.facts: dict[str, Facts] = {}
         self.blocked: str | None = None
@@ -37,12 +43,13 @@ class Cache:
 
     def _read(self) -> None:
         try:
-            content = json.loads(self.path.read_bytes())
-            if content['schema'] == _SCHEMA:
-                self.files = {**content['files'], **self.files}
-                self.facts = {**content['facts'], **self.facts}
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            pass
+            head, _, body = self.path.read_bytes().partition(b'\n')
+        except OSError:
+            return
+        if head == _head(body):
+            files, facts = json.loads(body)
+            self.files = {**files, **self.files}
+            self.facts = {**facts, **self.facts}
 
     def get(self, path: Path, role: str) -> Facts | None:
         """Return the facts of a file in a role, None where it is new or has changed."""
@@ -64,9 +71,9 @@ class Cache:
         if not self._changed:
             return
         self._read()
-        content = dict(schema=_SCHEMA, files=self.files, facts=self.facts)
+        body = json.dumps([self.files, self.facts], separators=(',', ':')).encode()
         try:
-            disk.write_atomically(self.path, json.dumps(content, separators=(',', ':')))
+            disk.write_atomically(self.path, _head(body) + b'\n' + body)
         except OSError as error:
             self.blocked = f'{self.path}: {error.strerror}'
         self._changed, self._saved = False, time.monotonic()

@@ -28,8 +28,7 @@ try:
 except ImportError:  # not on Windows
     fcntl = None
 
-_VERSION = 1  # of the cache files; count it up when what is counted changes
-_CLASSES = len(labels.CLASSES)
+_VERSION = 2  # of the cache files; count it up when what is counted changes
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Statistics:
     """Class statistics of label files, in the order given.
 
     Args:
-        counts: int64 (files, 19), pixels of each class.
+        counts: int64 (files, classes of their task), pixels of each class.
         centroids: int32 (occurrences, 4): file, class, x, y in pixels of the label. One row a
             class and tile that the class occurs in.
     """
@@ -52,7 +51,7 @@ def count(
     """Count the classes of label files; what the cache has of unchanged files is taken from it.
 
     Args:
-        files: (path, label space) each.
+        files: (path, label space) each; one or several, of one task.
         tile: side in pixels of the squares in which centroids are taken; whole ones only, as in
             RobustNet, but one at least each way where the photo is smaller.
         workers: processes; default: one a core.
@@ -60,6 +59,7 @@ def count(
     Raises:
         DataError: as `read_labels`.
     """
+    (classes,) = {len(labels.task(space).classes) for _, space in files}
     stamps = [(str(Path(path).resolve()), space, *_stamp(path)) for path, space in files]
     folder = disk.cache_folder('classes')
     groups: dict[Path, list[int]] = {}
@@ -91,20 +91,21 @@ def count(
                         _write(cache, known[cache] | news)
     centroids = [np.insert(rows[i][1], 0, i, axis=1) for i in range(len(stamps)) if len(rows[i][1])]
     return Statistics(
-        np.array([rows[i][0] for i in range(len(stamps))], np.int64).reshape(-1, _CLASSES),
+        np.array([rows[i][0] for i in range(len(stamps))], np.int64).reshape(-1, classes),
         np.concatenate(centroids or [np.empty((0, 4), np.int32)]),
     )
 
 
-def of_label(truth: np.ndarray, tile: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the counts, int64 (19,), and centroids, int32 (n, 3): class, x, y, of one label.
+def of_label(truth: np.ndarray, tile: int, classes: int = 19) -> tuple[np.ndarray, np.ndarray]:
+    """Return the counts, int64 (classes,), and centroids, int32 (n, 3): class, x, y, of one label.
 
     Args:
         truth: uint8 (H, W) of training classes.
         tile: as `count`.
+        classes: of its task.
     """
     height, width = truth.shape
-    counts = np.bincount(truth.ravel(), minlength=256)[:_CLASSES].astype(np.int64)
+    counts = np.bincount(truth.ravel(), minlength=256)[:classes].astype(np.int64)
     found = []
     for top in range(0, max(height // tile, 1) * tile, tile):
         for left in range(0, max(width // tile, 1) * tile, tile):
@@ -112,7 +113,7 @@ def of_label(truth: np.ndarray, tile: int) -> tuple[np.ndarray, np.ndarray]:
             by_row = _histograms(part)
             by_column = _histograms(part.T)
             pixels = by_row.sum(0)
-            for c in np.flatnonzero(pixels[:_CLASSES]):
+            for c in np.flatnonzero(pixels[:classes]):
                 y = int(by_row[:, c] @ np.arange(len(by_row)) / pixels[c])
                 x = int(by_column[:, c] @ np.arange(len(by_column)) / pixels[c])
                 found.append((c, left + x, top + y))
@@ -131,7 +132,7 @@ def _stamp(path: str) -> tuple[int, int]:
 
 
 def _of_file(path: str, space: str, tile: int) -> tuple[np.ndarray, np.ndarray]:
-    return of_label(read_labels(path, space), tile)
+    return of_label(read_labels(path, space), tile, len(labels.task(space).classes))
 
 
 def _run(jobs: Sequence[tuple], workers: int | None) -> Iterable[tuple[np.ndarray, np.ndarray]]:

@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -66,9 +67,7 @@ def load_config(
         raise ValueError(f'{path}: no {", ".join(absent)}; see configs/ for what a config says')
     if not isinstance(config.source, str):
         config.source = str(domains.Source.of(config.source, config.get('mixing')))
-    data = (config.train_dataloader or {}).get('dataset', {})
-    if data.get('fraction', 1) != 1 and domains.whole(config.source) == config.source:
-        config.source = domains.part(config.source, data.fraction, data.get('subset_seed', 0))
+    _state_part(config)
     config.launcher = launcher
     config.work_dir = work_dir or config.get('work_dir') or str(default_work_dir(Path(path)))
     # The source is a field of its own; `ibn_b_gta5_to_cityscapes` is the model `ibn_b`.
@@ -85,6 +84,25 @@ def load_config(
         gpu = torch.cuda.is_available()
         config.optim_wrapper.type = 'AmpOptimWrapper' if gpu else 'CPUAmpOptimWrapper'
     return config
+
+
+def _state_part(config: Config) -> None:
+    """Have `source` say which part is trained on, also where a dumped config said another one."""
+    data = (config.train_dataloader or {}).get('dataset', {})
+    if 'domain' not in data:
+        return
+    part = fraction, seed = data.get('fraction', 1), data.get('subset_seed', 0)
+    if tuned := config.get('fine_tuned'):
+        if part != (tuned['fraction'], tuned['subset_seed']):
+            raise ValueError(
+                f'the config is of a network fine-tuned on {100 * tuned["fraction"]:g} % (subset '
+                f'{tuned["subset_seed"]}), its train_dataloader reads {100 * fraction:g} % (subset '
+                f'{seed}). Leave these as they were, or begin another with ibnseg finetune'
+            )
+        return
+    config.source = domains.whole(config.source)
+    if fraction != 1:
+        config.source = domains.part(config.source, *part)
 
 
 def default_work_dir(path: Path) -> Path:
@@ -184,13 +202,21 @@ def _select(config: Config, option: str | None) -> selection.Rule:
 
 
 def check_data(config: Config) -> None:
-    """Audit all the data of a config; of several processes, the first does it for all.
+    """Audit all the data of a config.
 
-    Raises DataError where training would use what is damaged.
+    Raises DataError where training would use what is damaged; ValueError with a launcher: while one
+    process audits, the others' wait for it would time out.
     """
-    if any(int(os.environ.get(name) or 0) for name in ('RANK', 'SLURM_PROCID')):
-        return
     used = [config[loader].dataset for loader in _LOADERS]
+    if config.launcher != 'none':
+        sets = {
+            (name.split(':')[0], data.data_root): None for data in used for name in _names(data)
+        }
+        commands = ' && '.join(f'ibnseg audit {name} {shlex.quote(root)}' for name, root in sets)
+        raise ValueError(
+            f'--audit with --launcher {config.launcher}: an audit is for one process. Run it '
+            f'before, and train without --audit: {commands}'
+        )
     with audit.bar() as progress:
         reports = audit.before_training(
             [(name, data.data_root) for data in used for name in _names(data)],

@@ -12,12 +12,10 @@ from mmengine.dist import get_dist_info, sync_random_seed
 from mmseg.registry import DATA_SAMPLERS
 from torch.utils.data import Sampler
 
-from .. import labels
 from ..domains import DataError, DomainDataset, statistics
 from ..transforms import RandomScaleCrop
 
 Draw = tuple[int] | tuple[int, dict[str, Any]]
-_CLASSES = len(labels.CLASSES)
 
 
 @DATA_SAMPLERS.register_module()
@@ -141,9 +139,9 @@ class ClassUniformSampler(_ClassSampler):
 
     As in RobustNet (`datasets/uniform.py` of its code): labels are cut into tiles, each class
     that occurs in a tile has a centroid there, and an epoch of n draws holds
-    int(n * fraction / 19) centroids of each class, around which is cropped. Within an epoch no
-    centroid comes twice before all of its class have come. Where a class never occurs, its draws
-    go to whole photos.
+    int(n * fraction / 19) centroids of each of 19 classes, around which is cropped. Within an
+    epoch no centroid comes twice before all of its class have come. Where a class never occurs,
+    its draws go to whole photos.
 
     Args:
         dataset, seed: as `PositionSampler`.
@@ -161,9 +159,10 @@ class ClassUniformSampler(_ClassSampler):
         super().__init__(dataset, seed, tile)
         if not 0 <= fraction <= 1:
             raise ValueError(f'fraction is {fraction}; expected 0 to 1')
-        self.of_each = int(self.size * fraction / _CLASSES)
+        classes = self.statistics.counts.shape[1]
+        self.of_each = int(self.size * fraction / classes)
         found = self.statistics.centroids
-        self.occurrences = [np.flatnonzero(found[:, 1] == c) for c in range(_CLASSES)]
+        self.occurrences = [np.flatnonzero(found[:, 1] == c) for c in range(classes)]
 
     def _epoch(self, epoch: int) -> Sequence[Draw]:
         rng = np.random.default_rng((self.seed, epoch, 1))
@@ -215,9 +214,8 @@ class RareClassSampler(_ClassSampler):
         counts = self.statistics.counts
         self.classes = np.flatnonzero(counts.sum(0))
         self.photos = [np.flatnonzero(counts[:, c] > min_pixels) for c in self.classes]
-        short = [
-            labels.CLASSES[c] for c, p in zip(self.classes, self.photos, strict=True) if not len(p)
-        ]
+        names = dataset.metainfo['classes']
+        short = [names[c] for c, p in zip(self.classes, self.photos, strict=True) if not len(p)]
         if short or not len(self.classes):
             raise DataError(
                 f'{dataset.source}: no photo holds more than {min_pixels} pixels of '

@@ -99,9 +99,8 @@ def _state(config: Config, seed: int, folder: Path, record: Path) -> str:
             f'{folder} holds a {state} run that no sweep began (no {_NOTE}). Name another folder '
             'with --work-dir, or delete that one'
         )
-    before, now = (
-        _content(text) for text in (note.read_text(encoding='utf-8'), config.pretty_text)
-    )
+    before = _content(note.read_bytes(), note, folder)
+    now = _content(config.pretty_text, config.filename, folder)
     other = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if other:
         raise ValueError(
@@ -111,19 +110,21 @@ def _state(config: Config, seed: int, folder: Path, record: Path) -> str:
     return state
 
 
-def _content(text: str) -> dict[str, str]:
-    """Return the config's values by name, without running it."""
+def _content(text: str | bytes, origin: str | Path, folder: Path) -> dict[str, str]:
+    """Return the config's values by name, without running it.
+
+    Raises ValueError where it is anything but names and values: what can't be read can't be
+    compared.
+    """
     try:
-        lines = ast.parse(text).body
-    except (SyntaxError, ValueError, RecursionError):
-        return {}
-    return {
-        line.targets[0].id: ast.unparse(line.value)
-        for line in lines
-        if isinstance(line, ast.Assign)
-        and isinstance(line.targets[0], ast.Name)
-        and line.targets[0].id not in _NOT_THE_RUN
-    }
+        values = {line.targets[0].id: ast.unparse(line.value) for line in ast.parse(text).body}
+    except (SyntaxError, ValueError, RecursionError, MemoryError, AttributeError):
+        raise ValueError(
+            f'{origin}: its values do not read as lines of name = value, so whether {folder} holds '
+            'a run of this config is not known. Name another folder with --work-dir, or delete '
+            'that one'
+        ) from None
+    return {name: value for name, value in values.items() if name not in _NOT_THE_RUN}
 
 
 def run(run: Planned, train: str | Path, words: Sequence[str]) -> int:

@@ -79,7 +79,9 @@ def scores(measured: Measurement) -> Scores:
 def by_other_maps(measured: Measurement) -> list[Measurement]:
     """Return the same predictions, measured by each other published map of the data set's ids.
 
-    Name and hash of the protocol are those that measuring so would have given.
+    Name and hash of the protocol are those that measuring so would have given. Where its setting
+    says nothing of the data set by that map, nobody publishes such numbers, and the name ends with
+    ', relabelled'.
     """
     if measured.raw is None or measured.domain.split(':')[0] not in domains.DOMAINS:
         return []
@@ -92,6 +94,10 @@ def by_other_maps(measured: Measurement) -> list[Measurement]:
             protocol = measured.protocol | dict(
                 domain=other.name, space=other.space, classes=list(classes)
             )
+            name = str(protocol.get('name', ''))
+            setting = protocols.SETTINGS.get(name.removesuffix('-bfloat16'))
+            if setting and not setting.covers(other.name):
+                protocol['name'] = f'{name}, relabelled'
             found.append(
                 replace(
                     measured,

@@ -53,7 +53,7 @@ class _Screen:
 
     def _protocol(self, domain: str, digest: str, content: Mapping[str, Any]) -> str:
         ids = content.get('classes', ())
-        name, images = (clean(str(content.get(key)), 20) for key in ('name', 'images'))
+        name, images = (clean(str(content.get(key)), 40) for key in ('name', 'images'))
         return (
             f'{clean(domain, _DOMAIN)}: protocol {name} {clean(digest, 12)}, {images} images, '
             f'{len(ids)} of {len(self.table.classes)} classes'
