@@ -3,7 +3,8 @@
 `CrossDomainIoU` is the evaluator of validation, of testing and of anyone's own MMSeg config.
 """
 
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,7 +132,7 @@ class CrossDomainIoU(BaseMetric):
         self.images: dict[str, Images] = {}
         self.watch: Callable[[str, int, np.ndarray], None] | None = None
         self.raw: dict[str, np.ndarray] = {}
-        self._seen: dict[str, list[tuple[int, np.ndarray]]] = {}
+        self._seen: dict[str, _Rows] = {}
         self._raw: dict[str, np.ndarray] = {}
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
@@ -152,7 +153,7 @@ class CrossDomainIoU(BaseMetric):
                 matrix = labels.fold(raw, space)
             else:
                 matrix = confusion(truth, prediction, num_classes)
-            self._seen.setdefault(name, []).append((number, sparse(matrix)))
+            self._seen.setdefault(name, _Rows()).add(number, sparse(matrix))
             if self.watch:
                 self.watch(name, number, prediction.astype(np.uint8))
 
@@ -161,7 +162,7 @@ class CrossDomainIoU(BaseMetric):
         seen, self._seen, self.totals, self.images = self._seen, {}, {}, {}
         raw, self._raw, self.raw = self._raw, {}, {}
         images = {
-            name: _gather(name, seen.get(name, []), count, (num_classes, num_classes))
+            name: _gather(name, seen.get(name, _Rows()), count, (num_classes, num_classes))
             for name, count in self.dataset_meta['domains'].items()
         }
         for name, space in self.dataset_meta.get('raw', {}).items():
@@ -180,9 +181,28 @@ class CrossDomainIoU(BaseMetric):
         raise AssertionError('evaluate() does not collect results')
 
 
-def _gather(
-    name: str, seen: list[tuple[int, np.ndarray]], images: int, shape: tuple[int, int]
-) -> Images:
+class _Rows:
+    """Images' numbers and sparse matrices, one behind another.
+
+    An object for each, left between the label maps that come and go, would keep their memory from
+    being used again: 100 kB an image (tools/benchmark/memory.py).
+    """
+
+    def __init__(self):
+        self.numbers, self.ends, self.cells = array('q'), array('q', [0]), array('I')
+
+    def add(self, number: int, row: np.ndarray) -> None:
+        self.cells.frombytes(row.tobytes())
+        self.numbers.append(number)
+        self.ends.append(len(self.cells))
+
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+        cells = np.frombuffer(self.cells, np.uint32)
+        for number, start, end in zip(self.numbers, self.ends, self.ends[1:], strict=False):
+            yield number, cells[start:end].reshape(2, -1)
+
+
+def _gather(name: str, seen: _Rows, images: int, shape: tuple[int, int]) -> Images:
     """Bring the matrices of a domain's images together from all ranks, each to its own place.
 
     Sums over ranks do it, of arrays in which each rank fills in what it saw.
