@@ -17,6 +17,7 @@ from rich.text import Text
 
 from . import domains, records, weights
 from .engine.checkpoint import newest
+from .engine.sweep import BEGUN, FINISHED, NEW
 from .evaluate import score
 from .report.table import Stat
 from .report.words import clean, escape, percent
@@ -143,9 +144,6 @@ def _stretch(config: Config, iterations: int) -> None:
             if key in scheduler:
                 scheduler[key] = round(scheduler[key] * iterations / before)
     config.train_cfg.max_iters = iterations
-
-
-FINISHED, BEGUN, NEW = 'finished', 'begun', 'new'
 
 
 def state(config: Config, seed: int, folder: Path) -> str:

@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _job(args: argparse.Namespace) -> None:
     from ibnseg import finetune
-    from ibnseg.engine import run
+    from ibnseg.engine import run, sweep
 
     def load():
         return run.load_config(
@@ -76,20 +76,15 @@ def _job(args: argparse.Namespace) -> None:
             folder = base / config.model_name / where / part / f'seed-{seed}'
             config.work_dir = str(folder)
             planned.append((config, seed, folder, finetune.state(config, seed, folder)))
-    words = {
-        finetune.FINISHED: 'finished before',
-        finetune.BEGUN: 'continued',
-        finetune.NEW: 'begun',
-    }
     for number, (config, seed, folder, state) in enumerate(planned, 1):
         facts = config.fine_tuned
         print(
             f'[{number}/{len(planned)}] {100 * facts.fraction:g} % of {train} ({facts.images} '
-            f'images), seed {seed}: {words[state]}',
+            f'images), seed {seed}: {sweep.DOING[state]}',
             flush=True,
         )
-        if state != finetune.FINISHED:
-            _train(config, seed, folder, state == finetune.BEGUN, args.processes)
+        if state != sweep.FINISHED:
+            _train(config, seed, folder, state == sweep.BEGUN, args.processes)
     _report(base, train, planned[0][0].test_dataloader.dataset.domains)
 
 

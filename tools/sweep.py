@@ -58,8 +58,7 @@ def _job(args: argparse.Namespace, failed: list[str]) -> None:
     if args.baseline not in (None, *models):
         raise ValueError(f'--baseline {args.baseline}: choose from {models}')
     for number, planned in enumerate(runs, 1):
-        doing = {sweep.FINISHED: 'finished before', sweep.BEGUN: 'continued', sweep.NEW: 'begun'}
-        print(f'[{number}/{len(runs)}] {planned}: {doing[planned.state]}', flush=True)
+        print(f'[{number}/{len(runs)}] {planned}: {sweep.DOING[planned.state]}', flush=True)
         if planned.state == sweep.FINISHED:
             continue
         code = sweep.run(planned, Path(__file__).with_name('train.py'), words)

@@ -168,7 +168,7 @@ def train(
                 f'{work_dir} holds a run already ({begun[0].name}). {way_out} another folder with '
                 '--work-dir, or delete it'
             )
-    runner = _build(config)
+    runner = build(config)
     runner.train()
     chosen = next(filter(None, (newest(work_dir, pattern) for pattern in rule.files)))
     return _measure(runner, plan, chosen, work_dir / f'{config.model_name}.record.json', show)
@@ -256,7 +256,8 @@ def _resume(config: Config, latest: Path | None, seed: int | None) -> None:
     config.resume, config.load_from = True, str(latest)
 
 
-def _build(config: Config) -> SegRunner:
+def build(config: Config) -> SegRunner:
+    """Build the runner. Raises ValueError for a part that does not exist."""
     try:
         runner = SegRunner.from_cfg(config)
     except TypeError as error:
@@ -318,7 +319,7 @@ def test(
             )
         data = config.test_dataloader.dataset
         saver = score.Saver(save_predictions, plan, data.data_root, data.get('skip_lists', ()))
-    return _measure(_build(config), plan, checkpoint, out, saver=saver)
+    return _measure(build(config), plan, checkpoint, out, saver=saver)
 
 
 def _protocols(config: Config) -> dict[str, protocols.Protocol]:

@@ -13,6 +13,8 @@ from mmengine.config import Config
 from .. import disk, records
 
 FINISHED, BEGUN, NEW = 'finished', 'begun', 'new'
+#: What a command says it does with a run in each state.
+DOING = {FINISHED: 'finished before', BEGUN: 'continued', NEW: 'begun'}
 _NOTE = 'sweep.config'  # in each run's folder, its config as the sweep began it
 _PATIENCE = 10  # seconds
 # Where a run is kept and how it went on there; its seed is compared by itself.

@@ -22,7 +22,7 @@ from mmengine.registry import HOOKS
 from .. import disk, records, weights
 from ..engine import ProgressHook, SegRunner
 from ..engine.checkpoint import check_finite, newest, remove_older
-from ..engine.run import default_work_dir, versions
+from ..engine.run import build, default_work_dir, versions
 
 _NEEDED = ('default_scope', 'model', 'train_dataloader', 'test_dataloader', 'test_evaluator')
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -133,7 +133,7 @@ def train(config: Config, *, resume: bool = False, seed: int | None = None) -> N
         config.randomness.seed = seed
     _prepare(config)
     with _stdout_to_log():
-        runner = _build(config)
+        runner = build(config)
         runner.train()
     if is_main_process():
         print(f'checkpoint  {newest(work_dir, _PATTERN)}')
@@ -157,7 +157,7 @@ def test(config: Config, checkpoint: str | Path) -> dict[str, float]:
     config.resume, config.load_from = False, None
     config.custom_hooks = [*(config.get('custom_hooks') or []), dict(type='PlainProgressHook')]
     with _stdout_to_log():
-        runner = _build(config)
+        runner = build(config)
         meta = runner.load_checkpoint(str(checkpoint)).get('meta', {})
         metrics = {key: float(value) for key, value in runner.test().items()}
     out = Path(config.work_dir) / 'metrics.json'
@@ -221,13 +221,6 @@ def _prepare(config: Config) -> None:
         dict(type='EpochSeedHook'),
         dict(type='PlainProgressHook'),
     ]
-
-
-def _build(config: Config) -> SegRunner:
-    try:
-        return SegRunner.from_cfg(config)
-    except TypeError as error:
-        raise ValueError(f'the config asks for something that does not exist: {error}') from error
 
 
 @HOOKS.register_module()
