@@ -23,6 +23,7 @@ setup(
     install_requires=[
         'torch>=2.4',
         'numpy>=2',
+        'numba>=0.61',
         'pillow',
         'opencv-python',
         'rich',

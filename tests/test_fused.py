@@ -245,12 +245,56 @@ def test_the_input_is_all_that_is_kept(layout, dtype):
     assert sum(t.numel() for t in kept) < 1.1 * x.numel()
 
 
-def test_an_eps_that_drowns_the_other_takes_the_plain_path():
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_an_eps_does_not_drown_what_the_other_sees(layout):
     ours = layer(eps=0.5, dtype=torch.float32)
-    x = torch.randn(2, CHANNELS, 5, 6) * 1e-4
+    x = (torch.randn(2, CHANNELS, 5, 6) * 1e-4).contiguous(memory_format=layout)
+    (out, _, buffers), (expected, _, others) = both(ours, x)
+    assert_close(out.double(), expected, rtol=0, atol=1e-5)
+    assert_close([b.double() for b in buffers], [b.double() for b in others], rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('shape', [(1, CHANNELS, 67, 71), (3, 700, 5, 3), (2, 4, 1, 9)])
+def test_threads_do_not_change_a_bit(layout, dtype, shape):
+    """Several blocks and tiles, more channels than a tile, fewer rows than threads."""
+    ours, threads, results = IBN(shape[1]), torch.get_num_threads(), []
+    x = torch.randn(shape).to(dtype).contiguous(memory_format=layout).requires_grad_()
+    weights = torch.randn(shape)
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            x.grad = None
+            ours.zero_grad()
+            y = copy.deepcopy(ours)(x)
+            (y * weights).sum().backward()
+            results.append((y, x.grad))
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        assert all(map(torch.equal, results[0], other))
+    (out, gradients, _), (expected, wanted, _) = both(ours, x)
+    atol = 0.1 if dtype == torch.bfloat16 else 1e-4
+    assert_close(out.double(), expected, rtol=0.01, atol=atol)
+    assert_close(gradients[0].double(), wanted[0], rtol=0.01, atol=atol)
+
+
+def test_nothing_is_hidden_by_rounding_up():
+    """Infinities and NaNs come out as NaNs in bfloat16, too, whose rounding adds to the bits."""
+    for bad in (float('nan'), float('inf'), -float('inf')):
+        x = torch.ones(1, CHANNELS, 4, 4, dtype=torch.bfloat16)
+        x[0, :, 1, 2] = bad
+        assert layer(dtype=torch.float32)(x).isnan().all()
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_without_the_kernels_torch_does_it(layout, monkeypatch):
+    monkeypatch.setattr(fused, '_kernels', lambda: None)
+    ours = layer()
+    x = torch.randn(2, CHANNELS, 5, 4, dtype=torch.float64).contiguous(memory_format=layout)
     assert not fused.usable(x, ours.IN, ours.BN)
-    (_, _, buffers), (_, _, expected) = both(ours, x)
-    assert_close([b.double() for b in buffers], [b.double() for b in expected], rtol=1e-4, atol=0)
+    assert_close(*both(ours, x))
 
 
 @pytest.mark.parametrize('layout', LAYOUTS)

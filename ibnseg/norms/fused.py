@@ -1,23 +1,31 @@
 """InstanceNorm, and InstanceNorm beside BatchNorm, without splitting or joining the map.
 
-Whichever norm a channel has, its map becomes `x * scale + shift` with one scale and shift an image
-and channel. BatchNorm's statistics follow from the per-image ones by the law of total variance, so
-over ranks they take one small all-gather, backward one small all-reduce. Saved for the backward
-pass is the layer's input, in its own type; the memory layout stays.
+Whichever norm a channel has, its map becomes `(x - centre) * scale + shift`. BatchNorm's statistics
+follow from the per-image ones by the law of total variance, so over ranks they take one small
+all-gather, backward one small all-reduce. Saved for the backward pass is the layer's input, in its
+own type; the memory layout stays.
 
-For CPU tensors: torch's kernels for whole maps, called so that they see what is wanted here. In a
-contiguous map each (image, channel) is a row of memory, so a group norm with one channel a group,
-or a batch norm of the map seen as (1, N * C, H, W), works row by row. In a channels_last map
-each image is a block, which the batch norm kernels take one by one. On a GPU the layers' own
-kernels are used.
+For maps on a CPU, by the kernels of `kernels.py`. On a GPU, and where the kernels can't be had, the
+layers' own modules are used.
 """
 
-from collections.abc import Sequence
+import functools
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+
+@functools.cache
+def _kernels() -> ModuleType | None:
+    """Imported when a layer first needs them: numba takes its time."""
+    try:
+        from . import kernels
+    except ImportError:  # no numba, or torch without GNU OpenMP
+        return None
+    return kernels
 
 
 class Layout(NamedTuple):
@@ -36,14 +44,13 @@ def usable(x: Tensor, *norms: nn.Module) -> bool:
         and x.numel() > 0
         and x.dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16)
         and all(_plain(norm) for norm in norms)
-        and _comparable(*(norm.eps for norm in norms))
-        and (torch.compiler.is_compiling() or _eager())
+        and (torch.compiler.is_compiling() or (_eager(x) and _kernels() is not None))
     )
 
 
-def _eager() -> bool:
-    """Neither scripted, exported nor under torch.func, which custom gradients cannot enter."""
-    return not (
+def _eager(x: Tensor) -> bool:
+    """Numbers in memory: neither scripted, exported nor under torch.func, nor of another class."""
+    return type(x) in (Tensor, nn.Parameter) and not (
         torch.jit.is_scripting()
         or torch.onnx.is_in_onnx_export()
         or torch._C._functorch.peek_interpreter_stack()
@@ -60,11 +67,6 @@ def _plain(norm: nn.Module) -> bool:
     return known and norm.affine and not hooked
 
 
-def _comparable(*eps: float) -> bool:
-    """Variances are read off 1 / sqrt(variance + eps): no eps may drown what the other sees."""
-    return max(eps) <= 100 * min(eps)
-
-
 def normalize(
     x: Tensor,
     layout: Layout,
@@ -75,17 +77,12 @@ def normalize(
 
     Updates the running statistics of `batch` in training mode, as the module itself does.
     """
-    weight, bias = instance.weight, instance.bias
-    if batch is not None:
-        weight = _join(layout, weight, batch.weight)
-        bias = _join(layout, bias, batch.bias)
-    path = _formula if torch.compiler.is_compiling() else _Normalize.apply
-    return path(x, weight, bias, layout, instance, batch)
-
-
-def _join(layout: Layout, of_in: Tensor, of_bn: Tensor) -> Tensor:
-    """One tensor (..., C) from those of the parts, in the order of the channels."""
-    return torch.cat((of_bn, of_in) if layout.bn_part.start is None else (of_in, of_bn), -1)
+    if torch.compiler.is_compiling():
+        return _formula(x, layout, instance, batch)
+    if x.dtype == torch.float16:  # CPUs have no arithmetic for it
+        return normalize(x.float(), layout, instance, batch).half()
+    affine = (None, None) if batch is None else (batch.weight, batch.bias)
+    return _Normalize.apply(x, instance.weight, instance.bias, *affine, layout, instance, batch)
 
 
 def _group(batch: nn.Module) -> 'torch.distributed.ProcessGroup | None':
@@ -98,55 +95,18 @@ def _group(batch: nn.Module) -> 'torch.distributed.ProcessGroup | None':
     return group if torch.distributed.get_world_size(group) > 1 else None
 
 
-def _precise(dtype: torch.dtype) -> torch.dtype:
-    """The type of the statistics. The kernels take it beside maps of half the bits."""
-    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
-
-
-def _arrange(x: Tensor, rows: bool) -> Tensor:
-    """x as rows (contiguous) or as blocks (channels_last)."""
-    return x.contiguous(memory_format=torch.contiguous_format if rows else torch.channels_last)
-
-
-def _blocks(x: Tensor, rows: bool) -> Sequence[Tensor]:
-    """Cut x into maps (1, channels, H, W) in which a kernel treats each channel for itself."""
-    n, c, h, w = x.shape
-    return [x.view(1, n * c, h, w)] if rows and x.is_contiguous() else x.split(1)
-
-
-def _each(values: Tensor) -> Tensor:
-    """(N, C) or (C,), to be multiplied with a map (N, C, H, W)."""
-    return values[..., None, None]
-
-
-def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance (N, C) of a channels_last map."""
-    dtype = _precise(x.dtype)
-    unused = torch.zeros(x.shape[1], dtype=dtype), torch.ones(x.shape[1], dtype=dtype)
-    found = [torch.batch_norm_update_stats(image, *unused, 0.0) for image in x.split(1)]
-    mean, variance = (torch.stack(values) for values in zip(*found, strict=True))
-    if dtype == x.dtype:
-        # The kernel's mean is a plain sum in float32: good enough to centre by, not to return.
-        mean = x.sum((2, 3)) / (x.shape[2] * x.shape[3])
-    return mean, variance
-
-
-def _total(mean: Tensor, variance: Tensor, pixels: int, group) -> tuple[Tensor, Tensor, int]:
-    """Statistics (C,) over all images from theirs (N, C), and over the ranks of `group`."""
-    spread, total = torch.var_mean(mean, 0, correction=0)
-    spread = spread + variance.mean(0)
-    count = mean.shape[0] * pixels
-    if group is None:
-        return total, spread, count
-    mine = torch.cat((total, spread, total.new_tensor([count])))
+def _over_ranks(total: Tensor, count: int, group) -> tuple[Tensor, int]:
+    """Mean and variance (2, C) of all ranks' pixels, and their number, from this rank's."""
+    mine = torch.cat((total.flatten(), total.new_tensor([count])))
     ranks = [torch.empty_like(mine) for _ in range(torch.distributed.get_world_size(group))]
     torch.distributed.all_gather(ranks, mine, group=group)
     ranks = torch.stack(ranks)
     means, variances = ranks[:, :-1].chunk(2, 1)
     counts = ranks[:, -1:]
     share = counts / counts.sum()
-    total = (share * means).sum(0)
-    return total, (share * (variances + (means - total).square_())).sum(0), int(counts.sum())
+    mean = (share * means).sum(0)
+    variance = (share * (variances + (means - mean).square_())).sum(0)
+    return torch.stack((mean, variance)), int(counts.sum())
 
 
 def _track(batch: nn.modules.batchnorm._BatchNorm, mean: Tensor, variance: Tensor, count: int):
@@ -162,152 +122,98 @@ def _track(batch: nn.modules.batchnorm._BatchNorm, mean: Tensor, variance: Tenso
     batch.running_var.lerp_(unbiased.to(batch.running_var.dtype), momentum)
 
 
-class _Normalizer(NamedTuple):
-    """What each image and channel is normalised by, (N, C), and where BatchNorm's part is from."""
-
-    centre: Tensor
-    rstd: Tensor
-    frozen: bool = False
-    group: 'torch.distributed.ProcessGroup | None' = None
-    count: int = 0
+def _is_frozen(batch: nn.modules.batchnorm._BatchNorm) -> bool:
+    return not batch.training and batch.running_mean is not None
 
 
-def _normalizer(mean, variance, layout, instance, batch, pixels: int) -> _Normalizer:
-    """Choose between the image's statistics (N, C), the batch's and the running ones."""
-    if batch is None:
-        return _Normalizer(mean, (variance + instance.eps).rsqrt())
-    frozen, group, count = not batch.training and batch.running_mean is not None, None, 0
-    part = layout.bn_part
-    if frozen:
-        total, spread = batch.running_mean.to(mean), batch.running_var.to(mean)
-    else:
-        group = _group(batch)
-        total, spread, count = _total(mean[:, part], variance[:, part], pixels, group)
-        _track(batch, total.detach(), spread.detach(), count)
-    part, images = layout.in_part, len(mean)
-    rstd = (variance[:, part] + instance.eps).rsqrt(), (spread + batch.eps).rsqrt()
-    centre = _join(layout, mean[:, part], total.expand(images, -1))
-    rstd = _join(layout, rstd[0], rstd[1].expand(images, -1))
-    return _Normalizer(centre, rstd, frozen, group, count)
-
-
-def _formula(x, weight, bias, layout, instance, batch) -> Tensor:
+def _formula(x, layout, instance, batch) -> Tensor:
     """The layer in plain operations: torch.compile fuses them and derives the gradient."""
-    work = x.to(_precise(x.dtype))
+    work = x.to(torch.promote_types(x.dtype, torch.float32))
     variance, mean = torch.var_mean(work, (2, 3), correction=0)
-    pixels = x.shape[2] * x.shape[3]
-    by = _normalizer(mean, variance, layout, instance, batch, pixels)
-    scale = weight.to(work.dtype) * by.rstd
-    return ((work - _each(by.centre)) * _each(scale) + _each(bias.to(work.dtype))).to(x.dtype)
-
-
-def _sums(g: Tensor, x: Tensor, centre: Tensor, rows: bool) -> tuple[Tensor, Tensor]:
-    """Sums (N, C) of g and of g * (x - centre), by the kernel that BatchNorm's gradients take."""
-    g, x = _blocks(g, rows), _blocks(x, rows)
-    centres = centre.view(len(x), -1)
-    one = torch.ones_like(centres[0])
-    found = [
-        torch.ops.aten.native_batch_norm_backward(
-            *block, one, None, None, centre, one, True, 0.0, [False, True, True]
+    rstd = (variance + instance.eps).rsqrt()
+    weight, bias = instance.weight, instance.bias
+    if batch is not None:
+        part, pixels = layout.bn_part, x.shape[2] * x.shape[3]
+        if _is_frozen(batch):
+            total, spread = batch.running_mean.to(mean), batch.running_var.to(mean)
+        else:
+            spread, total = torch.var_mean(mean[:, part], 0, correction=0)
+            spread = spread + variance[:, part].mean(0)
+            count, group = len(mean) * pixels, _group(batch)
+            if group is not None:
+                (total, spread), count = _over_ranks(torch.stack((total, spread)), count, group)
+            _track(batch, total.detach(), spread.detach(), count)
+        mean = _join(layout, mean[:, layout.in_part], total.expand(len(mean), -1))
+        rstd = _join(
+            layout, rstd[:, layout.in_part], (spread + batch.eps).rsqrt().expand(len(mean), -1)
         )
-        for *block, centre in zip(g, x, centres, strict=True)
-    ]
-    _, dots, sums = zip(*found, strict=True)
-    return torch.stack(sums).view_as(centre), torch.stack(dots).view_as(centre)
+        weight, bias = _join(layout, weight, batch.weight), _join(layout, bias, batch.bias)
+    scale, shift = weight.to(work.dtype) * rstd, bias.to(work.dtype)
+    y = (work - mean[..., None, None]) * scale[..., None, None] + shift[:, None, None]
+    return y.to(x.dtype)
 
 
-def _instance_gradients(g, x, weight, centre, rstd, ctx) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, scale and shift where each row is normalised by its own statistics."""
-    wanted = [ctx.needs_input_grad[0], True, True]
-    (g,), (x,), scale = _blocks(g, True), _blocks(x, True), weight.to(rstd.dtype).repeat(len(rstd))
-    grad_x, dots, sums = torch.ops.aten.native_batch_norm_backward(
-        g, x, scale, None, None, centre.view(-1), rstd.view(-1), True, 0.0, wanted
-    )
-    affine = [total.view_as(rstd).sum(0).to(weight.dtype) for total in (dots, sums)]
-    return None if grad_x is None else grad_x.view(*rstd.shape, *x.shape[2:]), *affine
+def _join(layout: Layout, of_in: Tensor, of_bn: Tensor) -> Tensor:
+    """One tensor (..., C) from those of the parts, in the order of the channels."""
+    return torch.cat((of_bn, of_in) if layout.bn_part.start is None else (of_in, of_bn), -1)
 
 
-def _multiply_add(
-    x: Tensor, scale: Tensor, shift: Tensor, rows: bool, out: Tensor | None = None
-) -> Tensor:
-    """x * scale + shift, of (N, C, H, W) and (N, C), in one pass."""
-    if not rows and x.dtype == scale.dtype:
-        return torch.addcmul(_each(shift), x, _each(scale))
-    out = torch.empty_like(x) if out is None else out
-    blocks = _blocks(x, rows), _blocks(out, rows)
-    scales, shifts = (values.reshape(len(blocks[0]), -1) for values in (scale, shift))
-    zero, one, unused = torch.zeros_like(scales[0]), torch.ones_like(scales[0]), scale.new_empty(0)
-    for block, written, *affine in zip(*blocks, scales, shifts, strict=True):
-        # In evaluation: (x - 0) / sqrt(1 + 0) * scale + shift.
-        torch.ops.aten.native_batch_norm.out(
-            block, *affine, zero, one, False, 0.0, 0.0,
-            out=written, save_mean=unused, save_invstd=unused,
-        )  # fmt: skip
-    return out
+def _arrange(x: Tensor, rows: bool) -> Tensor:
+    return x.contiguous(memory_format=torch.contiguous_format if rows else torch.channels_last)
+
+
+def _numbers(x: Tensor, **parameters: Tensor) -> dict[str, Tensor]:
+    """Parameters in the type that the kernels take beside maps like x."""
+    number = _kernels().TYPES[x.dtype][1]
+    return {k: v.to(number).contiguous() for k, v in parameters.items() if v is not None}
 
 
 class _Normalize(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, bias, layout, instance, batch):
+    def forward(ctx, x, weight, bias, bn_weight, bn_bias, layout, instance, batch):
         # A slice of a channels_last map is neither, and best made channels_last.
-        rows = x.is_contiguous() or x.stride(1) != 1
-        work = _arrange(x, rows)
-        dtype = _precise(x.dtype)
-        scale, shift = weight.to(dtype), bias.to(dtype)
-        n, c, h, w = x.shape
-        if rows:
-            y, mean, rstd = torch.native_group_norm(
-                work, scale, shift, n, c, h * w, c, instance.eps
-            )
-            variance = rstd.pow(-2).sub_(instance.eps).clamp_min_(0)
-        else:
-            mean, variance = _statistics(work)
-        by = _normalizer(mean, variance, layout, instance, batch, h * w)
-        scale = scale * by.rstd
-        shift = torch.addcmul(shift, by.centre, scale, value=-1)
-        if not rows:
-            y = _multiply_add(work, scale, shift, rows)
-        elif batch is not None:
-            part = layout.bn_part
-            given, rest = work[:, part], y[:, part]
-            if dtype == x.dtype:
-                torch.mul(given, _each(scale[0, part]), out=rest).add_(_each(shift[0, part]))
+        ctx.rows = x.is_contiguous() or x.stride(1) != 1
+        ctx.part, ctx.live, ctx.group = layout.in_part, False, None
+        ctx.count, eps, join = len(x) * x.shape[2] * x.shape[3], instance.eps, None
+        total = torch.empty((2, 0), dtype=torch.float64)
+        if batch is not None:
+            eps, ctx.group = batch.eps, _group(batch)
+            ctx.live = batch.training or batch.running_mean is None
+            if ctx.live:
+                total = torch.empty((2, batch.num_features), dtype=torch.float64)
             else:
-                _multiply_add(given, scale[:, part], shift[:, part], rows, out=rest)
-        ctx.save_for_backward(x, weight, by.centre, by.rstd)
-        ctx.settings = rows, layout if batch is not None else None, by[2:]
+                total = torch.stack((batch.running_mean, batch.running_var)).double()
+        if ctx.group is not None:
+
+            def join(total: Tensor) -> None:
+                joined, ctx.count = _over_ranks(total, ctx.count, ctx.group)
+                total.copy_(joined)
+
+        affine = _numbers(x, weight=weight, bias=bias, bn_weight=bn_weight, bn_bias=bn_bias)
+        y, statistics = _kernels().forward(
+            _arrange(x, ctx.rows), ctx.part, (instance.eps, eps), affine, total, ctx.live, join
+        )
+        if ctx.live:
+            _track(batch, *total, ctx.count)
+        ctx.save_for_backward(x, weight, bn_weight, statistics)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, g):
-        x, weight, centre, rstd = ctx.saved_tensors
-        rows, layout, (frozen, group, count) = ctx.settings
-        work, g = _arrange(x, rows), _arrange(g, rows)
-        if rows and layout is None:
-            return *_instance_gradients(g, work, weight, centre, rstd, ctx), None, None, None
-        sums, dots = _sums(g, work, centre, rows)
-        grad_weight = (dots * rstd).sum(0).to(weight.dtype)
-        grad_bias = sums.sum(0).to(weight.dtype)
-        if not ctx.needs_input_grad[0]:
-            return None, grad_weight, grad_bias, None, None, None
-        mean, dot = (total / (x.shape[2] * x.shape[3]) for total in (sums, dots))
-        if layout is not None:
-            part = layout.bn_part
-            if frozen:
-                mean[:, part] = dot[:, part] = 0
-            else:
-                both = torch.stack((sums[:, part].sum(0), dots[:, part].sum(0)))
-                if group is not None:
-                    torch.distributed.all_reduce(both, group=group)
-                mean[:, part], dot[:, part] = both / count
-        # The gradient of x is a * g + b * x + c.
-        a = weight.to(rstd.dtype) * rstd
-        b = (a * rstd.square()).mul_(dot).neg_()
-        c = (a * mean).addcmul_(b, centre).neg_()
-        grad_x = _multiply_add(work, b, c, rows)
-        if a.dtype == g.dtype:
-            grad_x.addcmul_(g, _each(a))
-        else:
-            grad_x.add_(_multiply_add(g, a, torch.zeros_like(a), rows))
-        return grad_x, grad_weight, grad_bias, None, None, None
+        x, weight, bn_weight, statistics = ctx.saved_tensors
+
+        def join(total: Tensor) -> None:
+            torch.distributed.all_reduce(total, group=ctx.group)
+
+        grad_x, (scale, shift) = _kernels().backward(
+            _arrange(g, ctx.rows), _arrange(x, ctx.rows), ctx.part,
+            _numbers(x, weight=weight, bn_weight=bn_weight), statistics, ctx.live, ctx.count,
+            ctx.needs_input_grad[0], None if ctx.group is None else join,
+        )  # fmt: skip
+        own = [values[ctx.part].to(weight.dtype) for values in (scale, shift)]
+        if bn_weight is None:
+            return grad_x, *own, *[None] * 5
+        rest = slice(len(weight), None) if ctx.part.start is None else slice(ctx.part.start)
+        of_bn = [values[rest].to(bn_weight.dtype) for values in (scale, shift)]
+        return grad_x, *own, *of_bn, None, None, None

@@ -93,6 +93,7 @@ def row(shape: tuple, layout: str, train: bool, args: argparse.Namespace) -> dic
         {'copy': lambda: copy.copy_(gradient)} | {name: step(net) for name, net in nets.items()},
         args.repeats,
         clock=args.clock,
+        settle=1,
     )
     if args.compile:
         torch._dynamo.reset()

@@ -10,10 +10,13 @@ def alternate(
     repeats: int,
     warmup: int = 2,
     clock: Callable[[], float] = time.perf_counter,
+    settle: int = 0,
 ) -> dict[str, float]:
     """Call the functions in turns; return the median milliseconds of each.
 
     `clock=time.process_time` is for one thread on a busy machine: it stands while others run.
+    `settle` calls go before each that is timed, so that no function pays for the memory that the
+    one before it gave back to the system.
     """
     import torch
 
@@ -21,6 +24,8 @@ def alternate(
     times = {name: [] for name in functions}
     for i in range(warmup + repeats):
         for name, function in functions.items():
+            for _ in range(settle):
+                function()
             finish()
             start = clock()
             function()
