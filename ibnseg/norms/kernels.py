@@ -1,30 +1,24 @@
 """IBN's passes over maps (N, C, H, W) on a CPU, forward and backward, each as one machine function.
 
-Compiled by numba when first used and kept on disk, beside this file or in the user's cache. They
-run in the OpenMP threads that torch has already: numba's own would fight with them for the cores.
-
 A contiguous map is N * C rows of pixels. A row with statistics of its own is read, and at once
 written, while it is in the cache; BatchNorm's wait until all are read. An image of a channels_last
 map is one long row in which the channels recur: it is taken in tiles of several pixels, beside
 which centres and scales are repeated as often.
 
 Sums of at most 2,048 terms are in float32 (for float64 maps in float64), sums of those in float64,
-and neither order depends on the number of threads. Importing raises ImportError where there is no
-numba, or a build of torch without GNU OpenMP's interface.
+and neither order depends on the number of threads.
 """
 
-import ctypes
-import functools
 from collections import namedtuple
 from collections.abc import Callable
-from pathlib import Path
 
-import llvmlite.binding
 import numpy as np
 import torch
-from numba import carray, cfunc, njit, types
-from numba.extending import intrinsic, overload
+from numba import carray, njit, types
+from numba.extending import overload
 from torch import Tensor
+
+from ..compiled import barrier, kernel, pointer, share
 
 #: Type of a map -> what a kernel reads it as, and the type of scales, shifts and short sums.
 TYPES = {
@@ -38,41 +32,6 @@ _NUMBER = {torch.float32: np.float32, torch.float64: np.float64}
 _SUMS = {'reassoc', 'contract', 'nsz'}
 _ROW, _TILES = 2048, 128  # terms of a short sum: along a row, and over tiles
 _TILE = 512  # numbers in a tile at least: fewer, and starting a loop takes longer than the loop
-
-
-def _openmp() -> ctypes.CDLL:
-    """The library through which torch's own OpenMP functions can be found."""
-    try:
-        library = ctypes.CDLL(str(Path(torch.__file__).parent / 'lib' / 'libtorch_cpu.so'))
-        library.GOMP_parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_uint] * 2]
-        library.GOMP_parallel.restype = None
-        for name in ('omp_get_thread_num', 'omp_get_num_threads', 'GOMP_barrier'):
-            address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
-            llvmlite.binding.add_symbol(f'ibnseg_{name}', address)
-    except (OSError, AttributeError) as error:
-        raise ImportError(f"torch's GNU OpenMP functions were not found: {error}") from error
-    return library
-
-
-_OPENMP = _openmp()
-_thread = types.ExternalFunction('ibnseg_omp_get_thread_num', types.int32())
-_threads = types.ExternalFunction('ibnseg_omp_get_num_threads', types.int32())
-_barrier = types.ExternalFunction('ibnseg_GOMP_barrier', types.void())
-
-
-@intrinsic
-def _pointer(_, address):
-    def generate(context, builder, signature, args):
-        return builder.inttoptr(args[0], context.get_value_type(types.voidptr))
-
-    return types.voidptr(types.int64), generate
-
-
-@njit
-def _share(count):
-    """The pieces of work, of `count`, that are this thread's: first, last + 1."""
-    mine, threads = _thread(), _threads()
-    return count * mine // threads, count * (mine + 1) // threads
 
 
 def _load(values, index):
@@ -129,32 +88,21 @@ def _given(data, stored, number):
     size, own = images * channels * pixels, end - first
     return _Given(
         images, channels, pixels, first, end, live, step, count,
-        carray(_pointer(x), size, stored),
-        carray(_pointer(g), size, stored),
-        carray(_pointer(out), size, stored),
-        carray(_pointer(weight), own, number),
-        carray(_pointer(bias), own, number),
-        carray(_pointer(bn_weight), channels - own, number),
-        carray(_pointer(bn_bias), channels - own, number),
-        carray(_pointer(gradients), (2, channels), number),
-        _pointer(work),
-        carray(_pointer(statistics), (2, images, channels), np.float64),
-        carray(_pointer(sums), (2, images, channels), np.float64),
-        carray(_pointer(total), (2, channels - own), np.float64),
-        carray(_pointer(eps), 2, np.float64),
+        carray(pointer(x), size, stored),
+        carray(pointer(g), size, stored),
+        carray(pointer(out), size, stored),
+        carray(pointer(weight), own, number),
+        carray(pointer(bias), own, number),
+        carray(pointer(bn_weight), channels - own, number),
+        carray(pointer(bn_bias), channels - own, number),
+        carray(pointer(gradients), (2, channels), number),
+        pointer(work),
+        carray(pointer(statistics), (2, images, channels), np.float64),
+        carray(pointer(sums), (2, images, channels), np.float64),
+        carray(pointer(total), (2, channels - own), np.float64),
+        carray(pointer(eps), 2, np.float64),
         out != 0,
     )  # fmt: skip
-
-
-def _run(kernel: Callable, dtype: torch.dtype, **given: Tensor | int | None) -> None:
-    """Have each thread do its share."""
-    words = [given.get(name) or 0 for name in _INTEGERS]
-    words += [
-        0 if (t := given.get(name)) is None else t.data_ptr() for name in _WORDS[len(_INTEGERS) :]
-    ]
-    words = np.array(words, np.int64)
-    entry = kernel(dtype).address
-    _OPENMP.GOMP_parallel(entry, words.ctypes.data, torch.get_num_threads(), 0)
 
 
 @njit
@@ -177,7 +125,7 @@ def _affine(m, i, channel):
 @njit
 def _total(m):
     """BatchNorm's mean and variance from those of the images: the law of total variance."""
-    for k in range(*_share(m.total.shape[1])):
+    for k in range(*share(m.total.shape[1])):
         channel = k if k < m.first else k + m.end - m.first
         mean = variance = spread = 0.0
         for i in range(m.images):
@@ -202,7 +150,7 @@ def _settle(m, i, channel):
 @njit
 def _total_gradients(m):
     """Gradients of scale and shift, and BatchNorm's sums over the images, from those of rows."""
-    for channel in range(*_share(m.channels)):
+    for channel in range(*share(m.channels)):
         total = dots = scaled = 0.0
         for i in range(m.images):
             total += m.sums[0, i, channel]
@@ -225,22 +173,6 @@ def _factors(m, i, channel, total, dots):
         if not m.live:  # running statistics don't depend on x
             return centre, a, 0.0, 0.0
     return centre, a, -a * m.statistics[1, i, channel] ** 2 * dots / count, -a * total / count
-
-
-def _kernel(make: Callable) -> Callable:
-    """Of what `make(stored, number)` returns, a machine function for each type, when asked for."""
-
-    @functools.cache
-    def compiled(dtype: torch.dtype):
-        stored, number = TYPES[dtype]
-        work = make(stored, _NUMBER[number])
-        signature = types.void(types.voidptr)
-        try:
-            return cfunc(signature, cache=True)(work)
-        except RuntimeError:  # no folder to keep it in
-            return cfunc(signature)(work)
-
-    return compiled
 
 
 @njit(fastmath=_SUMS)
@@ -305,12 +237,12 @@ def _write_row(m, i, channel, at, end, number):
     _row_affine(m.x[at:end], m.out[at:end], number(centre), number(scale), number(shift))
 
 
-@_kernel
+@kernel
 def _rows_forward(stored, number):
     def work(data):
         m = _given(data, stored, number)
         if m.step != _FROM_TOTAL:
-            for piece in range(*_share(m.images * m.channels)):
+            for piece in range(*share(m.images * m.channels)):
                 i, channel, at, end = _row(m, piece)
                 own = m.first <= channel < m.end
                 if own or m.live:
@@ -320,11 +252,11 @@ def _rows_forward(stored, number):
                     _settle(m, i, channel)
                     _write_row(m, i, channel, at, end, number)
             if m.live:
-                _barrier()
+                barrier()
                 _total(m)
-                _barrier()
+                barrier()
         if m.live and m.step != _TO_TOTAL:
-            for piece in range(*_share(m.images * m.channels)):
+            for piece in range(*share(m.images * m.channels)):
                 i, channel, at, end = _row(m, piece)
                 if not m.first <= channel < m.end:
                     _settle(m, i, channel)
@@ -340,12 +272,12 @@ def _write_row_gradient(m, i, channel, at, end, total, dots, number):
     _row_gradient(g, x, out, number(centre), number(a), number(b), number(c))
 
 
-@_kernel
+@kernel
 def _rows_backward(stored, number):
     def work(data):
         m = _given(data, stored, number)
         if m.step != _FROM_TOTAL:
-            for piece in range(*_share(m.images * m.channels)):
+            for piece in range(*share(m.images * m.channels)):
                 i, channel, at, end = _row(m, piece)
                 centre = number(m.statistics[0, i, channel])
                 total, dots = _row_sums(m.g[at:end], m.x[at:end], centre, number)
@@ -353,11 +285,11 @@ def _rows_backward(stored, number):
                 own = m.first <= channel < m.end
                 if m.writes and (own or not m.live):
                     _write_row_gradient(m, i, channel, at, end, total, dots, number)
-            _barrier()
+            barrier()
             _total_gradients(m)
-            _barrier()
+            barrier()
         if m.writes and m.live and m.step != _TO_TOTAL:
-            for piece in range(*_share(m.images * m.channels)):
+            for piece in range(*share(m.images * m.channels)):
                 i, channel, at, end = _row(m, piece)
                 if not m.first <= channel < m.end:
                     _write_row_gradient(m, i, channel, at, end, 0.0, 0.0, number)
@@ -465,7 +397,7 @@ def _space(m, width, blocks, number):
 @njit
 def _sum_blocks(m, found):
     """Sums of the rows from those of the blocks: this thread's channels of all images."""
-    begin, stop = _share(m.channels)
+    begin, stop = share(m.channels)
     _, images, blocks, width = found.shape
     for half in range(2):
         for i in range(images):
@@ -489,22 +421,22 @@ def _sample_mean(m, i, channel):
     return total / taken
 
 
-@_kernel
+@kernel
 def _blocks_forward(stored, number):
     def work(data):
         m = _given(data, stored, number)
         width, blocks = _blocks(m)
         by, found = _space(m, width, blocks, number)
         if m.step != _FROM_TOTAL:
-            for piece in range(*_share(m.images * m.channels)):
+            for piece in range(*share(m.images * m.channels)):
                 i, channel = piece // m.channels, piece % m.channels
                 _repeat(by[0, i], m, channel, number(_sample_mean(m, i, channel)))
-            _barrier()
-            for piece in range(*_share(m.images * blocks)):
+            barrier()
+            for piece in range(*share(m.images * blocks)):
                 i, block, at, end = _block(m, piece, width, blocks)
                 found[:, i, block] = 0
                 _tiles_moments(m.x[at:end], by[0, i], found[0, i, block], found[1, i, block])
-            _barrier()
+            barrier()
             begin, stop = _sum_blocks(m, found)
             for i in range(m.images):
                 for channel in range(begin, stop):
@@ -512,49 +444,49 @@ def _blocks_forward(stored, number):
                     square = m.sums[1, i, channel] / m.pixels
                     m.statistics[0, i, channel] = by[0, i, channel] + mean
                     m.statistics[1, i, channel] = max(square - mean * mean, 0.0)
-            _barrier()
+            barrier()
             if m.live:
                 _total(m)
-                _barrier()
+                barrier()
         if m.step != _TO_TOTAL:
-            for piece in range(*_share(m.images * m.channels)):
+            for piece in range(*share(m.images * m.channels)):
                 i, channel = piece // m.channels, piece % m.channels
                 _settle(m, i, channel)
                 centre, scale, shift = _affine(m, i, channel)
                 _repeat(by[0, i], m, channel, number(centre))
                 _repeat(by[1, i], m, channel, number(scale))
                 _repeat(by[2, i], m, channel, number(shift))
-            _barrier()
-            for piece in range(*_share(m.images * blocks)):
+            barrier()
+            for piece in range(*share(m.images * blocks)):
                 i, _, at, end = _block(m, piece, width, blocks)
                 _tiles_affine(m.x[at:end], m.out[at:end], by[0, i], by[1, i], by[2, i])
 
     return work
 
 
-@_kernel
+@kernel
 def _blocks_backward(stored, number):
     def work(data):
         m = _given(data, stored, number)
         width, blocks = _blocks(m)
         by, found = _space(m, width, blocks, number)
         if m.step != _FROM_TOTAL:
-            for piece in range(*_share(m.images * m.channels)):
+            for piece in range(*share(m.images * m.channels)):
                 i, channel = piece // m.channels, piece % m.channels
                 _repeat(by[0, i], m, channel, number(m.statistics[0, i, channel]))
-            _barrier()
-            for piece in range(*_share(m.images * blocks)):
+            barrier()
+            for piece in range(*share(m.images * blocks)):
                 i, block, at, end = _block(m, piece, width, blocks)
                 found[:, i, block] = 0
                 total, dots = found[0, i, block], found[1, i, block]
                 _tiles_sums(m.g[at:end], m.x[at:end], by[0, i], total, dots)
-            _barrier()
+            barrier()
             _sum_blocks(m, found)
-            _barrier()
+            barrier()
             _total_gradients(m)
-            _barrier()
+            barrier()
         if m.writes and m.step != _TO_TOTAL:
-            for piece in range(*_share(m.images * m.channels)):
+            for piece in range(*share(m.images * m.channels)):
                 i, channel = piece // m.channels, piece % m.channels
                 total, dots = m.sums[0, i, channel], m.sums[1, i, channel]
                 centre, a, b, c = _factors(m, i, channel, total, dots)
@@ -562,8 +494,8 @@ def _blocks_backward(stored, number):
                 _repeat(by[1, i], m, channel, number(a))
                 _repeat(by[2, i], m, channel, number(b))
                 _repeat(by[3, i], m, channel, number(c))
-            _barrier()
-            for piece in range(*_share(m.images * blocks)):
+            barrier()
+            for piece in range(*share(m.images * blocks)):
                 i, _, at, end = _block(m, piece, width, blocks)
                 x, g, out = m.x[at:end], m.g[at:end], m.out[at:end]
                 _tiles_gradient(g, x, out, by[0, i], by[1, i], by[2, i], by[3, i])
@@ -571,7 +503,7 @@ def _blocks_backward(stored, number):
     return work
 
 
-def _pass(kernel: Callable, join: Callable | None, x: Tensor, part: slice, **given) -> None:
+def _pass(run: Callable, join: Callable | None, x: Tensor, part: slice, **given) -> None:
     """Run a kernel; where BatchNorm's totals come from several ranks, `join` them on the way."""
     n, c, h, w = x.shape
     first, end, _ = part.indices(c)
@@ -581,12 +513,12 @@ def _pass(kernel: Callable, join: Callable | None, x: Tensor, part: slice, **giv
         width = c * max(_TILE // c, 1)
         blocks = -(-c * h * w // (_TILES * width))
         given['work'] = torch.empty(n * width * (4 + 2 * blocks), dtype=TYPES[x.dtype][1])
-    if join is None:
-        _run(kernel, x.dtype, step=_ALL, **given)
-    else:
-        _run(kernel, x.dtype, step=_TO_TOTAL, **given)
-        join(given['total'])
-        _run(kernel, x.dtype, step=_FROM_TOTAL, **given)
+    stored, number = TYPES[x.dtype][0], _NUMBER[TYPES[x.dtype][1]]
+    for step in (_ALL,) if join is None else (_TO_TOTAL, _FROM_TOTAL):
+        given['step'] = step
+        run((stored, number), [given.get(word) for word in _WORDS])
+        if step == _TO_TOTAL:
+            join(given['total'])
 
 
 def forward(
@@ -614,9 +546,9 @@ def forward(
     out = torch.empty_like(x)
     statistics = torch.empty((2, *x.shape[:2]), dtype=torch.float64)
     eps = torch.tensor(eps, dtype=torch.float64)
-    kernel = _rows_forward if x.is_contiguous() else _blocks_forward
+    run = _rows_forward if x.is_contiguous() else _blocks_forward
     _pass(
-        kernel, join, x, part,
+        run, join, x, part,
         eps=eps, total=total, live=live, statistics=statistics, out=out, **affine,
     )  # fmt: skip
     return out, statistics
@@ -645,9 +577,9 @@ def backward(
     own = len(range(x.shape[1])[part])
     total = torch.empty((2, x.shape[1] - own), dtype=torch.float64)
     gradients = torch.empty((2, x.shape[1]), dtype=TYPES[x.dtype][1])
-    kernel = _rows_backward if x.is_contiguous() else _blocks_backward
+    run = _rows_backward if x.is_contiguous() else _blocks_backward
     _pass(
-        kernel, join, x, part,
+        run, join, x, part,
         g=g, total=total, live=live, count=count, statistics=statistics, out=out,
         gradients=gradients, **affine,
     )  # fmt: skip
