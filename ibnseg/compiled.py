@@ -36,7 +36,8 @@ def _openmp() -> ctypes.CDLL:
 
 
 _OPENMP = _openmp()
-_thread = types.ExternalFunction('ibnseg_omp_get_thread_num', types.int32())
+#: In a kernel: number of this thread.
+thread = types.ExternalFunction('ibnseg_omp_get_thread_num', types.int32())
 _threads = types.ExternalFunction('ibnseg_omp_get_num_threads', types.int32())
 
 #: In a kernel: waits until all threads are here.
@@ -56,7 +57,7 @@ def pointer(_, address):
 @njit
 def share(count):
     """In a kernel: the pieces of work, of `count`, that are this thread's: first, last + 1."""
-    mine, threads = _thread(), _threads()
+    mine, threads = thread(), _threads()
     return count * mine // threads, count * (mine + 1) // threads
 
 

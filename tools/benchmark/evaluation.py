@@ -29,9 +29,11 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def build(kind: str, config, data: str, work_dir: str, state: dict | None):
-    """A runner that tests on the Cityscapes val split below `data`: 'mmseg', 'ours', 'bfloat16'."""
-    import torch
+def build(kind: str, config, data: str, work_dir: str, state: dict):
+    """A runner that tests on the Cityscapes val split below `data`: 'mmseg', 'ours', 'bfloat16'.
+
+    With the weights `state`; where it is empty, it is filled with random ones.
+    """
     from mmengine.runner import Runner
     from mmseg.evaluation import IoUMetric
     from mmseg.registry import METRICS
@@ -64,7 +66,6 @@ def build(kind: str, config, data: str, work_dir: str, state: dict | None):
             data_root=data,
             pipeline=[load, resize, dict(type='LoadLabels'), dict(type='PackSegInputs')],
         )
-    torch.manual_seed(0)
     config.model.backbone.init_cfg = None
     runner = (Runner if kind == 'mmseg' else SegRunner)(
         model=config.model,
@@ -86,8 +87,9 @@ def build(kind: str, config, data: str, work_dir: str, state: dict | None):
         log_level='ERROR',
         experiment_name=f'{kind}-{time.time_ns()}',
     )
-    if state:
-        runner.model.load_state_dict(state)
+    if not state:
+        state.update(runner.model.state_dict())
+    runner.model.load_state_dict(state)
     runner.test()  # warms up
     return runner
 
@@ -113,7 +115,7 @@ def main() -> None:
 
     logging.disable(logging.WARNING)
     torch.set_num_threads(args.threads)
-    state = weights.read(args.checkpoint)['state_dict'] if args.checkpoint else None
+    state = weights.read(args.checkpoint)['state_dict'] if args.checkpoint else {}
     with tempfile.TemporaryDirectory() as folder:
         miniature.write(folder, ['cityscapes'], train=0, val=args.images, size=(1024, 2048))
         labels(Path(folder))
