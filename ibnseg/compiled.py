@@ -1,11 +1,8 @@
 """Machine code for loops over whole maps on a CPU: by numba, in torch's own OpenMP threads.
 
-Numba's own threads would fight with torch's for the cores. A kernel is compiled when it is first
+Numba's own threads would fight with torch's for the cores. A function is compiled when it is first
 called, and kept on disk beside its file or in the user's cache; the copy on disk is renewed when
-the kernel's file changes, not when this one does.
-
-Importing raises ImportError where there is no numba, or a build of torch without GNU OpenMP's
-interface (only those for Linux have it).
+that file changes, not when this one does.
 """
 
 import ctypes
@@ -21,7 +18,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 
-def _openmp() -> ctypes.CDLL:
+def _openmp() -> ctypes.CDLL | None:
     """The library through which torch's own OpenMP functions can be found."""
     try:
         library = ctypes.CDLL(str(Path(torch.__file__).parent / 'lib' / 'libtorch_cpu.so'))
@@ -30,8 +27,8 @@ def _openmp() -> ctypes.CDLL:
         for name in ('omp_get_thread_num', 'omp_get_num_threads', 'GOMP_barrier'):
             address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
             llvmlite.binding.add_symbol(f'ibnseg_{name}', address)
-    except (OSError, AttributeError) as error:
-        raise ImportError(f"torch's GNU OpenMP functions were not found: {error}") from error
+    except (OSError, AttributeError):
+        return None
     return library
 
 
@@ -61,20 +58,31 @@ def share(count):
     return count * mine // threads, count * (mine + 1) // threads
 
 
+def _kept(compile_: Callable, work: Callable) -> Callable:
+    try:
+        return compile_(cache=True)(work)
+    except RuntimeError:  # no folder to keep it in
+        return compile_()(work)
+
+
+def function(work: Callable) -> Callable:
+    """Compile a function for one thread, for each combination of types that it is called with."""
+    return _kept(functools.partial(njit, nogil=True), work)
+
+
 def kernel(make: Callable) -> Callable:
     """Turn `make(*types)`, which returns a function of an address, into a call on all threads.
 
     The call takes the types that `make` wants, then the words, numbers or tensors (None for a
-    null address), that the function finds at its address as int64.
+    null address), that the function finds at its address as int64. Raises ImportError where torch
+    was built without GNU OpenMP's interface (only builds for Linux have it).
     """
+    if _OPENMP is None:
+        raise ImportError("this build of torch does not have GNU OpenMP's functions")
 
     @functools.cache
     def compiled(*of: type):
-        signature, work = types.void(types.voidptr), make(*of)
-        try:
-            return cfunc(signature, cache=True)(work)
-        except RuntimeError:  # no folder to keep it in
-            return cfunc(signature)(work)
+        return _kept(functools.partial(cfunc, types.void(types.voidptr)), make(*of))
 
     def run(of: Sequence[type], words: Sequence[int | Tensor | None]) -> None:
         given = [word.data_ptr() if isinstance(word, Tensor) else word or 0 for word in words]

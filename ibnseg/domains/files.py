@@ -11,6 +11,7 @@ from PIL import Image
 from .. import labels
 from . import polygons
 from .errors import DataError
+from .lookup import look_up, pairs
 
 
 def read_raw(path: str | Path, space: str) -> np.ndarray:
@@ -35,19 +36,15 @@ def read_labels(path: str | Path, space: str) -> np.ndarray:
     Raises DataError as `read_raw`.
     """
     raw = _decode(path, space)
-    found = cv2.LUT(raw, _checking_lut(space))
-    if bytes([_WRONG]) in found.tobytes():  # twice as fast as comparing
+    found, known = look_up(raw, _table(space))
+    if not known:
         raise _unknown_ids(path, space, raw)
     return found
 
 
-_WRONG = 254  # no class, and not IGNORE
-
-
 @cache
-def _checking_lut(space: str) -> np.ndarray:
-    """The look-up table with `_WRONG` where a raw id can't be: one pass maps and checks."""
-    return np.where(labels.possible(space), labels.lut(space), np.uint8(_WRONG))
+def _table(space: str) -> np.ndarray:
+    return pairs(labels.lut(space), labels.possible(space))
 
 
 def _decode(path: str | Path, space: str) -> np.ndarray:
