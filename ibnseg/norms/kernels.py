@@ -63,16 +63,18 @@ def _(values, index, number):
     return store_bfloat16 if values.dtype == types.uint16 else store
 
 
-_INTEGERS = ('images', 'channels', 'pixels', 'first', 'end', 'live', 'step', 'count')
+_INTEGERS = ('images', 'channels', 'pixels', 'first', 'end', 'width', 'blocks')
+_INTEGERS += ('live', 'step', 'count')
 _MAPS = ('x', 'g', 'out')
 _NUMBERS = ('weight', 'bias', 'bn_weight', 'bn_bias', 'gradients', 'work')
 _DOUBLES = ('statistics', 'sums', 'total', 'eps')
 _WORDS = _INTEGERS + _MAPS + _NUMBERS + _DOUBLES
-#: What a kernel is called with: `first` to `end` are InstanceNorm's channels; `live`: BatchNorm
-#: takes the batch's statistics, of `count` pixels; `step`: below. Maps are flat. Of each row,
-#: `statistics` (2, N, C) are centre and 1 / deviation, `sums` (2, N, C) those of g and of
-#: g * (x - centre). Of BatchNorm's channels, `total` (2, channels) are forward mean and variance,
-#: backward the sums over the batch. `gradients` (2, C) are those of scale and shift.
+#: What a kernel is called with. `first` to `end` are InstanceNorm's channels, `width` the numbers
+#: in a tile, `blocks` how many blocks of tiles an image is cut into. `live`: BatchNorm takes the
+#: batch's statistics, of `count` pixels; `step`: below. Maps are flat. Of each row, `statistics`
+#: (2, N, C) are centre and 1 / deviation, `sums` (2, N, C) those of g and of g * (x - centre). Of
+#: BatchNorm's channels, `total` (2, channels) are forward mean and variance, backward the sums over
+#: the batch. `gradients` (2, C) are those of scale and shift.
 _Given = namedtuple('_Given', (*_WORDS, 'writes'))
 
 #: All of a pass, or what comes before and after the ranks join their totals.
@@ -82,12 +84,12 @@ _ALL, _TO_TOTAL, _FROM_TOTAL = range(3)
 @njit
 def _given(data, stored, number):
     (
-        images, channels, pixels, first, end, live, step, count, x, g, out,
+        images, channels, pixels, first, end, width, blocks, live, step, count, x, g, out,
         weight, bias, bn_weight, bn_bias, gradients, work, statistics, sums, total, eps,
-    ) = carray(data, 21, np.int64)  # fmt: skip
+    ) = carray(data, 23, np.int64)  # fmt: skip
     size, own = images * channels * pixels, end - first
     return _Given(
-        images, channels, pixels, first, end, live, step, count,
+        images, channels, pixels, first, end, width, blocks, live, step, count,
         carray(pointer(x), size, stored),
         carray(pointer(g), size, stored),
         carray(pointer(out), size, stored),
@@ -358,25 +360,12 @@ def _tiles_gradient(g, x, out, centre, a, b, c):
 
 
 @njit
-def _width(m):
-    """Numbers in a tile: the channels as often as makes it long enough."""
-    return m.channels * max(_TILE // m.channels, 1)
-
-
-@njit
-def _blocks(m):
-    """Numbers in a tile, and the blocks of tiles that an image is cut into."""
-    width = _width(m)
-    return width, (m.channels * m.pixels + _TILES * width - 1) // (_TILES * width)
-
-
-@njit
-def _block(m, piece, width, blocks):
-    """Of a piece of work: the image, the number in it, its first and last + 1."""
+def _block(m, piece):
+    """Of a piece of work: the image, the block in it, its first number and last + 1."""
     size = m.channels * m.pixels
-    i, block = piece // blocks, piece % blocks
-    at = i * size + block * _TILES * width
-    return i, block, at, min(at + _TILES * width, (i + 1) * size)
+    i, block = piece // m.blocks, piece % m.blocks
+    at = i * size + block * _TILES * m.width
+    return i, block, at, min(at + _TILES * m.width, (i + 1) * size)
 
 
 @njit
@@ -386,25 +375,24 @@ def _repeat(values, m, channel, number):
 
 
 @njit
-def _space(m, width, blocks, number):
+def _space(m, number):
     """From the working memory: centres and factors (4, N, width), sums (2, N, blocks, width)."""
-    size = 4 * m.images * width
-    all_ = carray(m.work, size + 2 * m.images * blocks * width, number)
+    size = 4 * m.images * m.width
+    all_ = carray(m.work, size + 2 * m.images * m.blocks * m.width, number)
     by, found = all_[:size], all_[size:]
-    return by.reshape(4, m.images, width), found.reshape(2, m.images, blocks, width)
+    return by.reshape(4, m.images, m.width), found.reshape(2, m.images, m.blocks, m.width)
 
 
 @njit
 def _sum_blocks(m, found):
     """Sums of the rows from those of the blocks: this thread's channels of all images."""
     begin, stop = share(m.channels)
-    _, images, blocks, width = found.shape
     for half in range(2):
-        for i in range(images):
+        for i in range(m.images):
             sums = m.sums[half, i]
             sums[begin:stop] = 0
-            for block in range(blocks):
-                for at in range(0, width, m.channels):
+            for block in range(m.blocks):
+                for at in range(0, m.width, m.channels):
                     few = found[half, i, block, at : at + m.channels]
                     for channel in range(begin, stop):
                         sums[channel] += few[channel]
@@ -425,15 +413,14 @@ def _sample_mean(m, i, channel):
 def _blocks_forward(stored, number):
     def work(data):
         m = _given(data, stored, number)
-        width, blocks = _blocks(m)
-        by, found = _space(m, width, blocks, number)
+        by, found = _space(m, number)
         if m.step != _FROM_TOTAL:
             for piece in range(*share(m.images * m.channels)):
                 i, channel = piece // m.channels, piece % m.channels
                 _repeat(by[0, i], m, channel, number(_sample_mean(m, i, channel)))
             barrier()
-            for piece in range(*share(m.images * blocks)):
-                i, block, at, end = _block(m, piece, width, blocks)
+            for piece in range(*share(m.images * m.blocks)):
+                i, block, at, end = _block(m, piece)
                 found[:, i, block] = 0
                 _tiles_moments(m.x[at:end], by[0, i], found[0, i, block], found[1, i, block])
             barrier()
@@ -457,8 +444,8 @@ def _blocks_forward(stored, number):
                 _repeat(by[1, i], m, channel, number(scale))
                 _repeat(by[2, i], m, channel, number(shift))
             barrier()
-            for piece in range(*share(m.images * blocks)):
-                i, _, at, end = _block(m, piece, width, blocks)
+            for piece in range(*share(m.images * m.blocks)):
+                i, _, at, end = _block(m, piece)
                 _tiles_affine(m.x[at:end], m.out[at:end], by[0, i], by[1, i], by[2, i])
 
     return work
@@ -468,15 +455,14 @@ def _blocks_forward(stored, number):
 def _blocks_backward(stored, number):
     def work(data):
         m = _given(data, stored, number)
-        width, blocks = _blocks(m)
-        by, found = _space(m, width, blocks, number)
+        by, found = _space(m, number)
         if m.step != _FROM_TOTAL:
             for piece in range(*share(m.images * m.channels)):
                 i, channel = piece // m.channels, piece % m.channels
                 _repeat(by[0, i], m, channel, number(m.statistics[0, i, channel]))
             barrier()
-            for piece in range(*share(m.images * blocks)):
-                i, block, at, end = _block(m, piece, width, blocks)
+            for piece in range(*share(m.images * m.blocks)):
+                i, block, at, end = _block(m, piece)
                 found[:, i, block] = 0
                 total, dots = found[0, i, block], found[1, i, block]
                 _tiles_sums(m.g[at:end], m.x[at:end], by[0, i], total, dots)
@@ -495,8 +481,8 @@ def _blocks_backward(stored, number):
                 _repeat(by[2, i], m, channel, number(b))
                 _repeat(by[3, i], m, channel, number(c))
             barrier()
-            for piece in range(*share(m.images * blocks)):
-                i, _, at, end = _block(m, piece, width, blocks)
+            for piece in range(*share(m.images * m.blocks)):
+                i, _, at, end = _block(m, piece)
                 x, g, out = m.x[at:end], m.g[at:end], m.out[at:end]
                 _tiles_gradient(g, x, out, by[0, i], by[1, i], by[2, i], by[3, i])
 
@@ -512,7 +498,8 @@ def _pass(run: Callable, join: Callable | None, x: Tensor, part: slice, **given)
     if not x.is_contiguous():
         width = c * max(_TILE // c, 1)
         blocks = -(-c * h * w // (_TILES * width))
-        given['work'] = torch.empty(n * width * (4 + 2 * blocks), dtype=TYPES[x.dtype][1])
+        work = torch.empty(n * width * (4 + 2 * blocks), dtype=TYPES[x.dtype][1])
+        given |= dict(width=width, blocks=blocks, work=work)
     stored, number = TYPES[x.dtype][0], _NUMBER[TYPES[x.dtype][1]]
     for step in (_ALL,) if join is None else (_TO_TOTAL, _FROM_TOTAL):
         given['step'] = step
