@@ -33,6 +33,11 @@ def _openmp() -> ctypes.CDLL | None:
 
 
 _OPENMP = _openmp()
+
+#: Compiles a function that kernels call. Divided by nothing, a number is infinite or NaN: an
+#: exception would leave the other threads waiting at a barrier.
+helper = functools.partial(njit, error_model='numpy')
+
 #: In a kernel: number of this thread.
 thread = types.ExternalFunction('ibnseg_omp_get_thread_num', types.int32())
 _threads = types.ExternalFunction('ibnseg_omp_get_num_threads', types.int32())
@@ -51,7 +56,7 @@ def pointer(_, address):
     return types.voidptr(types.int64), generate
 
 
-@njit
+@helper
 def share(count):
     """In a kernel: the pieces of work, of `count`, that are this thread's: first, last + 1."""
     mine, threads = thread(), _threads()
@@ -82,7 +87,11 @@ def kernel(make: Callable) -> Callable:
 
     @functools.cache
     def compiled(*of: type):
-        return _kept(functools.partial(cfunc, types.void(types.voidptr)), make(*of))
+        work = make(*of)
+        # A file of its own on disk: numba may mix those of two processes that share one.
+        work.__qualname__ += ''.join(f'_{type_.__name__}' for type_ in of)
+        signature = types.void(types.voidptr)
+        return _kept(functools.partial(cfunc, signature, error_model='numpy'), work)
 
     def run(of: Sequence[type], words: Sequence[int | Tensor | None]) -> None:
         given = [word.data_ptr() if isinstance(word, Tensor) else word or 0 for word in words]

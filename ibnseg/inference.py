@@ -72,7 +72,7 @@ def for_inference(model: nn.Module) -> nn.Module:
     folded.to(memory_format=torch.channels_last)
     try:
         from . import winograd
-    except ImportError:  # no numba, or torch without GNU OpenMP
+    except ImportError:  # torch without GNU OpenMP
         return folded
     for parent in list(folded.modules()):
         for name, child in list(parent.named_children()):

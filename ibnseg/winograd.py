@@ -8,43 +8,46 @@ d x d maps of every d-th pixel. In float32 the outputs differ from a plain convo
 
 import numpy as np
 import torch
-from numba import carray, njit
+from numba import carray
 from torch import Tensor, nn
 
-from .compiled import kernel, pointer, share, thread
+from .compiled import helper, kernel, pointer, share, thread
+from .norms.fused import in_memory
 
 _G = ((6, 0, 0), (-4, -4, -4), (-4, 4, -4), (1, 2, 4), (1, -2, 4), (0, 0, 24))  # times 24
 _FAST = {'contract', 'reassoc', 'nsz'}
 #: Numbers that a pass over some tiles works with: so many stay in the cache.
 _SPACE = 8 << 20
+#: Outputs of the tiles to those of the map: above, the plain convolution is faster.
+_EXCESS = 1.5
 
 
 # A loop that writes one row is vectorised; one that writes several would be checked for overlaps.
-@njit(fastmath=_FAST)
+@helper(fastmath=_FAST)
 def _three(out, a, x, b, y, c, z):
     for k in range(len(out)):
         out[k] = a * x[k] + b * y[k] + c * z[k]
 
 
-@njit(fastmath=_FAST)
+@helper(fastmath=_FAST)
 def _four(out, a, x, b, y, c, z, d, w, base):
     for k in range(len(out)):
         out[k] = (a * x[k] + b * y[k]) + (c * z[k] + d * w[k]) + base[k]
 
 
-@njit(fastmath=_FAST)
+@helper(fastmath=_FAST)
 def _first(out, x, a, b, c, d, base):
     for k in range(len(out)):
         out[k] = x[k] + (a[k] + b[k]) + (c[k] + d[k]) + base[k]
 
 
-@njit(fastmath=_FAST)
+@helper(fastmath=_FAST)
 def _last(out, a, b, c, d, x, base):
     for k in range(len(out)):
         out[k] = (a[k] - b[k]) + np.float32(8) * (c[k] - d[k]) + x[k] + base[k]
 
 
-@njit
+@helper
 def _tile(piece, dilation, rows, columns):
     """Of a tile: the image, and its first output's row and column."""
     column, piece = piece % columns, piece // columns
@@ -54,7 +57,7 @@ def _tile(piece, dilation, rows, columns):
     return i, down + 4 * row * dilation, right + 4 * column * dilation
 
 
-@njit
+@helper
 def _pixel(flat, none, i, row, column, height, width, channels):
     if 0 <= row < height and 0 <= column < width:
         at = ((i * height + row) * width + column) * channels
@@ -62,7 +65,7 @@ def _pixel(flat, none, i, row, column, height, width, channels):
     return none
 
 
-@njit
+@helper
 def _factors(out, line, none):
     """B^T: six inputs -> six factors, each of all channels."""
     f = np.float32
@@ -75,7 +78,7 @@ def _factors(out, line, none):
     _three(out[5], f(4), d1, f(-5), d3, f(1), d5)
 
 
-@njit
+@helper
 def _outputs(o0, o1, o2, o3, line, base):
     """A^T: six products -> four outputs, each of all channels."""
     f = np.float32
@@ -163,8 +166,8 @@ def _products_to_outputs():
     return work
 
 
-def suits(conv: nn.Conv2d) -> bool:
-    """Whether a convolution can be taken, and is so large that it gains."""
+def suits(conv: nn.Module) -> bool:
+    """Whether it is a convolution that can be taken, of so many channels that it gains."""
     return (
         type(conv) is nn.Conv2d
         and conv.kernel_size == (3, 3)
@@ -175,13 +178,16 @@ def suits(conv: nn.Conv2d) -> bool:
         and conv.padding_mode == 'zeros'
         and conv.weight.dtype == torch.float32
         and min(conv.in_channels, conv.out_channels) >= 256
+        and not (conv._forward_hooks or conv._forward_pre_hooks)
     )
 
 
 class WinogradConv2d(nn.Module):
     """What `conv` gives, for float32 maps (N, C, H, W) without gradients; others go to `conv`.
 
-    The weights are those at the time of construction. The map returned is channels_last.
+    So do maps that tiles of 4 x 4 dilated outputs would exceed by half. The weights are those at
+    the time of construction, and kept a second time as factors, four times as large. The map
+    returned is channels_last.
     """
 
     def __init__(self, conv: nn.Conv2d):
@@ -194,17 +200,16 @@ class WinogradConv2d(nn.Module):
         self.bias = bias.float().contiguous()
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dtype != torch.float32 or torch.is_grad_enabled() or torch.is_autocast_enabled('cpu'):
+        if not self._takes(x):
             return self.conv(x)
         _, given, made = self.factors.shape
         n, _, h, w = x.shape
+        dilation, rows, columns = self._tiles(h, w)
         x = x.contiguous(memory_format=torch.channels_last)
-        y = torch.empty((n, made, h, w), memory_format=torch.channels_last)
-        dilation = self.conv.dilation[0]
-        rows, columns = (-(-size // (4 * dilation)) for size in (h, w))
+        y = x.new_empty((n, h, w, made)).permute(0, 3, 1, 2)
         tiles, some = n * dilation**2 * rows * columns, max(_SPACE // (36 * (given + made)), 1)
-        scratch = torch.empty(torch.get_num_threads() * 37 * max(given, made))
-        v, m = torch.empty(36 * some * given), torch.empty(36 * some * made)
+        scratch = x.new_empty(torch.get_num_threads() * 37 * max(given, made))
+        v, m = x.new_empty(36 * some * given), x.new_empty(36 * some * made)
         for begin in range(0, tiles, some):
             end = min(begin + some, tiles)
             place = dilation, rows, columns, begin, end
@@ -214,3 +219,17 @@ class WinogradConv2d(nn.Module):
             torch.bmm(factors, self.factors, out=products)
             _products_to_outputs((), (n, h, w, made, *place, y, m, scratch, self.bias))
         return y
+
+    def _tiles(self, height: int, width: int) -> tuple[int, int, int]:
+        """Dilation, and the rows and columns of tiles in each of the dilation ** 2 maps."""
+        dilation = self.conv.dilation[0]
+        return dilation, -(-height // (4 * dilation)), -(-width // (4 * dilation))
+
+    def _takes(self, x: Tensor) -> bool:
+        if torch.is_grad_enabled() or torch.is_autocast_enabled('cpu') or not in_memory(x):
+            return False
+        if x.dim() != 4 or x.dtype != torch.float32 or x.shape[1] != self.factors.shape[1]:
+            return False
+        dilation, rows, columns = self._tiles(*x.shape[2:])
+        outputs = (4 * dilation) ** 2 * rows * columns
+        return outputs <= _EXCESS * x.shape[2] * x.shape[3]

@@ -280,6 +280,68 @@ def test_threads_do_not_change_a_bit(layout, dtype, shape):
     assert_close(gradients[0].double(), wanted[0], rtol=0.01, atol=atol)
 
 
+@pytest.mark.parametrize('layout', LAYOUTS)
+@pytest.mark.parametrize('threads', [1, 2])
+def test_no_variance_and_no_eps_give_the_shift(layout, threads):
+    ours, before = layer(eps=0, dtype=torch.float32), torch.get_num_threads()
+    x = torch.randn(2, CHANNELS, 6, 6).contiguous(memory_format=layout)
+    x[0, 0] = 1
+    try:
+        torch.set_num_threads(threads)
+        y = ours(x.requires_grad_())
+        y.sum().backward()
+    finally:
+        torch.set_num_threads(before)
+    assert (y[0, 0] == ours.IN.bias[0]).all()
+    assert y.isfinite().all()
+    assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize('made', [IBN, InstanceNorm])
+@pytest.mark.parametrize('channels', [4, 12])
+def test_a_map_of_other_channels_is_refused(made, channels):
+    with pytest.raises((ValueError, RuntimeError), match=f'{CHANNELS}|{CHANNELS // 2}'):
+        made(CHANNELS)(torch.randn(2, channels, 4, 4))
+
+
+def test_within_another_default_device():
+    ours, x = layer(), torch.randn(2, CHANNELS, 4, 4, dtype=torch.float64)
+    expected = copy.deepcopy(ours)(x)
+    with torch.device('meta'):
+        assert torch.equal(ours(x), expected)
+
+
+def test_what_traces_does_not_see_the_kernels():
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    ours = layer(train=False)
+    x = torch.randn(2, CHANNELS, 4, 4, dtype=torch.float64)
+    expected = ours(x)
+    assert_close(make_fx(ours)(x)(x), expected)
+    assert_close(torch.func.vmap(ours)(x[None])[0], expected)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
+        assert_close(torch.autograd.forward_ad.unpack_dual(ours(dual)).primal, expected)
+
+
+@pytest.mark.parametrize('given', LAYOUTS)
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_torch_without_the_kernels_gets_gradients_in_its_layout(layout, given, monkeypatch):
+    """torch 2.13's InstanceNorm misreads a channels_last gradient."""
+    x = torch.randn(1, CHANNELS, 16, 5, dtype=torch.float64).contiguous(memory_format=layout)
+    gradient = torch.randn(x.shape, dtype=torch.float64).contiguous(memory_format=given)
+    ours, _ = inorms()
+    found = []
+    for kernels in (fused._kernels(), None):
+        monkeypatch.setattr(fused, '_kernels', lambda kernels=kernels: kernels)
+        y = x.clone().requires_grad_()
+        ours.zero_grad()
+        ours(y).backward(gradient)
+        found.append((y.grad, *(p.grad.clone() for p in ours.parameters())))
+    assert_close(*found)
+    assert_close(found[0][-1], gradient.sum((0, 2, 3)))
+
+
 def test_nothing_is_hidden_by_rounding_up():
     """Infinities and NaNs come out as NaNs in bfloat16, too, whose rounding adds to the bits."""
     for bad in (float('nan'), float('inf'), -float('inf')):

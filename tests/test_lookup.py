@@ -20,6 +20,12 @@ def test_every_id_has_its_class(size, run):
     np.testing.assert_array_equal(found, CLASSES[ids])
 
 
+def test_a_file_that_begins_with_nothing():
+    ids = np.zeros(24, np.uint8)
+    assert CLASSES[0]
+    np.testing.assert_array_equal(look_up(ids, pairs(CLASSES, KNOWN))[0], CLASSES[ids])
+
+
 def test_every_pair_of_ids():
     ids = np.arange(1 << 16, dtype=np.uint16).view(np.uint8)
     found, known = look_up(ids, pairs(CLASSES, KNOWN))

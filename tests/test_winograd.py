@@ -18,8 +18,9 @@ def conv(channels=(64, 96), dilation=1, **options):
 @pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize('bias', [True, False])
 @pytest.mark.parametrize('dilation', [1, 2, 4])
-@pytest.mark.parametrize('shape', [(1, 64, 16, 32), (2, 64, 17, 7), (1, 64, 1, 3)])
-def test_equals_the_convolution(shape, dilation, bias, layout):
+@pytest.mark.parametrize('shape', [(1, 64, 16, 32), (2, 64, 17, 7), (1, 64, 3, 11)])
+def test_equals_the_convolution(shape, dilation, bias, layout, monkeypatch):
+    monkeypatch.setattr(winograd, '_EXCESS', float('inf'))
     given = conv(dilation=dilation, bias=bias)
     x = torch.randn(shape).contiguous(memory_format=layout)
     with torch.no_grad():
@@ -47,6 +48,7 @@ def test_more_tiles_than_are_taken_at_once(monkeypatch):
         (conv((128, 256)), False),
         (conv((256, 256), stride=2), False),
         (conv((256, 256), padding=0), False),
+        (conv((256, 256), dilation=(1, 2)), False),
         (conv((256, 256), groups=2), False),
         (conv((256, 256), padding_mode='reflect'), False),
         (conv((256, 256)).double(), False),
@@ -72,6 +74,35 @@ def test_with_gradients_or_in_bfloat16_it_is_the_plain_one():
         assert ours(x).dtype == torch.bfloat16
     with torch.no_grad():
         assert not torch.equal(ours(x), given(x))
+        for dtype in (torch.float64, torch.bfloat16):
+            ours, given = ours.to(dtype), given.to(dtype)
+            assert torch.equal(ours(x.to(dtype)), given(x.to(dtype)))
+
+
+@pytest.mark.parametrize(
+    ('size', 'dilation', 'taken'),
+    [((64, 128), 4, True), ((33, 65), 2, True), ((64, 64), 12, False), ((97, 97), 36, False)],
+)
+def test_maps_that_tiles_exceed_by_far_are_not_taken(size, dilation, taken):
+    given = conv(dilation=dilation)
+    ours, x = winograd.WinogradConv2d(given), torch.randn(1, 64, *size)
+    with torch.no_grad():
+        assert torch.equal(ours(x), given(x)) != taken
+
+
+def test_other_maps_are_the_convolutions_to_refuse():
+    ours = winograd.WinogradConv2d(conv())
+    with torch.no_grad(), pytest.raises(RuntimeError, match='64 channels'):
+        ours(torch.randn(1, 3, 8, 8))
+    with torch.no_grad():
+        assert ours(torch.randn(64, 8, 8)).shape == (96, 8, 8)
+
+
+def test_traced():
+    given, x = conv(), torch.randn(1, 64, 8, 12)
+    with torch.no_grad():
+        traced = torch.jit.trace(winograd.WinogradConv2d(given), x)
+        assert_close(traced(2 * x), given(2 * x))
 
 
 def test_in_a_network():

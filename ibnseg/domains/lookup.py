@@ -43,6 +43,7 @@ def _look_up(raw, table, out):
 
 def look_up(raw: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, bool]:
     """Return the classes of ids, uint8 of any shape, and whether each of the ids is known."""
+    assert raw.dtype == np.uint8, raw.dtype
     out = np.empty(raw.shape, np.uint8)
     known = _look_up(np.ascontiguousarray(raw).reshape(-1), table, out.reshape(-1))
     return out, known

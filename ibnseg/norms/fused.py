@@ -23,7 +23,7 @@ def _kernels() -> ModuleType | None:
     """Imported when a layer first needs them: numba takes its time."""
     try:
         from . import kernels
-    except ImportError:  # no numba, or torch without GNU OpenMP
+    except ImportError:  # hubconf.py needs torch alone; torch may lack GNU OpenMP
         return None
     return kernels
 
@@ -36,24 +36,34 @@ class Layout(NamedTuple):
 
 
 def usable(x: Tensor, *norms: nn.Module) -> bool:
-    """Whether the fast path computes what the modules would: a plain 4-d map on a CPU."""
+    """Whether the fast path computes what the modules would, which share the channels of x."""
     return (
         not torch.jit.is_tracing()
         and x.device.type == 'cpu'
         and x.dim() == 4
         and x.numel() > 0
         and x.dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+        and x.shape[1] == sum(norm.num_features for norm in norms)
         and all(_plain(norm) for norm in norms)
-        and (torch.compiler.is_compiling() or (_eager(x) and _kernels() is not None))
+        and (torch.compiler.is_compiling() or (in_memory(x) and _kernels() is not None))
     )
 
 
-def _eager(x: Tensor) -> bool:
-    """Numbers in memory: neither scripted, exported nor under torch.func, nor of another class."""
-    return type(x) in (Tensor, nn.Parameter) and not (
-        torch.jit.is_scripting()
-        or torch.onnx.is_in_onnx_export()
-        or torch._C._functorch.peek_interpreter_stack()
+def in_memory(x: Tensor) -> bool:
+    """Whether x is numbers at an address of the CPU's: nothing that traces, exports or derives.
+
+    Kernels are not seen by torch's tracers, and torch.func and forward-mode gradients can't enter
+    them.
+    """
+    return (
+        type(x) in (Tensor, nn.Parameter)
+        and x.device.type == 'cpu'
+        and not torch.jit.is_tracing()
+        and not torch.jit.is_scripting()
+        and not torch.onnx.is_in_onnx_export()
+        and not torch._C._functorch.peek_interpreter_stack()
+        and not torch._C._len_torch_dispatch_stack()
+        and torch.autograd.forward_ad._current_level < 0
     )
 
 
@@ -175,12 +185,12 @@ class _Normalize(torch.autograd.Function):
         ctx.rows = x.is_contiguous() or x.stride(1) != 1
         ctx.part, ctx.live, ctx.group = layout.in_part, False, None
         ctx.count, eps, join = len(x) * x.shape[2] * x.shape[3], instance.eps, None
-        total = torch.empty((2, 0), dtype=torch.float64)
+        total = x.new_empty((2, 0), dtype=torch.float64)
         if batch is not None:
             eps, ctx.group = batch.eps, _group(batch)
             ctx.live = batch.training or batch.running_mean is None
             if ctx.live:
-                total = torch.empty((2, batch.num_features), dtype=torch.float64)
+                total = x.new_empty((2, batch.num_features), dtype=torch.float64)
             else:
                 total = torch.stack((batch.running_mean, batch.running_var)).double()
         if ctx.group is not None:

@@ -44,7 +44,11 @@ class InstanceNorm(nn.InstanceNorm2d):
         self.check(input)
         if fused.usable(input, self):
             return fused.normalize(input, fused.Layout(slice(None), slice(0)), self, None)
-        return super().forward(input)
+        y = super().forward(input)
+        if y.requires_grad and fused.in_memory(y):
+            # torch 2.13 takes a channels_last gradient's numbers in the wrong order.
+            y.register_hook(Tensor.contiguous)
+        return y
 
 
 class PartialInstanceNorm(nn.Module):

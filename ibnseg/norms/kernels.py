@@ -14,11 +14,11 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numba import carray, njit, types
+from numba import carray, types
 from numba.extending import overload
 from torch import Tensor
 
-from ..compiled import barrier, kernel, pointer, share
+from ..compiled import barrier, helper, kernel, pointer, share
 
 #: Type of a map -> what a kernel reads it as, and the type of scales, shifts and short sums.
 TYPES = {
@@ -81,7 +81,7 @@ _Given = namedtuple('_Given', (*_WORDS, 'writes'))
 _ALL, _TO_TOTAL, _FROM_TOTAL = range(3)
 
 
-@njit
+@helper
 def _given(data, stored, number):
     (
         images, channels, pixels, first, end, width, blocks, live, step, count, x, g, out,
@@ -107,13 +107,13 @@ def _given(data, stored, number):
     )  # fmt: skip
 
 
-@njit
+@helper
 def _of_bn(m, channel):
     """Which of BatchNorm's channels a channel is; InstanceNorm's come first or last."""
     return channel if channel < m.first else channel - (m.end - m.first)
 
 
-@njit
+@helper
 def _affine(m, i, channel):
     """Centre, scale and shift of a row."""
     centre, rstd = m.statistics[0, i, channel], m.statistics[1, i, channel]
@@ -124,7 +124,7 @@ def _affine(m, i, channel):
     return centre, m.bn_weight[k] * rstd, m.bn_bias[k]
 
 
-@njit
+@helper
 def _total(m):
     """BatchNorm's mean and variance from those of the images: the law of total variance."""
     for k in range(*share(m.total.shape[1])):
@@ -138,7 +138,7 @@ def _total(m):
         m.total[0, k], m.total[1, k] = mean, variance + spread
 
 
-@njit
+@helper
 def _settle(m, i, channel):
     """Put the statistics that a row is normalised by in place of the image's mean and variance."""
     if m.first <= channel < m.end:
@@ -146,10 +146,12 @@ def _settle(m, i, channel):
     else:
         k, eps = _of_bn(m, channel), m.eps[1]
         m.statistics[0, i, channel], m.statistics[1, i, channel] = m.total[0, k], m.total[1, k]
-    m.statistics[1, i, channel] = 1 / np.sqrt(m.statistics[1, i, channel] + eps)
+    variance = m.statistics[1, i, channel] + eps
+    # As torch: what does not vary becomes the shift even where eps is 0.
+    m.statistics[1, i, channel] = 1 / np.sqrt(variance) if variance != 0 else 0.0
 
 
-@njit
+@helper
 def _total_gradients(m):
     """Gradients of scale and shift, and BatchNorm's sums over the images, from those of rows."""
     for channel in range(*share(m.channels)):
@@ -164,7 +166,7 @@ def _total_gradients(m):
             m.total[0, k], m.total[1, k] = total, dots
 
 
-@njit
+@helper
 def _factors(m, i, channel, total, dots):
     """Centre, a, b, c of the gradient a * g + b * (x - centre) + c of a row."""
     centre, a, _ = _affine(m, i, channel)
@@ -177,7 +179,7 @@ def _factors(m, i, channel, total, dots):
     return centre, a, -a * m.statistics[1, i, channel] ** 2 * dots / count, -a * total / count
 
 
-@njit(fastmath=_SUMS)
+@helper(fastmath=_SUMS)
 def _row_moments(row, number):
     """Mean and biased variance, from deviations from the mean of some pixels."""
     some, taken = 0.0, 0
@@ -199,7 +201,7 @@ def _row_moments(row, number):
     return shift + total, max(squares / len(row) - total * total, 0.0)
 
 
-@njit(fastmath=_SUMS)
+@helper(fastmath=_SUMS)
 def _row_sums(g, x, centre, number):
     """Sums of g and of g * (x - centre)."""
     total, dots = 0.0, 0.0
@@ -215,25 +217,25 @@ def _row_sums(g, x, centre, number):
     return total, dots
 
 
-@njit(fastmath={'contract'})
+@helper(fastmath={'contract'})
 def _row_affine(x, out, centre, scale, shift):
     for j in range(len(x)):
         _store(out, j, (_load(x, j) - centre) * scale + shift)
 
 
-@njit(fastmath={'contract'})
+@helper(fastmath={'contract'})
 def _row_gradient(g, x, out, centre, a, b, c):
     for j in range(len(x)):
         _store(out, j, _load(g, j) * a + ((_load(x, j) - centre) * b + c))
 
 
-@njit
+@helper
 def _row(m, piece):
     """Of a piece of work: the image, the channel, its first pixel and last + 1."""
     return piece // m.channels, piece % m.channels, piece * m.pixels, (piece + 1) * m.pixels
 
 
-@njit
+@helper
 def _write_row(m, i, channel, at, end, number):
     centre, scale, shift = _affine(m, i, channel)
     _row_affine(m.x[at:end], m.out[at:end], number(centre), number(scale), number(shift))
@@ -267,7 +269,7 @@ def _rows_forward(stored, number):
     return work
 
 
-@njit
+@helper
 def _write_row_gradient(m, i, channel, at, end, total, dots, number):
     centre, a, b, c = _factors(m, i, channel, total, dots)
     x, g, out = m.x[at:end], m.g[at:end], m.out[at:end]
@@ -299,7 +301,7 @@ def _rows_backward(stored, number):
     return work
 
 
-@njit(fastmath=_SUMS)
+@helper(fastmath=_SUMS)
 def _tiles_moments(x, near, total, squares):
     width, at = len(near), 0
     while at + 4 * width <= len(x):
@@ -321,7 +323,7 @@ def _tiles_moments(x, near, total, squares):
             squares[k] += d * d
 
 
-@njit(fastmath=_SUMS)
+@helper(fastmath=_SUMS)
 def _tiles_sums(g, x, centre, total, dots):
     width, at = len(centre), 0
     while at + 2 * width <= len(x):
@@ -340,7 +342,7 @@ def _tiles_sums(g, x, centre, total, dots):
             dots[k] += _load(p, k) * (_load(r, k) - centre[k])
 
 
-@njit(fastmath={'contract'})
+@helper(fastmath={'contract'})
 def _tiles_affine(x, out, centre, scale, shift):
     width = len(centre)
     for at in range(0, len(x), width):
@@ -349,7 +351,7 @@ def _tiles_affine(x, out, centre, scale, shift):
             _store(to, k, (_load(given, k) - centre[k]) * scale[k] + shift[k])
 
 
-@njit(fastmath={'contract'})
+@helper(fastmath={'contract'})
 def _tiles_gradient(g, x, out, centre, a, b, c):
     width = len(centre)
     for at in range(0, len(x), width):
@@ -359,7 +361,7 @@ def _tiles_gradient(g, x, out, centre, a, b, c):
             _store(to, k, _load(given, k) * a[k] + moved)
 
 
-@njit
+@helper
 def _block(m, piece):
     """Of a piece of work: the image, the block in it, its first number and last + 1."""
     size = m.channels * m.pixels
@@ -368,13 +370,13 @@ def _block(m, piece):
     return i, block, at, min(at + _TILES * m.width, (i + 1) * size)
 
 
-@njit
+@helper
 def _repeat(values, m, channel, number):
     for k in range(channel, len(values), m.channels):
         values[k] = number
 
 
-@njit
+@helper
 def _space(m, number):
     """From the working memory: centres and factors (4, N, width), sums (2, N, blocks, width)."""
     size = 4 * m.images * m.width
@@ -383,7 +385,7 @@ def _space(m, number):
     return by.reshape(4, m.images, m.width), found.reshape(2, m.images, m.blocks, m.width)
 
 
-@njit
+@helper
 def _sum_blocks(m, found):
     """Sums of the rows from those of the blocks: this thread's channels of all images."""
     begin, stop = share(m.channels)
@@ -399,7 +401,7 @@ def _sum_blocks(m, found):
     return begin, stop
 
 
-@njit
+@helper
 def _sample_mean(m, i, channel):
     """The mean of some pixels: near enough to the channel's that squares don't cancel."""
     total, taken = 0.0, 0
@@ -494,11 +496,11 @@ def _pass(run: Callable, join: Callable | None, x: Tensor, part: slice, **given)
     n, c, h, w = x.shape
     first, end, _ = part.indices(c)
     given |= dict(images=n, channels=c, pixels=h * w, first=first, end=end, x=x)
-    given['sums'] = torch.empty((2, n, c), dtype=torch.float64)
+    given['sums'] = x.new_empty((2, n, c), dtype=torch.float64)
     if not x.is_contiguous():
         width = c * max(_TILE // c, 1)
         blocks = -(-c * h * w // (_TILES * width))
-        work = torch.empty(n * width * (4 + 2 * blocks), dtype=TYPES[x.dtype][1])
+        work = x.new_empty(n * width * (4 + 2 * blocks), dtype=TYPES[x.dtype][1])
         given |= dict(width=width, blocks=blocks, work=work)
     stored, number = TYPES[x.dtype][0], _NUMBER[TYPES[x.dtype][1]]
     for step in (_ALL,) if join is None else (_TO_TOTAL, _FROM_TOTAL):
@@ -531,8 +533,8 @@ def forward(
         The map, in x's layout, and its statistics for `backward`.
     """
     out = torch.empty_like(x)
-    statistics = torch.empty((2, *x.shape[:2]), dtype=torch.float64)
-    eps = torch.tensor(eps, dtype=torch.float64)
+    statistics = x.new_empty((2, *x.shape[:2]), dtype=torch.float64)
+    eps = x.new_tensor(eps, dtype=torch.float64)
     run = _rows_forward if x.is_contiguous() else _blocks_forward
     _pass(
         run, join, x, part,
@@ -562,8 +564,8 @@ def backward(
     """
     out = torch.empty_like(x) if wanted else None
     own = len(range(x.shape[1])[part])
-    total = torch.empty((2, x.shape[1] - own), dtype=torch.float64)
-    gradients = torch.empty((2, x.shape[1]), dtype=TYPES[x.dtype][1])
+    total = x.new_empty((2, x.shape[1] - own), dtype=torch.float64)
+    gradients = x.new_empty((2, x.shape[1]), dtype=TYPES[x.dtype][1])
     run = _rows_backward if x.is_contiguous() else _blocks_backward
     _pass(
         run, join, x, part,
