@@ -133,10 +133,12 @@ def test_autocast(layout, train):
     assert_close(list(ours.buffers()), list(other.buffers()))
 
 
+@pytest.mark.parametrize('layout', LAYOUTS)
 @pytest.mark.parametrize('train', [True, False])
-def test_gradcheck(train):
+def test_gradcheck(train, layout):
     ours = layer(train=train)
-    x = torch.randn(2, CHANNELS, 3, 4, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(2, CHANNELS, 3, 4, dtype=torch.float64).contiguous(memory_format=layout)
+    x.requires_grad_()
     momentless = copy.deepcopy(ours)
     momentless.BN.momentum = 0.0
 
