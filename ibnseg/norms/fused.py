@@ -43,8 +43,8 @@ def usable(x: Tensor, *norms: nn.Module) -> bool:
         and x.dim() == 4
         and x.numel() > 0
         and x.dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-        and x.shape[1] == sum(norm.num_features for norm in norms)
         and all(_plain(norm) for norm in norms)
+        and x.shape[1] == sum(norm.num_features for norm in norms)
         and (torch.compiler.is_compiling() or (in_memory(x) and _kernels() is not None))
     )
 
