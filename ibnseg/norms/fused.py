@@ -38,8 +38,7 @@ class Layout(NamedTuple):
 def usable(x: Tensor, *norms: nn.Module) -> bool:
     """Whether the fast path computes what the modules would, which share the channels of x."""
     return (
-        not torch.jit.is_tracing()
-        and x.device.type == 'cpu'
+        x.device.type == 'cpu'
         and x.dim() == 4
         and x.numel() > 0
         and x.dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -188,7 +187,7 @@ class _Normalize(torch.autograd.Function):
         total = x.new_empty((2, 0), dtype=torch.float64)
         if batch is not None:
             eps, ctx.group = batch.eps, _group(batch)
-            ctx.live = batch.training or batch.running_mean is None
+            ctx.live = not _is_frozen(batch)
             if ctx.live:
                 total = x.new_empty((2, batch.num_features), dtype=torch.float64)
             else:
