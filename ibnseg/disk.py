@@ -1,5 +1,6 @@
-"""Files that are whole or not there, and where caches lie."""
+"""Files that are whole or not there, their hashes, and where caches lie."""
 
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -12,6 +13,15 @@ def cache_folder(kind: str) -> Path:
     """
     base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
     return Path(base) / 'ibnseg' / kind
+
+
+def sha256(path: str | Path) -> str:
+    """Return the hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def write_atomically(path: str | Path, content: str | bytes) -> None:

@@ -20,10 +20,10 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 
 from ibnseg import audit, domains, labels, miniature
-from ibnseg.audit import KINDS, facts, run
+from ibnseg.audit import KINDS, facts, walk
 from ibnseg.audit.cache import Cache
 from ibnseg.domains import DOMAINS, DataError
-from ibnseg.engine import run as engine_run
+from ibnseg.train import run as engine_run
 
 ROOT = Path(__file__).parents[1]
 DRAWN = [row.name for row in DOMAINS.values() if row.folder in miniature.LAYOUTS]
@@ -671,9 +671,9 @@ def test_a_changed_label_space_is_looked_at_again(target, decoded, monkeypatch):
     changed = replace(labels.space('gta5'), extra=())
     with monkeypatch.context() as patch:
         patch.setitem(labels.spaces.SPACES, 'gta5', changed)
-        run._key.cache_clear()
+        walk._key.cache_clear()
         look(t)
-    run._key.cache_clear()
+    walk._key.cache_clear()
     assert decoded == ['label'] * 6
 
 
@@ -696,7 +696,7 @@ def test_two_audits_at_once_keep_what_both_found(cache):
 
 
 def test_processes_find_what_one_finds(drawn, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, '_FEW', 2)
+    monkeypatch.setattr(walk, '_FEW', 2)
     root = shutil.copytree(drawn, tmp_path / 'data')
     for photo, label in domains.find('gta5:val', root)[:2]:
         photo.write_bytes(photo.read_bytes()[:500])
@@ -788,7 +788,7 @@ def test_interrupted_and_continued(target, tmp_path, monkeypatch, cache):
             os.dup2(handle, stream)
         sys.stdout, sys.stderr = (os.fdopen(stream, 'w') for stream in (1, 2))
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        facts.photo, run._FEW = slow, 2
+        facts.photo, walk._FEW = slow, 2
         sys.exit(tools_audit.main(['gta5', str(t.root), '--workers', '2']))
 
     process = multiprocessing.get_context('fork').Process(target=child)

@@ -8,7 +8,8 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import DATA_SAMPLERS, MODELS
 
 import ibnseg  # noqa: F401
-from ibnseg import domains, protocols
+from ibnseg import domains
+from ibnseg.measure import protocols
 
 ROOT = Path(__file__).parents[1] / 'configs'
 #: Configs of other MM projects; tests/plugins builds them where those are installed.

@@ -22,8 +22,9 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from ibnseg import disk, domains, labels, miniature, splits
-from ibnseg.domains import CrossDomainDataset, DataError, DomainDataset, polygons
-from ibnseg.engine import PositionSampler
+from ibnseg.domains import DataError, polygons
+from ibnseg.pipeline.dataset import CrossDomainDataset, DomainDataset
+from ibnseg.train import PositionSampler
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / '_base_' / 'datasets'
 CAMVID = {

@@ -12,9 +12,11 @@ from mmengine.config import Config
 from rich.console import Console
 from test_tools import ROOT, TINY, run, state
 
-from ibnseg import finetune, miniature, protocols, records, report, weights
+from ibnseg import miniature, report, weights
 from ibnseg.domains import DataError
-from ibnseg.engine.run import load_config, parse_options
+from ibnseg.measure import protocols, records
+from ibnseg.train import finetune
+from ibnseg.train.run import load_config, parse_options
 
 CONFIG = 'configs/miniature/ibn_b.py'
 

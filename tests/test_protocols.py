@@ -10,10 +10,11 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from ibnseg import domains, labels, miniature, protocols
-from ibnseg.domains import CrossDomainDataset
-from ibnseg.engine import SegRunner, run
-from ibnseg.protocols import SETTINGS
+from ibnseg import domains, labels, miniature
+from ibnseg.measure import protocols
+from ibnseg.measure.protocols import SETTINGS
+from ibnseg.pipeline.dataset import CrossDomainDataset
+from ibnseg.train import SegRunner, run
 
 ROOT = Path(__file__).parents[1]
 LOAD, LABELS, PACK = (dict(type=t) for t in ('LoadImageFromFile', 'LoadLabels', 'PackSegInputs'))

@@ -4,9 +4,10 @@ import os
 import numpy as np
 import pytest
 
-from ibnseg import labels, records
-from ibnseg.protocols import protocol_hash
-from ibnseg.records import Measurement, Record, RecordError
+from ibnseg import labels
+from ibnseg.measure import records
+from ibnseg.measure.protocols import protocol_hash
+from ibnseg.measure.records import Measurement, Record, RecordError
 
 
 def example() -> Record:

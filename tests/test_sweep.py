@@ -10,8 +10,9 @@ import pytest
 from mmengine.config import Config
 from test_tools import ROOT, TINY, run
 
-from ibnseg import images, miniature, records
-from ibnseg.engine import sweep
+from ibnseg import miniature
+from ibnseg.measure import matrices, records
+from ibnseg.train import sweep
 
 CONFIGS = ('configs/miniature/resnet18.py', 'configs/miniature/ibn_b.py')
 
@@ -55,7 +56,7 @@ def test_every_run_is_there_and_in_one_report(swept):
             path = out / f'miniature/{model}/seed-{seed}/{model}.record.json'
             record = records.read(path)
             assert (record.model, record.provenance['seed']) == (model, seed)
-            found = images.read(path, record)
+            found = matrices.read(path, record)
             assert {name: len(some) for name, some in found.items()} == {
                 'gta5:val': 3, 'cityscapes:val': 3,
             }  # fmt: skip
@@ -129,7 +130,7 @@ def test_terminated_it_leaves_no_process(tmp_path):
     train = tmp_path / 'train.py'
     train.write_text(f"import time; open({str(tmp_path / 'up')!r}, 'w'); time.sleep(3600)")
     driver = (
-        'import sys; from pathlib import Path; from ibnseg.engine import run, sweep\n'
+        'import sys; from pathlib import Path; from ibnseg.train import run, sweep\n'
         f'where = Path({str(tmp_path / "run")!r})\n'
         "planned = sweep.Planned('c', 'x', 0, where, Path('r'), sweep.NEW)\n"
         f'sys.exit(run.command(lambda: sweep.run(planned, {str(train)!r}, []), "continue"))'

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from ibnseg import domains, evaluate, images, miniature, records, weights
-from ibnseg.engine import run as engine
-from ibnseg.selection import RULES
+from ibnseg import domains, miniature, weights
+from ibnseg.measure import matrices, metric, records
+from ibnseg.measure.selection import RULES
+from ibnseg.train import run as engine
 
 ROOT = Path(__file__).parents[1]
 TINY = [
@@ -127,7 +128,7 @@ def test_other_selection_rules(data, tmp_path, option):
     if oracle:
         best = weights.read(tmp_path / origin['checkpoint'])['meta']['score']
         matrix = next(m.matrix for m in record.domains if m.domain == 'cityscapes:val')
-        assert 100 * evaluate.score(matrix).miou == pytest.approx(best)
+        assert 100 * metric.score(matrix).miou == pytest.approx(best)
         again = ['--data-root', data, '--work-dir', tmp_path, '--resume', '--select', 'source']
         words = '--cfg-options', *TINY
         bad('begun with target oracle', 'train.py', 'configs/miniature/ibn_b.py', *again, *words)
@@ -220,7 +221,7 @@ def test_a_skip_list_is_named_in_the_record(trained, data, tmp_path):
     assert gta5.protocol_hash == record.domains[0].protocol_hash
     assert cityscapes.protocol_hash != before.protocol_hash
     np.testing.assert_array_less(cityscapes.matrix - 1, before.matrix)
-    packed, whole = images.read(out, less), images.read(work_dir / 'ibn_b.record.json', record)
+    packed, whole = matrices.read(out, less), matrices.read(work_dir / 'ibn_b.record.json', record)
     assert packed['cityscapes:val'].keys == whole['cityscapes:val'].keys[1:]
     np.testing.assert_array_equal(packed['cityscapes:val'][0], whole['cityscapes:val'][1])
 

@@ -41,14 +41,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    from ibnseg.engine import run
+    from ibnseg.train import run
 
     return run.command(lambda: _job(args), 'interrupted; the same command continues')
 
 
 def _job(args: argparse.Namespace) -> None:
-    from ibnseg import finetune
-    from ibnseg.engine import run, sweep
+    from ibnseg.train import finetune, run, sweep
 
     def load():
         return run.load_config(
@@ -94,7 +93,7 @@ def _train(config, seed: int, folder: Path, resume: bool, processes: int) -> Non
     Raises KeyboardInterrupt where that was interrupted, ValueError where it failed.
     """
     from ibnseg.disk import write_atomically
-    from ibnseg.engine.sweep import launch
+    from ibnseg.train.sweep import launch
 
     path = folder / 'finetune.py'
     write_atomically(path, config.pretty_text)
@@ -115,7 +114,9 @@ def _train(config, seed: int, folder: Path, resume: bool, processes: int) -> Non
 def _report(base: Path, train: str, measured: list[str]) -> None:
     from rich.console import Console
 
-    from ibnseg import disk, finetune, records
+    from ibnseg import disk
+    from ibnseg.measure import records
+    from ibnseg.train import finetune
 
     found = [records.read(path) for path in records.find([base])]
     tables = [finetune.tabulate(found, train, domain) for domain in measured]

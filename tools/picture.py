@@ -16,11 +16,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    from ibnseg import picture
-    from ibnseg.engine import run
+    from ibnseg.analysis import pictures
+    from ibnseg.train import run
 
     def job() -> None:
-        out = picture.panel(args.runs, args.domain, args.data_root, args.image, args.out)
+        out = pictures.panel(args.runs, args.domain, args.data_root, args.image, args.out)
         print(f'picture     {out}')
 
     return run.command(job)

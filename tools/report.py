@@ -41,7 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     from rich.console import Console
 
-    from ibnseg import records, report
+    from ibnseg import report
+    from ibnseg.measure import records
 
     try:
         files = records.find(args.records)

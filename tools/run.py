@@ -31,11 +31,11 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    from ibnseg.engine.run import command, parse_options
-    from ibnseg.plugins import run
+    from ibnseg.plugins import training
+    from ibnseg.train.run import command, parse_options
 
     def job() -> None:
-        config = run.load_config(
+        config = training.load_config(
             args.config,
             work_dir=args.work_dir,
             data_root=args.data_root,
@@ -43,9 +43,9 @@ def main(argv: list[str] | None = None) -> int:
             options=parse_options(args.cfg_options),
         )
         if args.job == 'train':
-            run.train(config, resume=args.resume, seed=args.seed)
+            training.train(config, resume=args.resume, seed=args.seed)
         else:
-            run.test(config, args.checkpoint)
+            training.test(config, args.checkpoint)
 
     resume = '; continue with --resume' if args.job == 'train' else ''
     return command(job, f'interrupted{resume}')

@@ -45,15 +45,16 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     from pathlib import Path
 
-    from ibnseg.engine import run
+    from ibnseg.train import run
 
     def job() -> None:
         from rich.console import Console
         from rich.progress import track
 
-        from ibnseg import records, report, score
+        from ibnseg import report
+        from ibnseg.measure import predictions, records
 
-        record, packed = score.score(
+        record, packed = predictions.measure(
             args.domain,
             args.predictions,
             args.data_root,
@@ -68,9 +69,9 @@ def main(argv: list[str] | None = None) -> int:
             else iter,
         )
         folder = Path(args.predictions).absolute()
-        domain = '.'.join(score.place(args.domain).parts)
+        domain = '.'.join(predictions.place(args.domain).parts)
         out = args.out or folder.with_name(f'{folder.name}.{domain}.record.json')
-        score.write(record, packed, out)
+        predictions.write(record, packed, out)
         Console(highlight=False).print(report.terminal(report.tabulate([record])))
         print(f'record      {out}')
 

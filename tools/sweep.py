@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """0; 1 where a run failed, 2 for bad input, 130 where interrupted."""
     args = parser().parse_args(argv)
-    from ibnseg.engine import run
+    from ibnseg.train import run
 
     failed: list[str] = []
     code = run.command(lambda: _job(args, failed), 'interrupted; the same command continues')
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _job(args: argparse.Namespace, failed: list[str]) -> None:
-    from ibnseg.engine import run, sweep
+    from ibnseg.train import run, sweep
 
     def load(path: str, folder: Path):
         return run.load_config(
@@ -79,7 +79,8 @@ def _job(args: argparse.Namespace, failed: list[str]) -> None:
 def _report(files: list[Path], args: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from ibnseg import records, report
+    from ibnseg import report
+    from ibnseg.measure import records
 
     found = [records.read(file) for file in files]
     # Its runs may all have failed.

@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    from ibnseg.engine import run
+    from ibnseg.train import run
 
     def job() -> None:
         config = run.load_config(

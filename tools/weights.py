@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    from ibnseg.engine import run
+    from ibnseg.train import run
 
     job = dict(list=_list, inspect=_inspect, convert=_convert)[args.job]
     return run.command(lambda: job(args))

@@ -9,6 +9,6 @@ from .judge import Finding
 from .kinds import KINDS, Kind
 from .progress import bar
 from .report import Report
-from .run import audit, before_training
+from .walk import audit, before_training
 
 __all__ = ['FACTS', 'KINDS', 'Finding', 'Kind', 'Report', 'audit', 'bar', 'before_training']

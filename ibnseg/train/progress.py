@@ -11,7 +11,7 @@ from mmseg.registry import HOOKS
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .. import selection
+from ..measure import selection
 
 
 @HOOKS.register_module()
@@ -99,7 +99,7 @@ class ProgressHook(Hook):
 
 
 def _print(text: str) -> None:
-    # Not sys.stdout: what other packages print is caught there (ibnseg.plugins.run).
+    # Not sys.stdout: what other packages print is caught there (ibnseg.plugins.training).
     print(text, file=sys.__stdout__, flush=True)
 
 

@@ -11,10 +11,10 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, TRANSFORMS
 
 from .. import labels
-from .errors import DataError
-from .files import read_labels, read_raw
-from .sources import Mixing, Source, subset
-from .table import find, parse, task
+from ..domains.files import read_labels, read_raw
+from ..domains.sources import Mixing, Source, subset
+from ..domains.table import find, parse, task
+from ..errors import DataError
 
 
 @TRANSFORMS.register_module()
@@ -52,7 +52,7 @@ class DomainDataset(BaseSegDataset):
     Every data sample carries `domain` ('name:split') and `sample_idx` in its metainfo. An index
     may be ((seed, position), i) or ((seed, position), i, aim): then sample i is augmented by
     numbers drawn from (seed, position) alone, whatever worker or rank loads it, and `aim` says
-    what its crop must show (`ibnseg.engine.sampler`, `ibnseg.transforms.RandomScaleCrop`).
+    what its crop must show (`ibnseg.train.sampler`, `ibnseg.pipeline.transforms.RandomScaleCrop`).
     Its metainfo holds the classes and the palette of its label space's task.
 
     Args:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import disk, labels
-from .errors import DataError
+from ..errors import DataError
 from .files import read_labels
 
 try:

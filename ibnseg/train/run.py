@@ -22,7 +22,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import DefaultScope
 from rich.console import Console
 
-from .. import _stack, audit, domains, protocols, records, report, score, selection, weights
+from .. import _stack, audit, domains, report, weights
+from ..measure import predictions, protocols, records, selection
 from .checkpoint import newest
 from .compile import compile_backbone
 from .runner import SegRunner
@@ -285,7 +286,7 @@ def test(
         protocol: of `protocols.SETTINGS`; default: the config's `protocol`, else its test pipeline.
         classes: of `protocols.CLASS_SETS`; default: the config's `class_set`, else all that the
             domain's labels name.
-        save_predictions: new folder for the predictions as files, see `score.Saver`.
+        save_predictions: new folder for the predictions as files, see `predictions.Saver`.
 
     Raises:
         DataError, ValueError, FileNotFoundError: data, checkpoint or config are not as expected.
@@ -318,7 +319,9 @@ def test(
                 "of them away, or save those of 'native'"
             )
         data = config.test_dataloader.dataset
-        saver = score.Saver(save_predictions, plan, data.data_root, data.get('skip_lists', ()))
+        saver = predictions.Saver(
+            save_predictions, plan, data.data_root, data.get('skip_lists', ())
+        )
     return _measure(build(config), plan, checkpoint, out, saver=saver)
 
 
@@ -386,7 +389,7 @@ def _measure(
     checkpoint: str | Path,
     out: Path,
     show: bool = True,
-    saver: score.Saver | None = None,
+    saver: predictions.Saver | None = None,
 ) -> records.Record:
     meta = runner.load_checkpoint(str(checkpoint)).get('meta', {})
     config = runner.cfg
@@ -447,8 +450,8 @@ def _measure(
     if is_main_process():
         data = config.test_dataloader.dataset
         where = data.data_root, data.get('skip_lists', ())
-        named = {d: metric.images[d].named(score.photo_keys(d, *where)) for d in plan}
-        score.write(record, named, out)
+        named = {d: metric.images[d].named(predictions.photo_keys(d, *where)) for d in plan}
+        predictions.write(record, named, out)
         if saver:
             saver.finish(record)
     if is_main_process() and show:

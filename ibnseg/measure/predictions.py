@@ -15,10 +15,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from . import disk, domains, images, labels, protocols, records
-from .domains import DataError
-from .evaluate import confusion, raw_confusion
-from .images import Images
+from .. import disk, domains, labels
+from ..domains import DataError
+from . import matrices, protocols, records
+from .confusion import confusion, raw_confusion
+from .matrices import Images
 from .records import Measurement, Record
 
 MANIFEST = 'predictions.json'
@@ -171,7 +172,7 @@ def match(keys: Sequence[str], label_names: Sequence[str], folder: Path) -> list
     return found
 
 
-def score(
+def measure(
     domain: str,
     folder: str | Path,
     data_root: str | Path,
@@ -199,7 +200,7 @@ def score(
         track: wraps the sequence of files, for a progress bar.
 
     Returns:
-        record and per-image matrices; `records.write` and `images.write` take them.
+        record and per-image matrices; `records.write` and `matrices.write` take them.
 
     Raises:
         DataError: see `match` and `read_prediction`; a size that is not the label's, or an id that
@@ -354,5 +355,5 @@ def _matrices(
 
 def write(record: Record, packed: Mapping[str, Images], path: str | Path) -> Path:
     """Write a record and the images beside it; returns the record's path."""
-    images.write(path, record, packed)
+    matrices.write(path, record, packed)
     return records.write(record, path)

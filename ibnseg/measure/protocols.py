@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import domains, labels
+from .. import domains, labels
 
 
 @dataclass(frozen=True)

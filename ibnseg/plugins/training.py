@@ -19,10 +19,11 @@ from mmengine.dist import barrier, get_rank, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from .. import disk, records, weights
-from ..engine import ProgressHook, SegRunner
-from ..engine.checkpoint import check_finite, newest, remove_older
-from ..engine.run import build, default_work_dir, versions
+from .. import disk, weights
+from ..measure import records
+from ..train import ProgressHook, SegRunner
+from ..train.checkpoint import check_finite, newest, remove_older
+from ..train.run import build, default_work_dir, versions
 
 _NEEDED = ('default_scope', 'model', 'train_dataloader', 'test_dataloader', 'test_evaluator')
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from .. import disk, records
+from .. import disk
+from ..measure import records
 
 FINISHED, BEGUN, NEW = 'finished', 'begun', 'new'
 #: What a command says it does with a run in each state.

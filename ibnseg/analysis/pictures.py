@@ -10,9 +10,9 @@ from mmengine.config import Config
 from mmseg.registry import DATASETS, MODELS
 from PIL import Image, ImageDraw
 
-from . import disk, domains, labels, weights
-from .engine.checkpoint import newest
-from .evaluate import confusion, score
+from .. import disk, domains, labels, weights
+from ..measure.confusion import confusion, score
+from ..train.checkpoint import newest
 
 _GAP, _CAPTION = 4, 16
 

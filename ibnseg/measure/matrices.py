@@ -1,6 +1,6 @@
 """The confusion matrix of each image: sparse in memory, and in one file beside the record.
 
-From them come intervals, paired comparisons and the worst images (`ibnseg.statistics`).
+From them come intervals, paired comparisons and the worst images (`ibnseg.measure.bootstrap`).
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .disk import write_atomically
+from ..disk import write_atomically
 from .records import Measurement, Record, RecordError
 
 SCHEMA = 'ibnseg-images-1'
