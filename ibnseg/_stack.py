@@ -32,19 +32,28 @@ def absent() -> list[str]:
     return [name for name in ('mmcv', 'mmengine', 'mmseg') if util.find_spec(name) is None]
 
 
-def require() -> None:
-    """Import the MM packages quietly, or raise ImportError with the way out."""
+class StackError(ImportError):
+    """The MM packages are missing, or installed twice. Says how to get them."""
+
+
+def check() -> None:
+    """Raise StackError unless one distribution of the MM packages is installed; import nothing."""
     found = installed()
     if len(found) == 2:
-        raise ImportError(
+        raise StackError(
             f'both distributions of the MM packages are installed ({found}); they overwrite each '
             "other's files. Make a new environment and install one of them:\n" + _INSTALL
         )
     if missing := absent():
-        raise ImportError(
+        raise StackError(
             f'ibnseg builds on MMSegmentation; not installed: {", ".join(missing)}. Get it with '
             'one of\n' + _INSTALL
         )
+
+
+def require() -> None:
+    """Import the MM packages quietly. Raises StackError as `check`."""
+    check()
     with quiet():
         import mmengine.runner  # noqa: F401
         import mmseg.datasets

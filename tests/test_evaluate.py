@@ -19,7 +19,7 @@ from ibnseg import domains, labels, miniature
 from ibnseg.measure import metric as module
 from ibnseg.measure.confusion import confusion, score
 from ibnseg.measure.metric import CrossDomainIoU, scores_of
-from ibnseg.train.run import load_config
+from ibnseg.train.config import load_config
 from ibnseg.train.runner import SegRunner
 
 ROOT = Path(__file__).parents[1]

@@ -16,7 +16,7 @@ from ibnseg import domains, labels, miniature
 from ibnseg.domains import DataError, Source, counts, subset, trained_on
 from ibnseg.pipeline.dataset import DomainDataset
 from ibnseg.train import ClassUniformSampler, PositionSampler, RareClassSampler
-from ibnseg.train.run import load_config
+from ibnseg.train.config import load_config
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 

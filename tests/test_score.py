@@ -16,7 +16,7 @@ from ibnseg import domains, labels, miniature, report
 from ibnseg.domains import DataError
 from ibnseg.measure import matrices, predictions, protocols, records
 from ibnseg.measure.confusion import score as scores_of
-from ibnseg.train.run import load_config, parse_options
+from ibnseg.train.config import load_config, parse_options
 
 NAMES = {name: ':'.join((name, domains.parse(name)[1])) for name in domains.DOMAINS}
 

@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from ibnseg import domains, miniature, weights
+from ibnseg import disk, domains, miniature, weights
 from ibnseg.measure import matrices, metric, records
 from ibnseg.measure.selection import RULES
-from ibnseg.train import run as engine
+from ibnseg.train import checks
+from ibnseg.train import test as testing
+from ibnseg.train import train as training
+from ibnseg.train.config import load_config
 
 ROOT = Path(__file__).parents[1]
 TINY = [
@@ -91,7 +94,7 @@ def test_record_tells_where_its_numbers_come_from(trained):
     origin = record.provenance
     assert (record.model, record.source, origin['seed']) == ('ibn_b', 'gta5:train', 0)
     assert origin['selection'] == 'source validation'
-    assert origin['checkpoint_sha256'] == records.sha256(work_dir / origin['checkpoint'])
+    assert origin['checkpoint_sha256'] == disk.sha256(work_dir / origin['checkpoint'])
     assert [(m.domain, m.images) for m in record.domains] == [
         ('gta5:val', 7),
         ('cityscapes:val', 7),
@@ -214,7 +217,7 @@ def test_a_skip_list_is_named_in_the_record(trained, data, tmp_path):
         '--cfg-options', *TINY[:4],
     )  # fmt: skip
     less = records.read(out)
-    named = [dict(file=str(skip_list), sha256=records.sha256(skip_list))]
+    named = [dict(file=str(skip_list), sha256=disk.sha256(skip_list))]
     assert less.provenance['skip'] == dict(lists=named, pairs={'cityscapes:val': 1}, trained={})
     (gta5, cityscapes), (_, before) = less.domains, record.domains
     assert (gta5.images, cityscapes.images) == (7, 6)
@@ -237,10 +240,10 @@ def test_training_without_the_skipped(data, tmp_path):
     record = records.read(tmp_path / 'run' / 'ibn_b.record.json')
     assert record.provenance['skip']['trained'] == {'gta5:train': 1}
     assert record.provenance['skip']['pairs'] == {}
-    config = engine.load_config(ROOT / 'configs/miniature/ibn_b.py', data_root=str(data))
+    config = load_config(ROOT / 'configs/miniature/ibn_b.py', data_root=str(data))
     config.skipped = {}
     with pytest.raises(ValueError, match='Resume with the same --skip-list'):
-        engine._resume(config, tmp_path / 'run' / 'iter_4.pth', None)
+        training._resume(config, tmp_path / 'run' / 'iter_4.pth', None)
 
 
 def state(path):
@@ -314,7 +317,7 @@ def bad(text, *words):
 
 def test_no_data_ends_with_instructions(tmp_path):
     message = bad(
-        'no such folder (domain gta5:val)',
+        'no such folder (domain gta5:train-12388)',
         'train.py', 'configs/ibn_b_gta5_to_cityscapes.py', '--data-root', tmp_path / 'none',
         '--work-dir', tmp_path / 'run',
     )  # fmt: skip
@@ -395,9 +398,9 @@ def test_bad_checkpoints(trained, data, tmp_path, kind):
 def test_help_needs_nothing_but_python(tool):
     script = ROOT / 'tools' / f'{tool}.py'
     # -S -I: no site-packages, so an import of torch at the top would fail.
-    done = subprocess.run(
-        [sys.executable, '-S', '-I', str(script), '--help'], capture_output=True, text=True
-    )
+    code = f'import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv[1:] = ["--help"]; '
+    code += f'runpy.run_path({str(script)!r}, run_name="__main__")'
+    done = subprocess.run([sys.executable, '-S', '-I', '-c', code], capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stdout.startswith('usage: ')
 
@@ -462,10 +465,10 @@ def test_drivable_areas_train_and_test_with_their_own_classes(tmp_path):
     ],
 )
 def test_network_of_other_classes_is_one_error(tmp_path, options, domains, message):
-    config = engine.load_config(ROOT / DRIVABLE, work_dir=str(tmp_path), options=options)
+    config = load_config(ROOT / DRIVABLE, work_dir=str(tmp_path), options=options)
     (tmp_path / 'x.pth').touch()
     with pytest.raises(ValueError, match=message) as caught:
-        engine.test(config, tmp_path / 'x.pth', measure=domains)
+        testing.test(config, tmp_path / 'x.pth', domains=domains)
     assert '\n' not in str(caught.value)
 
 
@@ -485,9 +488,9 @@ def test_where_to_write_is_looked_at_before_measuring(tmp_path, monkeypatch):
     def measured(*_):
         pytest.fail('measured before it was known that nothing can be written')
 
-    monkeypatch.setattr(engine, '_protocols', measured)
+    monkeypatch.setattr(checks, 'plan_measurement', measured)
     (tmp_path / 'file').touch()
     (tmp_path / 'some.pth').touch()
-    config = engine.load_config(ROOT / 'configs/miniature/resnet18.py', work_dir=tmp_path / 'run')
+    config = load_config(ROOT / 'configs/miniature/resnet18.py', work_dir=tmp_path / 'run')
     with pytest.raises(OSError, match='file'):
-        engine.test(config, tmp_path / 'some.pth', out=tmp_path / 'file' / 'x.record.json')
+        testing.test(config, tmp_path / 'some.pth', out=tmp_path / 'file' / 'x.record.json')

@@ -6,7 +6,6 @@ record of the evaluation that wrote them.
 """
 
 import dataclasses
-import datetime
 import hashlib
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ from PIL import Image
 
 from .. import disk, domains, labels
 from ..domains import DataError
-from . import matrices, protocols, records
+from . import matrices, origin, protocols, records
 from .confusion import confusion, raw_confusion
 from .matrices import Images
 from .records import Measurement, Record
@@ -229,7 +228,7 @@ def measure(
         matrix, of_ids = _matrices(file, truth, row.space, to_class, ids)
         matrices.append(matrix)
         raw.append(of_ids)
-        content.update(f'{key}\0{records.sha256(file)}\n'.encode())
+        content.update(f'{key}\0{disk.sha256(file)}\n'.encode())
     packed = Images.pack(matrices, keys)
     whole = None if any(of_ids is None for of_ids in raw) else sum(raw)
     measured = Measurement(domain, len(pairs), *protocol, packed.total(), whole)
@@ -241,21 +240,22 @@ def measure(
                 'or the labels have changed. Delete that file to score them as they are, with '
                 '--name'
             )
-    origin = (
+    facts = (
         dict(said.provenance) if said else dict(selection=records.SCORED, checkpoint_sha256=None)
     )
-    origin |= dict(
+    made = origin.here()
+    facts |= dict(
+        commit=made['commit'],
+        date=made['date'],
         scored=dict(folder=str(folder), sha256=content.hexdigest(), ids=ids),
-        date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
-        commit=records.code_commit(),
     )
     if seed is not None or said is None:
-        origin['seed'] = seed
+        facts['seed'] = seed
     record = Record(
         model=name or said.model,
         source=source or (said.source if said else 'unknown'),
         classes=list(task.classes),
-        provenance=origin,
+        provenance=facts,
         domains=[measured],
     )
     return record, {domain: packed}
@@ -296,8 +296,7 @@ def _protocol(
                 f'{_by(skipped)}. Score it with the same --skip-list'
             )
         return found.protocol, found.protocol_hash
-    steps = [dict(type=name) for name in ('LoadImageFromFile', 'LoadLabels', 'PackSegInputs')]
-    native = protocols.native(domain, number, steps, {})
+    native = protocols.native(domain, number)
     files = dataclasses.replace(native, name='files', mode='files', skipped=skipped)
     # As plain JSON, like one read from a record.
     return files.content() | dict(classes=list(files.classes)), files.hash

@@ -1,24 +1,6 @@
-"""Training and testing on MMEngine: loops, safe checkpoints, a quiet console."""
+"""Training and testing on MMEngine.
 
-from .. import _stack
-
-_stack.require()
-
-from .amp import CPUAmpOptimWrapper  # noqa: E402
-from .checkpoint import AtomicCheckpointHook  # noqa: E402
-from .loops import CrossDomainLoop, PositionTrainLoop  # noqa: E402
-from .progress import ProgressHook  # noqa: E402
-from .runner import SegRunner  # noqa: E402
-from .sampler import ClassUniformSampler, PositionSampler, RareClassSampler  # noqa: E402
-
-__all__ = [
-    'AtomicCheckpointHook',
-    'CPUAmpOptimWrapper',
-    'ClassUniformSampler',
-    'CrossDomainLoop',
-    'PositionSampler',
-    'PositionTrainLoop',
-    'ProgressHook',
-    'RareClassSampler',
-    'SegRunner',
-]
+config (file and command line) -> checks (before anything runs) -> train and test (the two jobs) on
+runner, loops and sampler; checkpoint and progress are their hooks. `runs` has many of them: sweeps
+and fine-tuning.
+"""

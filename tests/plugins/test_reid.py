@@ -129,7 +129,7 @@ def config_of(name='ibn_a_market1501', *options):
 
 
 def tool_options(pairs):
-    from ibnseg.train.run import parse_options
+    from ibnseg.train.config import parse_options
 
     return parse_options(pairs)
 
