@@ -53,6 +53,12 @@ def add(to: argparse.ArgumentParser, *names: str, **changed: dict[str, Any]) -> 
             )
 
 
+def say(text: str) -> None:
+    """Print a line before the heavy imports; of several ranks, one does."""
+    if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0:
+        print(clean(text), flush=True)
+
+
 def run(job: Callable[[], int | None], interrupted: str = 'interrupted') -> int:
     """Run a command's job and return its exit code, 0 unless the job returns another.
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from ibnseg import disk, domains, miniature, weights
+from ibnseg.analysis import pictures
 from ibnseg.measure import matrices, metric, records
 from ibnseg.measure.selection import RULES
 from ibnseg.train import checks
@@ -93,7 +94,7 @@ def test_record_tells_where_its_numbers_come_from(trained):
     record = records.read(work_dir / 'ibn_b.record.json')
     origin = record.provenance
     assert (record.model, record.source, origin['seed']) == ('ibn_b', 'gta5:train', 0)
-    assert origin['selection'] == 'source validation'
+    assert (origin['selection'], origin['method']) == ('source validation', 'ibn_b')
     assert origin['checkpoint_sha256'] == disk.sha256(work_dir / origin['checkpoint'])
     assert [(m.domain, m.images) for m in record.domains] == [
         ('gta5:val', 7),
@@ -124,6 +125,7 @@ def test_other_selection_rules(data, tmp_path, option):
     assert origin['checkpoint'].startswith('best_') is oracle
     if not oracle:
         assert origin['checkpoint'] == 'iter_4.pth'
+    assert pictures.selected(tmp_path) == tmp_path / origin['checkpoint']
     watched = 'target oracle' if oracle else 'source validation'
     assert done.stdout.count(f'{watched} at ') == 2
     assert ('(target oracle)' in done.stdout) is oracle

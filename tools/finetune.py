@@ -48,6 +48,7 @@ def _job(args: argparse.Namespace) -> None:
         if len(set(values)) < len(values):
             raise ValueError(f'--{name} {" ".join(map(str, values))}: one is named twice')
     first = from_arguments(args, args.checkpoint)
+    command.say(f'fine-tuning {args.checkpoint} on {args.target}')
     from ibnseg.train.runs import finetune, states
 
     train, _ = finetune.splits(args.target)

@@ -25,6 +25,7 @@ def _job(args: argparse.Namespace) -> None:
     from ibnseg import domains
 
     domains.find(args.domain, args.data_root)  # what is missing is said at once
+    command.say(f'predicting image {args.image} of {args.domain} with {len(args.runs)} runs')
     from ibnseg.analysis import pictures
 
     out = pictures.panel(args.runs, args.domain, args.data_root, args.image, args.out)

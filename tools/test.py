@@ -49,6 +49,8 @@ def _job(args: argparse.Namespace) -> None:
     from ibnseg.train.config import from_arguments
 
     config = from_arguments(args, args.checkpoint)
+    measured = args.domains or config.test_dataloader.dataset.domains
+    command.say(f'testing {args.checkpoint} on {", ".join(measured)}')
     from ibnseg.train.test import test
 
     test(

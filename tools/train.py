@@ -42,7 +42,9 @@ def _job(args: argparse.Namespace) -> None:
     config = from_arguments(args)
     if args.audit:
         checks.audit_data(config)
-    checks.check_files(config, 'train_dataloader')
+    pairs = checks.count_pairs(config, 'train_dataloader')
+    found = ', '.join(f'{domain} ({count} pairs)' for domain, count in pairs.items())
+    command.say(f'training {config.model_name} on {found}, in {config.work_dir}')
     from ibnseg.train.train import train
 
     train(config, resume=args.resume, seed=args.seed, show=not args.no_table, select=args.select)

@@ -47,12 +47,14 @@ def choose_rule(config: Config, option: str | None) -> selection.Rule:
     return rule
 
 
-def check_files(config: Config, loader: str) -> None:
-    """Raise DataError unless the data of a loader is there."""
+def count_pairs(config: Config, loader: str) -> dict[str, int]:
+    """Return domain -> number of its pairs, of each domain of a loader.
+
+    Raises DataError where files are missing.
+    """
     data = config[loader].dataset
-    if 'domain' in data or 'domains' in data:
-        for domain in domain_names(data):
-            domains.find(domain, data.data_root, data.get('skip_lists', ()))
+    lists = data.get('skip_lists', ())
+    return {name: len(domains.find(name, data.data_root, lists)) for name in domain_names(data)}
 
 
 def audit_data(config: Config) -> None:

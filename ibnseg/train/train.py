@@ -37,7 +37,7 @@ def train(
     checks.check_source(config)
     rule = checks.choose_rule(config, select)
     plan = checks.plan_measurement(config)
-    checks.check_files(config, 'val_dataloader')
+    checks.count_pairs(config, 'val_dataloader')
     config.skipped = checks.count_skipped(config.train_dataloader.dataset)
     begin(config, resume, seed)
     runner = build(config)
