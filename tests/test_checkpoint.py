@@ -7,7 +7,7 @@ import torch
 from mmengine.config import ConfigDict
 
 from ibnseg import weights
-from ibnseg.train import AtomicCheckpointHook, checkpoint
+from ibnseg.train.checkpoint import AtomicCheckpointHook, checkpoint
 from ibnseg.train.runner import SegRunner, _plain
 
 

@@ -25,7 +25,7 @@ from ibnseg import disk, domains, labels, miniature, splits
 from ibnseg.domains import DataError, polygons
 from ibnseg.measure import protocols
 from ibnseg.pipeline.dataset import CrossDomainDataset, DomainDataset
-from ibnseg.train import PositionSampler
+from ibnseg.train.sampler import PositionSampler
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / '_base_' / 'datasets'
 CAMVID = {

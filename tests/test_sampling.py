@@ -15,8 +15,8 @@ from PIL import Image
 from ibnseg import domains, labels, miniature
 from ibnseg.domains import DataError, Source, counts, subset, trained_on
 from ibnseg.pipeline.dataset import DomainDataset
-from ibnseg.train import ClassUniformSampler, PositionSampler, RareClassSampler
 from ibnseg.train.config import load_config
+from ibnseg.train.sampler import ClassUniformSampler, PositionSampler, RareClassSampler
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 

@@ -14,7 +14,7 @@ from test_tools import ROOT, TINY, run
 
 from ibnseg import domains, labels, miniature, report
 from ibnseg.domains import DataError
-from ibnseg.measure import matrices, predictions, protocols, records
+from ibnseg.measure import from_files, matrices, predictions, protocols, records
 from ibnseg.measure.confusion import score as scores_of
 from ibnseg.train.config import load_config, parse_options
 
@@ -73,7 +73,7 @@ def by_loop(domain: str, data: Path, drawn: list[np.ndarray]) -> np.ndarray:
 def test_every_domain_is_scored_as_a_loop_over_pixels(data, tmp_path, domain):
     drawn = draw(domain, data)
     folder = save(tmp_path / 'p', drawn, own_names(domain, data))
-    record, packed = predictions.measure(domain, folder, data, name='x')
+    record, packed = from_files.measure(domain, folder, data, name='x')
     (measured,) = record.domains
     expected = by_loop(domain, data, drawn)
     np.testing.assert_array_equal(measured.matrix, expected)
@@ -103,9 +103,9 @@ def test_raw_ids_score_as_classes(data, tmp_path, domain):
         to_raw[number] = labels.raw_id(row.space, labels.task(row.space).classes[number])
     names = own_names(domain, data)
     folder = save(tmp_path / 'raw', [to_raw[p] for p in drawn], names)
-    by_raw, _ = predictions.measure(domain, folder, data, name='x', ids='raw')
+    by_raw, _ = from_files.measure(domain, folder, data, name='x', ids='raw')
     save(tmp_path / 'train', drawn, names)
-    by_class, _ = predictions.measure(domain, tmp_path / 'train', data, name='x')
+    by_class, _ = from_files.measure(domain, tmp_path / 'train', data, name='x')
     np.testing.assert_array_equal(by_raw.domains[0].matrix, by_class.domains[0].matrix)
     assert by_raw.provenance['scored']['ids'] == 'raw'
 
@@ -127,7 +127,7 @@ def test_score_is_the_benchmarks(data, tmp_path, capsys, domain):
     files = [str(folder / photo.name) for photo, _ in pairs]
     official = scorer.evaluateImgLists(files, [str(truth) for _, truth in pairs], args)
     capsys.readouterr()
-    record, _ = predictions.measure(domain, folder, data, name='x', ids='cityscapes')
+    record, _ = from_files.measure(domain, folder, data, name='x', ids='cityscapes')
     found = scores_of(record.domains[0].matrix)
     ious = [official['classScores'][name] for name in labels.CLASSES]
     np.testing.assert_allclose(found.iou, ious, equal_nan=True, rtol=0, atol=1e-9)
@@ -244,7 +244,7 @@ def test_what_cannot_be_scored_is_named(data, saved, damage):
     folder, files = saved
     damage(files[1])
     with pytest.raises(DataError) as caught:
-        predictions.measure(DOMAIN, folder, data, name='x')
+        from_files.measure(DOMAIN, folder, data, name='x')
     assert str(caught.value).startswith(f'{files[1]}: ')
     for part in DAMAGE[damage]:
         assert part in str(caught.value)
@@ -253,14 +253,14 @@ def test_what_cannot_be_scored_is_named(data, saved, damage):
 
 def test_only_where_the_truth_is_a_class_a_class_is_needed(data, saved):
     folder, files = saved
-    before, _ = predictions.measure(DOMAIN, folder, data, name='x')
+    before, _ = from_files.measure(DOMAIN, folder, data, name='x')
     for file, (_, truth) in zip(files, domains.find(DOMAIN, data), strict=True):
         prediction = np.array(Image.open(file))
         ignored = domains.read_labels(truth, 'cityscapes') == 255
         assert ignored.any()
         prediction[ignored] = 255
         Image.fromarray(prediction).save(file)
-    after, _ = predictions.measure(DOMAIN, folder, data, name='x')
+    after, _ = from_files.measure(DOMAIN, folder, data, name='x')
     np.testing.assert_array_equal(before.domains[0].matrix, after.domains[0].matrix)
     shas = [record.provenance['scored']['sha256'] for record in (before, after)]
     assert shas[0] != shas[1], 'the files are told apart'
@@ -279,7 +279,7 @@ def test_bad_words(data, saved, tmp_path, change, says):
     given = dict(name='x') | change
     folder = tmp_path / given.pop('folder', 'theirs')
     with pytest.raises((ValueError, FileNotFoundError), match=says):
-        predictions.measure(DOMAIN, folder, data, **given)
+        from_files.measure(DOMAIN, folder, data, **given)
 
 
 # ------------------------------------------------------------------------ the round trip
@@ -326,7 +326,7 @@ def test_saved_predictions_keep_domain_and_path(tested, data):
 @pytest.mark.parametrize('domain', ['gta5:val', 'cityscapes:val', 'idd:val', 'camvid:0001TP'])
 def test_saved_predictions_score_as_the_evaluation(tested, data, domain):
     before = records.read(tested / 'x.record.json')
-    record, packed = predictions.measure(domain, tested / 'saved', data)
+    record, packed = from_files.measure(domain, tested / 'saved', data)
     (expected,) = (m for m in before.domains if m.domain == domain)
     (found,) = record.domains
     np.testing.assert_array_equal(found.matrix, expected.matrix)
@@ -345,9 +345,9 @@ def test_changed_predictions_are_not_the_checkpoints(tested, data, tmp_path):
     file = next((tmp_path / 'saved/gta5').rglob('*.png'))
     file.write_bytes(predictions.encode(np.zeros((64, 128), np.uint8), labels.PALETTE))
     with pytest.raises(ValueError, match=r'predictions\.json.*--name'):
-        predictions.measure('gta5', tmp_path / 'saved', data)
+        from_files.measure('gta5', tmp_path / 'saved', data)
     (tmp_path / 'saved' / 'predictions.json').unlink()
-    record, _ = predictions.measure('gta5', tmp_path / 'saved', data, name='post-processed')
+    record, _ = from_files.measure('gta5', tmp_path / 'saved', data, name='post-processed')
     assert record.provenance['selection'] == 'scored from files'
     assert record.domains[0].protocol['name'] == 'files'
 
@@ -386,7 +386,7 @@ def test_anothers_predictions_stand_beside_ours(tested, data, saved, tmp_path):
     def read(like: records.Record | None) -> list[records.Record]:
         for (domain, folder), out in zip(folders.items(), files, strict=False):
             given = dict(name='theirs', source='gta5:train', like=like)
-            predictions.write(*predictions.measure(domain, folder, data, **given), out)
+            matrices.save(*from_files.measure(domain, folder, data, **given), out)
         return [records.read(file) for file in files]
 
     found = read(None)
@@ -402,7 +402,7 @@ def test_anothers_predictions_stand_beside_ours(tested, data, saved, tmp_path):
     assert {domain for domain, *_ in pairs} == {'gta5:val', 'cityscapes:val'}
     with pytest.raises(ValueError, match=r'--like: the record of theirs holds no gta5:val'):
         like = records.read(files[0])
-        predictions.measure('gta5', folders['gta5'], data, name='x', like=like)
+        from_files.measure('gta5', folders['gta5'], data, name='x', like=like)
 
 
 def test_labels_that_a_protocol_cuts_are_not_in_files(data, saved):
@@ -413,7 +413,7 @@ def test_labels_that_a_protocol_cuts_are_not_in_files(data, saved):
     measured = records.Measurement(DOMAIN, 4, content, protocol.hash, np.zeros((19, 19), np.int64))
     like = records.Record('x', 'gta5:train', list(labels.CLASSES), {}, [measured])
     with pytest.raises(ValueError, match=r'scaled or cut labels \(label_height, label_crop'):
-        predictions.measure(DOMAIN, saved[0], data, name='x', like=like)
+        from_files.measure(DOMAIN, saved[0], data, name='x', like=like)
 
 
 def test_command_says_where_the_record_is(tested, data):
@@ -437,14 +437,14 @@ def test_pairs_of_a_skip_list_are_left_out(data, tmp_path):
         saver(DOMAIN, number, drawn[i])
     whole = save(tmp_path / 'whole', drawn, own_names(DOMAIN, data))
     words = dict(name='x', skip_lists=[skip_list])
-    record, packed = predictions.measure(DOMAIN, tmp_path / 'saved', data, **words)
+    record, packed = from_files.measure(DOMAIN, tmp_path / 'saved', data, **words)
     assert packed[DOMAIN].keys == tuple(keys[i] for i in kept)
     (found,) = record.domains
     assert found.images == 3 and found.protocol['skipped']
-    _, by_image = predictions.measure(DOMAIN, whole, data, name='x')
+    _, by_image = from_files.measure(DOMAIN, whole, data, name='x')
     for number, i in enumerate(kept):
         np.testing.assert_array_equal(packed[DOMAIN][number], by_image[DOMAIN][i])
     with pytest.raises(DataError, match=r'no prediction \(1 of 4'):
-        predictions.measure(DOMAIN, tmp_path / 'saved', data, name='x')
+        from_files.measure(DOMAIN, tmp_path / 'saved', data, name='x')
     with pytest.raises(ValueError, match=r'without the pairs.*the same --skip-list'):
-        predictions.measure(DOMAIN, whole, data, name='x', like=record)
+        from_files.measure(DOMAIN, whole, data, name='x', like=record)

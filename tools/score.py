@@ -49,9 +49,9 @@ def _job(args: argparse.Namespace) -> None:
     from rich.progress import track
 
     from ibnseg import report
-    from ibnseg.measure import predictions, records
+    from ibnseg.measure import from_files, matrices, predictions, records
 
-    record, packed = predictions.measure(
+    record, packed = from_files.measure(
         args.domain,
         args.predictions,
         args.data_root,
@@ -68,7 +68,7 @@ def _job(args: argparse.Namespace) -> None:
     folder = Path(args.predictions).absolute()
     domain = '.'.join(predictions.place(args.domain).parts)
     out = args.out or folder.with_name(f'{folder.name}.{domain}.record.json')
-    predictions.write(record, packed, out)
+    matrices.save(record, packed, out)
     Console(highlight=False).print(report.terminal(report.tabulate([record])))
     print(f'record      {out}')
 

@@ -9,7 +9,7 @@ from mmengine.model import is_model_wrapper
 from rich.console import Console
 
 from .. import report
-from ..measure import origin, predictions
+from ..measure import matrices, origin, predictions
 from ..measure.protocols import Protocol
 from ..measure.records import Measurement, Record
 from . import checks
@@ -125,7 +125,7 @@ def measure(
     if is_main_process():
         where = data.data_root, data.get('skip_lists', ())
         named = {d: metric.images[d].named(predictions.photo_keys(d, *where)) for d in plan}
-        predictions.write(record, named, out)
+        matrices.save(record, named, out)
         if saver:
             saver.finish(record)
         if show:
