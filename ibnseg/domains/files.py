@@ -11,7 +11,6 @@ from PIL import Image
 from .. import labels
 from . import polygons
 from .errors import DataError
-from .lookup import look_up, pairs
 
 
 def read_raw(path: str | Path, space: str) -> np.ndarray:
@@ -23,9 +22,8 @@ def read_raw(path: str | Path, space: str) -> np.ndarray:
     Raises DataError: unreadable, not in the encoding of the label space, or an id that it can't
     hold.
     """
-    raw = _decode(path, space)
-    wrong = ~labels.possible(space)
-    if wrong[raw].any():
+    raw = _DECODERS[labels.space(space).encoding](path, space)
+    if cv2.LUT(raw, _impossible(space)).any():
         raise _unknown_ids(path, space, raw)
     return raw
 
@@ -35,21 +33,12 @@ def read_labels(path: str | Path, space: str) -> np.ndarray:
 
     Raises DataError as `read_raw`.
     """
-    raw = _decode(path, space)
-    found, known = look_up(raw, _table(space))
-    if not known:
-        raise _unknown_ids(path, space, raw)
-    return found
+    return cv2.LUT(read_raw(path, space), labels.lut(space))
 
 
 @cache
-def _table(space: str) -> np.ndarray:
-    return pairs(labels.lut(space), labels.possible(space))
-
-
-def _decode(path: str | Path, space: str) -> np.ndarray:
-    row = labels.space(space)
-    return _DECODERS[row.encoding](path, space)
+def _impossible(space: str) -> np.ndarray:
+    return (~labels.possible(space)).astype(np.uint8)
 
 
 def _unknown_ids(path: str | Path, space: str, raw: np.ndarray) -> DataError:
