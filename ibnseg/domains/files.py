@@ -22,10 +22,7 @@ def read_raw(path: str | Path, space: str) -> np.ndarray:
     Raises DataError: unreadable, not in the encoding of the label space, or an id that it can't
     hold.
     """
-    raw = _DECODERS[labels.space(space).encoding](path, space)
-    if cv2.LUT(raw, _impossible(space)).any():
-        raise _unknown_ids(path, space, raw)
-    return raw
+    return _read(path, space)[0]
 
 
 def read_labels(path: str | Path, space: str) -> np.ndarray:
@@ -33,12 +30,24 @@ def read_labels(path: str | Path, space: str) -> np.ndarray:
 
     Raises DataError as `read_raw`.
     """
-    return cv2.LUT(read_raw(path, space), labels.lut(space))
+    return _read(path, space)[1]
+
+
+def _read(path: str | Path, space: str) -> tuple[np.ndarray, np.ndarray]:
+    raw = _DECODERS[labels.space(space).encoding](path, space)
+    classes = cv2.LUT(raw, _table(space))
+    if (classes == _IMPOSSIBLE).any():
+        raise _unknown_ids(path, space, raw)
+    return raw, classes
+
+
+_IMPOSSIBLE = 254
 
 
 @cache
-def _impossible(space: str) -> np.ndarray:
-    return (~labels.possible(space)).astype(np.uint8)
+def _table(space: str) -> np.ndarray:
+    """The class of each raw id: uint8 (256,), `_IMPOSSIBLE` where no such id exists."""
+    return np.where(labels.possible(space), labels.lut(space), np.uint8(_IMPOSSIBLE))
 
 
 def _unknown_ids(path: str | Path, space: str, raw: np.ndarray) -> DataError:
