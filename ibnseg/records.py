@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from . import disk, labels
+from .disk import sha256
 from .protocols import protocol_hash
-from .weights.cache import digest as sha256
 
 __all__ = ['SCHEMA', 'SCORED', 'Measurement', 'Record', 'RecordError', 'code_commit', 'find',
            'read', 'sha256', 'write']  # fmt: skip

@@ -6,7 +6,6 @@ Takes some seconds. The folders can stand wherever a real data set's folder can.
 """
 
 import argparse
-import contextlib
 import sys
 
 
@@ -36,31 +35,18 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-@contextlib.contextmanager
-def bar():
-    """Yield a progress callback, or None where nobody is watching."""
-    if not sys.stdout.isatty():
-        yield None
-        return
-    from rich.progress import Progress
-
-    with Progress(transient=True) as view:
-        task = view.add_task('drawing', total=None)
-        yield lambda done, total: view.update(task, completed=done, total=total)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Write the sets and say where; 0, or 2 after one line on what was wrong."""
     args = parse(argv)
-    from ibnseg import miniature
+    from ibnseg import miniature, progress
 
     worlds = tuple(args.worlds or miniature.DEFAULT)
     if worlds == ('all',):
         worlds = tuple(miniature.LAYOUTS)
     try:
-        with bar() as progress:
+        with progress.bar('drawing') as done:
             roots = miniature.write(
-                args.out, worlds, args.train, args.val, args.size, args.seed, args.workers, progress
+                args.out, worlds, args.train, args.val, args.size, args.seed, args.workers, done
             )
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)

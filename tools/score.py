@@ -49,9 +49,8 @@ def main(argv: list[str] | None = None) -> int:
 
     def job() -> None:
         from rich.console import Console
-        from rich.progress import track
 
-        from ibnseg import records, report, score
+        from ibnseg import progress, records, report, score
 
         record, packed = score.score(
             args.domain,
@@ -63,9 +62,7 @@ def main(argv: list[str] | None = None) -> int:
             ids=args.ids,
             like=records.read(args.like) if args.like else None,
             skip_lists=args.skip_list,
-            track=(lambda files: track(files, 'scoring', transient=True))
-            if sys.stdout.isatty()
-            else iter,
+            track=lambda files: progress.track(files, 'scoring', len(files)),
         )
         folder = Path(args.predictions).absolute()
         domain = '.'.join(score.place(args.domain).parts)
