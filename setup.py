@@ -28,6 +28,7 @@ setup(
         'opencv-python',
         'rich',
         'safetensors',
+        'pooch',
         'markdown-it-py',
     ],
     extras_require={

@@ -19,7 +19,7 @@ from ibnseg_tools import audit as tools_audit
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from ibnseg import audit, domains, labels, miniature
+from ibnseg import audit, domains, labels, miniature, workers
 from ibnseg.audit import KINDS, facts, walk
 from ibnseg.audit.cache import Cache
 from ibnseg.domains import DOMAINS, DataError
@@ -697,7 +697,7 @@ def test_two_audits_at_once_keep_what_both_found(cache):
 
 
 def test_processes_find_what_one_finds(drawn, tmp_path, monkeypatch):
-    monkeypatch.setattr(walk, '_FEW', 2)
+    monkeypatch.setattr(workers, 'FEW', 2)
     root = shutil.copytree(drawn, tmp_path / 'data')
     for photo, label in domains.find('gta5:val', root)[:2]:
         photo.write_bytes(photo.read_bytes()[:500])
@@ -789,7 +789,7 @@ def test_interrupted_and_continued(target, tmp_path, monkeypatch, cache):
             os.dup2(handle, stream)
         sys.stdout, sys.stderr = (os.fdopen(stream, 'w') for stream in (1, 2))
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        facts.photo, walk._FEW = slow, 2
+        facts.photo, workers.FEW = slow, 2
         sys.exit(tools_audit.main(['gta5', str(t.root), '--workers', '2']))
 
     process = multiprocessing.get_context('fork').Process(target=child)

@@ -6,7 +6,6 @@ Takes some seconds. The folders can stand wherever a real data set's folder can.
 """
 
 import argparse
-import contextlib
 import sys
 
 from ibnseg import command
@@ -36,19 +35,6 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-@contextlib.contextmanager
-def bar():
-    """Yield a progress callback, or None where nobody is watching."""
-    if not sys.stdout.isatty():
-        yield None
-        return
-    from rich.progress import Progress
-
-    with Progress(transient=True) as view:
-        task = view.add_task('drawing', total=None)
-        yield lambda done, total: view.update(task, completed=done, total=total)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Write the datasets and say where; 0, or 2 after one line on what was wrong."""
     args = parser().parse_args(argv)
@@ -56,14 +42,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _job(args: argparse.Namespace) -> None:
-    from ibnseg import miniature
+    from ibnseg import miniature, progress
 
     worlds = tuple(args.worlds or miniature.DEFAULT)
     if worlds == ('all',):
         worlds = tuple(miniature.LAYOUTS)
-    with bar() as progress:
+    with progress.bar('drawing') as done:
         roots = miniature.write(
-            args.out, worlds, args.train, args.val, args.size, args.seed, args.workers, progress
+            args.out, worlds, args.train, args.val, args.size, args.seed, args.workers, done
         )
     height, width = args.size
     for world, root in roots.items():

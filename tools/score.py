@@ -46,9 +46,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _job(args: argparse.Namespace) -> None:
     from rich.console import Console
-    from rich.progress import track
 
-    from ibnseg import report
+    from ibnseg import progress, report
     from ibnseg.measure import from_files, matrices, predictions, records
 
     record, packed = from_files.measure(
@@ -61,9 +60,7 @@ def _job(args: argparse.Namespace) -> None:
         ids=args.ids,
         like=records.read(args.like) if args.like else None,
         skip_lists=args.skip_list,
-        track=(lambda files: track(files, 'scoring', transient=True))
-        if sys.stdout.isatty()
-        else iter,
+        track=lambda files: progress.track(files, 'scoring', len(files)),
     )
     folder = Path(args.predictions).absolute()
     domain = '.'.join(predictions.place(args.domain).parts)

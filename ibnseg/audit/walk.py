@@ -1,19 +1,16 @@
 """The audit: list the files of every split, look at each once in several processes, judge."""
 
 import hashlib
-import multiprocessing
-import os
 import shlex
-import signal
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from pathlib import Path
 
 from .. import domains, labels
+from .. import workers as spread
 from ..domains import DataError, Domain, skip
 from . import facts
 from .cache import Cache, stamp
@@ -26,8 +23,6 @@ Progress = Callable[[int, int], None]
 Job = tuple[Path, str]
 #: (stamp, SHA-256, facts or None where the cache has them).
 Answer = tuple[list[int] | None, str, Facts | None]
-
-_FEW = 32  # files, too few to start processes for
 
 
 def audit(
@@ -62,7 +57,7 @@ def audit(
     look = _Looker(row)
     jobs = [(pair.photo, 'photo') for pair in pairs if pair.photo]
     jobs += [(pair.label, 'label') for pair in pairs if pair.label]
-    look.all(jobs, workers or os.cpu_count() or 1, progress)
+    look.all(jobs, workers, progress)
     files, known = look.looked + look.known, look.known
     found += judge(row, folder, pairs, look)  # may look at a photo as a label
     if every:
@@ -163,17 +158,26 @@ class _Looker:
             self.all([(path, role)])
         return self._facts[path, role]
 
-    def all(self, jobs: Iterable[Job], workers: int = 1, progress: Progress | None = None) -> None:
+    def all(
+        self, jobs: Iterable[Job], workers: int | None = 1, progress: Progress | None = None
+    ) -> None:
         found = {(p, role): self.cache.get(p, _key(self.space, role)) for p, role in jobs}
         self._facts.update((job, facts) for job, facts in found.items() if facts is not None)
         new = [job for job, facts in found.items() if facts is None]
         self.known += len(found) - len(new)
         try:
-            for job, answer in _run(self.space, new, set(self.cache.facts), workers):
+            shared = self.space, set(self.cache.facts)
+            answers = spread.run(_look, new, workers, shared)
+            for job, answer in zip(new, answers, strict=True):
                 self._keep(*job, *answer)
                 self.looked += 1
                 if progress:
                     progress(self.looked, len(new))
+        except BrokenProcessPool:
+            raise DataError(
+                'a process of the audit was killed, perhaps for want of memory. What was looked at '
+                'is kept: run the same command again, with --workers 1'
+            ) from None
         finally:
             self.cache.save()
 
@@ -205,36 +209,3 @@ def _look(space: str, known: set[str], path: Path, role: str) -> Answer:
     if f'{_key(space, role)} {sha}' in known:
         return when, sha, None
     return when, sha, facts.photo(data) if role == 'photo' else facts.label(path, data, space)
-
-
-_shared: tuple = ()
-
-
-def _begin(*shared: object) -> None:
-    global _shared
-    _shared = shared
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent ends the work
-
-
-def _work(job: Job) -> Answer:
-    return _look(*_shared, *job)
-
-
-def _run(
-    space: str, jobs: list[Job], known: set[str], workers: int
-) -> Iterator[tuple[Job, Answer]]:
-    if workers <= 1 or len(jobs) < _FEW:
-        yield from ((job, _look(space, known, *job)) for job in jobs)
-        return
-    method = 'fork' if 'fork' in multiprocessing.get_all_start_methods() else None
-    context = multiprocessing.get_context(method)
-    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(space, known))
-    try:
-        yield from zip(jobs, pool.map(_work, jobs, chunksize=4), strict=True)
-    except BrokenProcessPool:
-        raise DataError(
-            'a process of the audit was killed, perhaps for want of memory. What was looked at is '
-            'kept: run the same command again, with --workers 1'
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

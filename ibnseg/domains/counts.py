@@ -7,27 +7,20 @@ for files of the same size and time.
 import hashlib
 import io
 import json
-import multiprocessing
-import os
-import signal
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from .. import disk, labels
+from .. import workers as spread
 from ..errors import DataError
+from ..progress import track
 from .files import read_labels
 
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None
-
+#: Of a file: (size, time of change), counts, centroids.
+_Row = tuple[tuple[int, int], np.ndarray, np.ndarray]
 _VERSION = 2  # of the cache files; count it up when what is counted changes
 
 
@@ -60,40 +53,43 @@ def count(
         DataError: as `read_labels`.
     """
     (classes,) = {len(labels.task(space).classes) for _, space in files}
-    stamps = [(str(Path(path).resolve()), space, *_stamp(path)) for path, space in files]
     folder = disk.cache_folder('classes')
-    groups: dict[Path, list[int]] = {}
-    for i, (path, space, *_) in enumerate(stamps):
-        # A data set's splits have folders of their own, or share one.
-        key = json.dumps([_VERSION, tile, space, str(Path(path).parent)])
-        name = f'{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz'
-        groups.setdefault(folder / name, []).append(i)
-    rows: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    # The ranks of a run, and other runs, wait for the one that counts.
-    with _alone(folder):
-        known = {cache: _read(cache) for cache in groups}
-        for cache, members in groups.items():
-            for i in members:
-                row = known[cache].get(stamps[i][0])
-                if row is not None and row[0] == stamps[i][2:]:
-                    rows[i] = row[1:]
-        missing = [i for i in range(len(stamps)) if i not in rows]
-        if missing:
-            jobs = [(stamps[i][0], stamps[i][1], tile) for i in missing]
-            try:
-                for i, row in zip(missing, _run(jobs, workers), strict=True):
-                    rows[i] = row
-            finally:  # what was counted before an error or an interrupt, too
-                for cache, members in groups.items():
-                    new = [i for i in members if i in rows]
-                    if not set(new).isdisjoint(missing):
-                        news = {stamps[i][0]: (stamps[i][2:], *rows[i]) for i in new}
-                        _write(cache, known[cache] | news)
-    centroids = [np.insert(rows[i][1], 0, i, axis=1) for i in range(len(stamps)) if len(rows[i][1])]
+    jobs = [(str(Path(path).resolve()), space, tile) for path, space in files]
+    try:
+        # The ranks of a run, and other runs, wait for the one that counts.
+        with disk.alone(folder):
+            rows = _rows(jobs, folder, workers)
+    except OSError as error:
+        raise DataError(
+            f'{folder}: class statistics are kept here, and it cannot be written ({error}). '
+            'Name another folder by the environment variable XDG_CACHE_HOME'
+        ) from None
+    centroids = [np.insert(found, 0, i, axis=1) for i, (_, _, found) in enumerate(rows)]
     return Statistics(
-        np.array([rows[i][0] for i in range(len(stamps))], np.int64).reshape(-1, classes),
-        np.concatenate(centroids or [np.empty((0, 4), np.int32)]),
+        np.array([counts for _, counts, _ in rows], np.int64).reshape(-1, classes),
+        np.concatenate([np.empty((0, 4), np.int32), *centroids]),
     )
+
+
+def _rows(jobs: Sequence[tuple], folder: Path, workers: int | None) -> list[_Row]:
+    """Return the row of each job (path, label space, tile), from the caches or counted now."""
+    # A data set's splits have folders of their own, or share one.
+    keys = [json.dumps([_VERSION, tile, space, str(Path(p).parent)]) for p, space, tile in jobs]
+    caches = [folder / f'{hashlib.sha256(k.encode()).hexdigest()[:16]}.npz' for k in keys]
+    known = {cache: _read(cache) for cache in set(caches)}
+    stamps = [_stamp(path) for path, *_ in jobs]
+    rows = [known[cache].get(path) for cache, (path, *_) in zip(caches, jobs, strict=True)]
+    missing = [i for i, row in enumerate(rows) if row is None or row[0] != stamps[i]]
+    counted = spread.run(_of_file, [jobs[i] for i in missing], workers)
+    changed = set()
+    try:
+        for i, row in zip(missing, track(counted, 'counting classes', len(missing)), strict=True):
+            rows[i] = known[caches[i]][jobs[i][0]] = (stamps[i], *row)
+            changed.add(caches[i])
+    finally:  # what was counted before an error or an interrupt, too
+        for cache in changed:
+            _write(cache, known[cache])
+    return rows
 
 
 def of_label(truth: np.ndarray, tile: int, classes: int = 19) -> tuple[np.ndarray, np.ndarray]:
@@ -135,62 +131,8 @@ def _of_file(path: str, space: str, tile: int) -> tuple[np.ndarray, np.ndarray]:
     return of_label(read_labels(path, space), tile, len(labels.task(space).classes))
 
 
-def _run(jobs: Sequence[tuple], workers: int | None) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-    workers = workers or _cores()
-    if workers <= 1 or len(jobs) < 16:
-        yield from _watched((_of_file(*job) for job in jobs), len(jobs))
-        return
-    method = 'fork' if 'fork' in multiprocessing.get_all_start_methods() else None
-    # Ctrl-C goes to all; this process ends the work.
-    pool = ProcessPoolExecutor(
-        workers,
-        multiprocessing.get_context(method),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),
-    )
-    try:
-        yield from _watched(pool.map(_of_file, *zip(*jobs, strict=True), chunksize=4), len(jobs))
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _cores() -> int:
-    # Where a cluster gives a job some of a machine's cores, those.
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-
-
-def _watched(results: Iterable, total: int) -> Iterator:
-    """Pass on the results, with a bar on a terminal and one line elsewhere."""
-    text = f'counting the classes of {total} label files, once'
-    if not sys.stdout.isatty():
-        if total >= 16:
-            print(text, flush=True)
-        yield from results
-        return
-    from rich.progress import track
-
-    yield from track(results, text, total, transient=True)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / '.lock', 'w')  # noqa: SIM115
-    except OSError as error:
-        raise DataError(
-            f'{folder}: class statistics are kept here, and it cannot be written ({error}). '
-            'Name another folder by the environment variable XDG_CACHE_HOME'
-        ) from None
-    with lock:
-        if fcntl is not None:
-            with suppress(OSError):  # some network file systems can't; then all count
-                fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _read(path: Path) -> dict[str, tuple]:
-    """Return path -> (stamp, counts, centroids); nothing where the cache is absent or damaged."""
+def _read(path: Path) -> dict[str, _Row]:
+    """Return the rows by path; nothing where the cache is absent or damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
             paths, stamps, counts, ends, found = (
@@ -205,7 +147,7 @@ def _read(path: Path) -> dict[str, tuple]:
         return {}
 
 
-def _write(path: Path, rows: dict[str, tuple]) -> None:
+def _write(path: Path, rows: dict[str, _Row]) -> None:
     content = io.BytesIO()
     np.savez_compressed(
         content,

@@ -11,7 +11,6 @@ from PIL import Image
 from .. import labels
 from ..errors import DataError
 from . import polygons
-from .lookup import look_up, pairs
 
 
 def read_raw(path: str | Path, space: str) -> np.ndarray:
@@ -23,11 +22,7 @@ def read_raw(path: str | Path, space: str) -> np.ndarray:
     Raises DataError: unreadable, not in the encoding of the label space, or an id that it can't
     hold.
     """
-    raw = _decode(path, space)
-    wrong = ~labels.possible(space)
-    if wrong[raw].any():
-        raise _unknown_ids(path, space, raw)
-    return raw
+    return _read(path, space)[0]
 
 
 def read_labels(path: str | Path, space: str) -> np.ndarray:
@@ -35,21 +30,24 @@ def read_labels(path: str | Path, space: str) -> np.ndarray:
 
     Raises DataError as `read_raw`.
     """
-    raw = _decode(path, space)
-    found, known = look_up(raw, _table(space))
-    if not known:
+    return _read(path, space)[1]
+
+
+def _read(path: str | Path, space: str) -> tuple[np.ndarray, np.ndarray]:
+    raw = _DECODERS[labels.space(space).encoding](path, space)
+    classes = cv2.LUT(raw, _table(space))
+    if (classes == _IMPOSSIBLE).any():
         raise _unknown_ids(path, space, raw)
-    return found
+    return raw, classes
+
+
+_IMPOSSIBLE = 254
 
 
 @cache
 def _table(space: str) -> np.ndarray:
-    return pairs(labels.lut(space), labels.possible(space))
-
-
-def _decode(path: str | Path, space: str) -> np.ndarray:
-    row = labels.space(space)
-    return _DECODERS[row.encoding](path, space)
+    """The class of each raw id: uint8 (256,), `_IMPOSSIBLE` where no such id exists."""
+    return np.where(labels.possible(space), labels.lut(space), np.uint8(_IMPOSSIBLE))
 
 
 def _unknown_ids(path: str | Path, space: str, raw: np.ndarray) -> DataError:

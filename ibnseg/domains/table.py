@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .. import labels, miniature, splits
+from .. import labels, splits
 from ..errors import DataError
 from . import layouts, skip
 from .layouts import Files
@@ -313,13 +313,10 @@ def _find(domain: str, data_root: str | Path, skip_lists: Iterable[str]) -> tupl
     root = row.root(data_root)
     way_out = (
         f'Expected, as downloaded:\n{_indent(row.tree)}\nbelow the data root {data_root}. Get it '
-        f'from {row.source}; or name another data root with --data-root'
+        f'from {row.source}; or name another data root with --data-root; or draw a small '
+        f'stand-in with\n  python tools/miniature.py {shlex.quote(str(data_root))} '
+        f'--worlds {row.folder}'
     )
-    if row.folder in miniature.LAYOUTS:
-        command = f'python tools/miniature.py {shlex.quote(str(data_root))}'
-        if row.folder not in miniature.DEFAULT:
-            command += f' --worlds {row.folder}'
-        way_out += f'; or draw a small stand-in with\n  {command}'
     if not root.is_dir():
         raise DataError(f'{root}: no such folder (domain {domain}). {way_out}')
     try:

@@ -145,29 +145,23 @@ def read(record_path: str | Path, record: Record) -> dict[str, Images] | None:
 
 
 def _read(path: Path, record: Record) -> dict[str, Images]:
-    expected = ['header', *(f'{p}{i}' for i in range(len(record.domains)) for p in _PARTS)]
-    with zipfile.ZipFile(path) as archive:
-        members = {info.filename: info for info in archive.infolist()}
-        names = {f'{name}.npy' for name in expected}
-        declared = sum(info.file_size for info in members.values())
-        if declared > _MOST_BYTES:
-            raise ValueError(f'it unpacks to {declared} bytes, expected {_MOST_BYTES} at most')
-        if 'header.npy' not in members:
-            raise ValueError('no header')
-        header = json.loads(_array(archive, members['header.npy'], np.uint8).tobytes())
-        if not isinstance(header, dict) or header.get('schema') != SCHEMA:
-            raise ValueError(f'its schema is not {SCHEMA!r}')
-        if header.get('record') != identity(record):
-            raise RecordError(
-                f'{path}: not of the record beside it; one of them is of another evaluation. '
-                'Delete it to do without, or evaluate again'
-            )
-        if members.keys() != names or len(archive.infolist()) != len(names):
-            raise ValueError(f'it holds {len(members)} arrays, expected {len(names)}')
-        arrays = {
-            name: _array(archive, members[f'{name}.npy'], _PARTS[name.rstrip('0123456789')])
-            for name in expected[1:]
-        }
+    arrays = _arrays(path)
+    header = json.loads(arrays.pop('header', np.empty(0)).tobytes())
+    if not isinstance(header, dict) or header.get('schema') != SCHEMA:
+        raise ValueError(f'its schema is not {SCHEMA!r}')
+    if header.get('record') != identity(record):
+        raise RecordError(
+            f'{path}: not of the record beside it; one of them is of another evaluation. '
+            'Delete it to do without, or evaluate again'
+        )
+    expected = {
+        f'{part}{i}': np.dtype(dtype)
+        for i in range(len(record.domains))
+        for part, dtype in _PARTS.items()
+    }
+    found = {name: array.dtype for name, array in arrays.items() if array.ndim == 1}
+    if found != expected or len(found) < len(arrays):
+        raise ValueError('its arrays are not those of the record')
     domains = header.get('domains')
     if not isinstance(domains, list) or len(domains) != len(record.domains):
         raise ValueError('its domains are not those of the record')
@@ -179,17 +173,23 @@ def _read(path: Path, record: Record) -> dict[str, Images]:
     }
 
 
-def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, dtype: Any) -> np.ndarray:
-    with archive.open(info) as member:
-        # By its size: without one, zipfile unpacks all there is before it looks at what it said.
-        file = io.BytesIO(member.read(info.file_size))
-    if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError(f'{info.filename}: not of the format 1.0')
-    shape, _, found = np.lib.format.read_array_header_1_0(file)
-    content = file.read()
-    if found != np.dtype(dtype) or shape != (len(content) // found.itemsize,):
-        raise ValueError(f'{info.filename} is {found}{shape}, expected a row of {np.dtype(dtype)}')
-    return np.frombuffer(content, dtype)
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """Load an .npz file whose members declare `_MOST_BYTES` at most, and no byte beyond that."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        declared = sum(member.file_size for member in members)
+        if declared > _MOST_BYTES:
+            raise ValueError(f'it unpacks to {declared} bytes, expected {_MOST_BYTES} at most')
+        if any(m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for m in members):
+            raise ValueError('compressed in another way than by deflate')  # and without a bound
+        arrays = {}
+        for member in members:
+            with archive.open(member) as file:
+                # Without a size, zipfile unpacks all there is before it looks at what was said.
+                content = io.BytesIO(file.read(member.file_size))
+            name = member.filename.removesuffix('.npy')
+            arrays[name] = np.load(content, allow_pickle=False)
+    return arrays
 
 
 def _domain(measured: Measurement, said: Any, arrays: dict[str, np.ndarray]) -> Images:

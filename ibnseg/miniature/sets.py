@@ -1,17 +1,14 @@
 """Sets of scenes on disk, each as its data set is downloaded."""
 
 import json
-import multiprocessing
 import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-import cv2
-
+from .. import workers as spread
 from .layouts import LAYOUTS, Frame
 from .photo import check_size
 from .scene import FORMAT
@@ -70,7 +67,7 @@ def write(
     ]
     for world in stale:
         _clear(roots[world], LAYOUTS[world].folders)
-    for done, _ in enumerate(_run(jobs, workers or os.cpu_count() or 1), 1):
+    for done, _ in enumerate(spread.run(_work, jobs, workers), 1):
         if progress:
             progress(done, len(jobs))
     for world in stale:
@@ -127,16 +124,3 @@ def _record(root: Path, content: dict) -> None:
     partial = root / (RECORD + '.part')
     partial.write_text(json.dumps(content, indent=1) + '\n')
     os.replace(partial, root / RECORD)
-
-
-def _run(jobs: list[tuple], workers: int) -> Iterable[None]:
-    if workers <= 1 or len(jobs) < 8:
-        for job in jobs:
-            yield _work(*job)
-        return
-    method = 'fork' if 'fork' in multiprocessing.get_all_start_methods() else None
-    context = multiprocessing.get_context(method)
-    with ProcessPoolExecutor(
-        workers, context, initializer=cv2.setNumThreads, initargs=(0,)
-    ) as pool:
-        yield from pool.map(_work, *zip(*jobs, strict=True), chunksize=4)

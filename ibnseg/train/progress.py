@@ -9,8 +9,9 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
+from .. import progress
 from ..measure import selection
 
 
@@ -79,12 +80,7 @@ class ProgressHook(Hook):
     def _open(self, title: str, total: int, done: int) -> None:
         if not (is_main_process() and sys.__stdout__.isatty()):
             return
-        self.bar = Progress(
-            TextColumn('{task.description}'),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn('{task.fields[note]}'),
-            TimeRemainingColumn(),
+        self.bar = progress.view(
             console=Console(file=sys.__stdout__, highlight=False),
             redirect_stdout=sys.stdout is sys.__stdout__,
         )

@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from . import cache, dialects, files, load, networks
+from .. import disk
+from . import dialects, files, load, networks
 
 NAMINGS = ('original', 'ours')
 
@@ -67,7 +68,7 @@ def describe(source: str | os.PathLike) -> Description:
     heads = (key for key in file.tensors if key not in body)
     return Description(
         path=path,
-        sha256=cache.digest(path),
+        sha256=disk.sha256(path),
         dialect=dialect,
         network=networks.guess(body),
         tensors=len(body),

@@ -26,7 +26,7 @@ from mmpretrain.registry import DATASETS, MODELS  # noqa: E402
 from mmpretrain.structures import DataSample  # noqa: E402
 from torchvision import datasets, transforms  # noqa: E402
 
-from ibnseg import hub, weights  # noqa: E402
+from ibnseg import disk, hub  # noqa: E402
 from ibnseg.domains import DataError  # noqa: E402
 from ibnseg.plugins.imagenet import ImageFolder  # noqa: E402
 from ibnseg.weights import table  # noqa: E402
@@ -314,7 +314,7 @@ def test_the_documents_config(tmp_path, monkeypatch):
     folder = tmp_path / 'hub' / 'checkpoints'
     folder.mkdir(parents=True)
     torch.save(net.state_dict(), folder / 'file')
-    digest = weights.cache.digest(folder / 'file')[:8]
+    digest = disk.sha256(folder / 'file')[:8]
     row = table.Published('resnet50_ibn_a', 'http://127.0.0.1:9/', digest)
     monkeypatch.setitem(table.PUBLISHED, row.name, row)
     (folder / 'file').rename(folder / f'{row.name}-{digest}.pth')

@@ -1,0 +1,60 @@
+"""Work spread over processes: results in the order of the jobs, and Ctrl-C ends it cleanly."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+#: Fewer jobs are not worth starting processes for.
+FEW = 16
+
+
+def run(
+    work: Callable, jobs: Sequence[tuple], workers: int | None = None, shared: tuple = ()
+) -> Iterator[Any]:
+    """Yield `work(*shared, *job)` for each job, in order.
+
+    Args:
+        jobs: their arguments.
+        workers: processes; default: one a core. One process, or a few jobs: done in this process.
+        shared: arguments that are the same for every job; each process gets them once.
+
+    Raises:
+        BrokenProcessPool: a process was killed. What `work` raises comes as it is.
+    """
+    workers = workers or cores()
+    if workers <= 1 or len(jobs) < FEW:
+        for job in jobs:
+            yield work(*shared, *job)
+        return
+    method = 'fork' if 'fork' in multiprocessing.get_all_start_methods() else None
+    context = multiprocessing.get_context(method)
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(work, shared))
+    try:
+        yield from pool.map(_call, jobs, chunksize=4)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def cores() -> int:
+    """Return how many cores this process may use; a cluster gives a job some of a machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
+_given: tuple = ()
+
+
+def _begin(work: Callable, shared: tuple) -> None:
+    import cv2
+
+    global _given
+    _given = work, shared
+    cv2.setNumThreads(0)  # there is a process for each core
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent ends the work
+
+
+def _call(job: tuple) -> Any:
+    work, shared = _given
+    return work(*shared, *job)
