@@ -11,8 +11,8 @@ from mmseg.registry import DATASETS, MODELS
 from PIL import Image, ImageDraw
 
 from . import disk, domains, labels, weights
+from .confusion import confusion, score
 from .engine.checkpoint import newest
-from .evaluate import confusion, score
 
 _GAP, _CAPTION = 4, 16
 

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from . import disk, domains, images, labels, protocols, records
+from .confusion import confusion, raw_confusion
 from .domains import DataError
-from .evaluate import confusion, raw_confusion
 from .images import Images
 from .records import Measurement, Record
 

@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     """Print what was found; 0, 1 where there are errors, or 2 after one line on what was wrong."""
     args = parse(argv)
     from ibnseg import audit
-    from ibnseg.report import clean
+    from ibnseg.text import clean
 
     try:
         with audit.bar() as progress:

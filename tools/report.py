@@ -2,9 +2,9 @@
 
     python tools/report.py work_dirs/ --out work_dirs/report
 
-Prints the table and writes report.md, report.csv, report.json and report.html. Where per-image
-matrices lie beside the records (*.images.npz), also intervals, paired comparisons and the worst
-images, in statistics.csv and images.csv, too.
+Prints the table and writes report.md, report.html, report.tex, report.csv and report.json. Where
+per-image matrices lie beside the records (*.images.npz), also intervals, paired comparisons and the
+worst images, in statistics.csv and images.csv, too.
 """
 
 import argparse
@@ -39,27 +39,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Print and write the report; 0, or 2 after one line on what was wrong."""
     args = parse(argv)
-    from rich.console import Console
-
     from ibnseg import records, report
+    from ibnseg.text import clean
 
     try:
         files = records.find(args.records)
-        found = [records.read(file) for file in files]
-        table = report.tabulate(found, args.baseline, args.mixed, files, args.classes)
-        statistics = report.gather(table)
-        written = report.write(
-            found, args.out, args.baseline, args.mixed, files, statistics, args.classes
-        )
+        report.make(files, args.out, args.baseline, args.mixed, args.classes)
     except (ValueError, OSError, RecursionError) as error:
-        print(f'error: {report.clean(str(error))}', file=sys.stderr)
+        print(f'error: {clean(str(error))}', file=sys.stderr)
         return 2
-    console = Console(highlight=False)
-    console.print(report.terminal(table))
-    if statistics:
-        console.print(report.statistics.terminal(statistics))
-    for path in written:
-        print(report.clean(str(path)))
     return 0
 
 

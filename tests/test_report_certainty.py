@@ -4,17 +4,18 @@ import csv
 import io
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from rich.console import Console
+from test_report import Tags
 
 from ibnseg import images, records, report, statistics
-from ibnseg.evaluate import score
+from ibnseg.confusion import score
 from ibnseg.images import Images
 from ibnseg.protocols import protocol_hash
 from ibnseg.records import Measurement, Record, RecordError
+from ibnseg.report import certainty, render
 
 CLASSES = ['road', 'car', 'sky']
 KEYS = tuple(f'camvid/test/{i}.png' for i in range(6))
@@ -51,6 +52,16 @@ def write(folder, name, model, seed, domains=('camvid:0001TP',), keys=KEYS, file
 
 def tabulate(*files, **kwargs):
     return report.tabulate([records.read(file) for file in files], files=files, **kwargs)
+
+
+def markdown(found) -> str:
+    return render.markdown(certainty.sections(found, 10))
+
+
+def screen(table, found, width) -> str:
+    console = Console(width=width, file=io.StringIO())
+    console.print(report.terminal(table, found))
+    return console.file.getvalue()
 
 
 @pytest.fixture
@@ -101,35 +112,31 @@ def test_without_common_seeds_means_are_compared(tmp_path, files):
     (pair,) = found.pairs
     assert pair.by_seed.n == 0
     assert pair.interval.value == pytest.approx(miou(1, 9) - (miou(0, 0) + miou(0, 1)) / 2)
-    assert '| n/a |' in report.statistics.markdown(found)
+    assert '| n/a |' in markdown(found)
 
 
 def test_worst_images_come_first(files):
-    found = report.gather(tabulate(*files))
-    expected = {}
-    for i, key in enumerate(KEYS):
-        values = [score(matrices(m, s)[i]).miou for m in (0, 1) for s in (0, 1, 2)]
-        expected[key] = 100 * np.mean(values)
-    assert [photo.key for photo in found.photos] == sorted(expected, key=expected.get)
-    worst = found.photos[0]
-    i = KEYS.index(worst.key)
-    of_bn = [score(matrices(0, seed)[i]) for seed in (0, 1, 2)]
-    assert worst.miou['bn'] == pytest.approx(100 * np.mean([one.miou for one in of_bn]))
-    assert worst.accuracy['bn'] == pytest.approx(100 * np.mean([one.accuracy for one in of_bn]))
-    assert [len(photos) for photos in found.worst(2)] == [2]
+    (photos,) = report.gather(tabulate(*files)).photos
+    scored = [[[score(one) for one in matrices(m, s)] for s in (0, 1, 2)] for m in (0, 1)]
+    of_bn = [[np.mean([getattr(seed[i], name) for seed in scored[0]]) for i in range(6)]
+             for name in ('miou', 'accuracy')]  # fmt: skip
+    means = [np.mean([seed[i].miou for model in scored for seed in model]) for i in range(6)]
+    order = np.argsort(means)
+    assert photos.keys == [KEYS[i] for i in order]
+    assert photos.models == ['bn', 'ibn_a']
+    assert photos.miou[0] == pytest.approx(100 * np.array(of_bn[0])[order])
+    assert photos.accuracy[0] == pytest.approx(100 * np.array(of_bn[1])[order])
+    for most in (0, 2):
+        text = render.markdown(certainty.sections(report.gather(tabulate(*files)), most))
+        assert text.count('| camvid/test/') == most
 
 
 def test_no_images_no_statistics(tmp_path):
     path = write(tmp_path, 'bn', 0, 0, files=False)
     table = tabulate(path)
     assert report.gather(table) is None
-    written = report.write([records.read(path)], tmp_path / 'out')
-    assert [file.name for file in written] == [
-        'report.md',
-        'report.csv',
-        'report.json',
-        'report.html',
-    ]
+    names = {file.name for file in report.write(table, tmp_path / 'out')}
+    assert not names & {'statistics.csv', 'images.csv'}
     assert 'statistics' not in json.loads((tmp_path / 'out/report.json').read_text())
 
 
@@ -144,7 +151,7 @@ def test_what_cannot_be_paired_is_left_out_and_told(tmp_path, files, change):
     assert {one.model for one in found.alone} == {'bn', 'ibn_a'}
     (note,) = found.notes
     assert note.startswith('other on camvid:0001TP: 1 of 1 runs left out')
-    assert note in report.statistics.markdown(found)
+    assert note in markdown(found)
 
 
 def test_a_damaged_file_is_an_error_not_a_gap(files):
@@ -170,38 +177,22 @@ def test_of_many_models_each_is_compared_with_the_baseline(tmp_path):
     assert len(four.pairs) == 6
 
 
-class Tags(HTMLParser):
-    def __init__(self, page):
-        super().__init__()
-        self.tags, self.text = set(), []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.add(tag)
-        assert not [name for name, _ in attributes if name.startswith('on') or name == 'href']
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
 def test_strangers_text_does_nothing(tmp_path):
     keys = (EVIL, '=HYPERLINK("x")', *KEYS[2:])
     paths = [write(tmp_path, name, 0, 0, domains=('camvid:' + EVIL,), keys=keys) for name in
              ('bn', '@' + EVIL)]  # fmt: skip
     table = tabulate(*paths)
     found = report.gather(table)
-    page = Tags(report.html(report.statistics.markdown(found)))
-    assert not page.tags & {'script', 'a', 'img', 'iframe'}
-    assert EVIL.replace('\x1b', r'\x1b') in ''.join(page.text)
-    text = report.statistics.markdown(found)
-    assert '<script' not in text and '\x1b' not in text
+    page = report.html(table, found)
+    assert not set(Tags(page).seen) & {'script', 'a', 'img', 'iframe'}
+    text = report.markdown(table, found)
+    assert '<script' not in text
     assert not re.search(r'(?<!\\)\]\(', text)
-    for write_csv in (report.statistics.csv, report.statistics.photos_csv):
-        for line in csv.reader(io.StringIO(write_csv(found))):
+    for shown in (page, text, screen(table, found, 100)):
+        assert '\x1b' not in shown
+    for grid in (certainty.flat(found), certainty.images_flat(found)):
+        for line in csv.reader(io.StringIO(render.csv(grid))):
             assert not [cell for cell in line if cell.startswith(('=', '@', '\x1b'))]
-    console = Console(width=100, file=io.StringIO(), force_terminal=False)
-    console.print(report.statistics.terminal(found))
-    assert '\x1b' not in console.file.getvalue()
 
 
 def test_every_form_says_the_same(tmp_path, files):
@@ -210,17 +201,16 @@ def test_every_form_says_the_same(tmp_path, files):
     pair = found.pairs[0].interval
     change = f'{pair.value:+.1f}', f'{pair.low:+.1f} to {pair.high:+.1f}', '0.0 %'
     out = tmp_path / 'out'
-    written = report.write([records.read(file) for file in files], out, files=files, found=found)
+    written = report.write(table, out, found)
     assert {path.name for path in written} == {
-        'report.md', 'report.csv', 'report.json', 'report.html', 'statistics.csv', 'images.csv',
+        *(f'report.{kind}' for kind in ('md', 'csv', 'json', 'html', 'tex')), 'statistics.csv',
+        'images.csv',
     }  # fmt: skip
     assert '| '.join(('', *(f'{word} ' for word in change))) in (out / 'report.md').read_text()
-    page = (out / 'report.html').read_text()
-    cells = [f'<td style="text-align:right">{word}</td>' for word in change]
-    assert '\n'.join(cells) in page
-    console = Console(width=120, file=io.StringIO())
-    console.print(report.statistics.terminal(found))
-    assert change[1] in console.file.getvalue()
+    cells = ''.join(f'<td class="n">{word}</td>' for word in change)
+    assert cells in (out / 'report.html').read_text()
+    assert f'{change[0]} & {change[1]} & 0.0 \\% &' in (out / 'report.tex').read_text()
+    assert change[1] in screen(table, found, 120)
     lines = list(csv.DictReader((out / 'statistics.csv').open()))
     assert [line['against'] for line in lines] == ['', '', 'bn']
     assert (lines[2]['value'], lines[2]['other_sign']) == (f'{pair.value:.2f}', '0.0000')
@@ -233,9 +223,10 @@ def test_names_are_whole_in_eighty_columns(tmp_path):
     names = ('resnet50', 'ibn_a')
     files = [write(tmp_path, name, i, i, domains=('cityscapes:val',)) for i in (0, 1)
              for name in names]  # fmt: skip
-    console = Console(width=80, file=io.StringIO())
-    console.print(report.statistics.terminal(report.gather(tabulate(*files))))
-    comparison = console.file.getvalue().partition('Paired')[2].partition('Worst')[0]
+    table = tabulate(*files)
+    comparison = (
+        screen(table, report.gather(table), 80).partition('Paired')[2].partition('Worst')[0]
+    )
     assert [line.split()[:3] for line in comparison.splitlines() if 'n=2' in line] == [
         ['cityscapes:val', 'ibn_a', 'resnet50']
     ]
