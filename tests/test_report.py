@@ -258,12 +258,7 @@ def test_mixed_numbers_are_marked():
     assert f'{row} \\[5, 7\\] | \\[3, 4\\] |' in text
 
 
-def test_a_hash_stands_for_one_protocol():
-    runs = mixture()
-    runs[2].domains[0].protocol_hash = runs[0].domains[0].protocol_hash
-    for mixed in (False, True):
-        with pytest.raises(ValueError, match='one was edited'):
-            report.tabulate(runs, mixed=mixed)
+def test_a_fresh_record_has_the_protocol_of_the_same_record_read():
     fresh, read = record('bn'), record('ibn_a')
     fresh.domains[0].protocol['classes'] = (0, 1, 2)  # JSON has lists only
     assert len(report.tabulate([fresh, read]).protocols['cityscapes:val']) == 1
@@ -398,7 +393,6 @@ def sea() -> Record:
         ([record(), record()], dict(files=['a', 'b']), r"a and b are both of 'bn'.*seed 0"),
         ([record(seed=None, checkpoint_sha256=x * 64) for x in '12'], {}, 'seed None'),
         ([record(), sea()], {}, 'training classes'),
-        ([of(*record().domains * 2)], {}, 'more than once'),
         ([of()], {}, 'no domain'),
         ([record('bn'), record('a')], dict(baseline='vgg'), r"'vgg'.*'bn', 'a'"),
         ([record()], dict(classes='16'), "label space 'x' is unknown"),

@@ -58,9 +58,10 @@ def numbers(table: Table) -> Iterator[Section]:
     """Yield what a paper needs: mIoU, accuracy, IoU a class, label maps, notes and protocols."""
     for group in table.groups:
         yield _main(table, group, every=True)
-        yield Section('Pixel accuracy', grid=_accuracy(table, group), level=3)
+        title = f'Pixel accuracy, trained on {group.source}'
+        yield Section(title, grid=_accuracy(table, group), level=3)
         for domain in group.domains:
-            title = f'IoU of each class on {domain}'
+            title = f'IoU of each class on {domain}, trained on {group.source}'
             yield Section(title, grid=_classes(table, group, domain), level=3)
         for domain, rows in relabelled(group):
             yield from _maps(table, domain, rows)

@@ -37,12 +37,17 @@ def short(content: Mapping[str, Any], digest: str) -> str:
 
 def facts(origin: Provenance) -> dict[str, str]:
     """A checkpoint's provenance as {what: words}; what is unknown is said to be."""
-    found = asdict(origin) | dict(
-        sha256=(origin.sha256 or '')[:12],
-        validated=', '.join(origin.validated),
-        commit=short_commit(origin.commit),
-        versions=', '.join(f'{name} {version}' for name, version in origin.versions.items()),
+    found = (
+        dict(seed=origin.seed)
+        | asdict(origin)
+        | dict(
+            sha256=(origin.sha256 or '')[:12],
+            validated=', '.join(origin.validated),
+            commit=short_commit(origin.commit),
+            versions=', '.join(f'{name} {version}' for name, version in origin.versions.items()),
+        )
     )
+    found['file'] = found.pop('file')  # the longest comes last
     return {key: 'unknown' if value in (None, '') else str(value) for key, value in found.items()}
 
 
