@@ -24,22 +24,23 @@ def markdown(sections: Iterable[Section]) -> str:
             parts.append(_literal(section.text))
         if grid := section.grid:
             rule = [':--' if i < grid.left else '--:' for i in range(len(grid.header))]
-            head, *lines = _cells(grid, _literal, '**{}**')
-            parts.append('\n'.join(f'| {" | ".join(line)} |' for line in (head, rule, *lines)))
+            head, body, foot = _cells(grid, _literal, '**{}**')
+            lines = (*head, rule, *body, *foot)
+            parts.append('\n'.join(f'| {" | ".join(line)} |' for line in lines))
         if section.items:
             parts.append('\n'.join(f'- {_item(item)}' for item in section.items))
     return '\n\n'.join(parts) + '\n'
 
 
-def _cells(grid: Grid, text: Callable[..., str], bold: str) -> list[list[str]]:
-    """Return header, rows and foot in the words of a format: `text(words, limit)` escapes."""
+def _cells(grid: Grid, text: Callable[..., str], bold: str) -> list[list[list[str]]]:
+    """Return header, rows and foot in a format, where `text(words, limit)` escapes."""
 
     def shown(cell: Marked) -> str:
         words = text(cell.text, _CUT) + text(cell.mark, _CUT)
         return bold.format(words) if cell.best else words
 
-    lines = (grid.header, *grid.rows, *grid.foot)
-    return [[shown(Marked.of(cell)) for cell in line] for line in lines]
+    blocks = [grid.header], grid.rows, grid.foot
+    return [[[shown(Marked.of(cell)) for cell in line] for line in block] for block in blocks]
 
 
 def _literal(text: str, limit: int | None = None) -> str:
@@ -98,21 +99,21 @@ def _escaped(text: str, limit: int | None = None) -> str:
 
 
 def _html_table(grid: Grid) -> str:
-    def lines(tag: str, rows: list[list[str]]) -> str:
-        kinds = [f'<{tag}>' if i < grid.left else f'<{tag} class="n">' for i in range(len(head))]
-        return '\n'.join(
-            f'<tr>{"".join(f"{kind}{c}</{tag}>" for kind, c in zip(kinds, row, strict=True))}</tr>'
-            for row in rows
-        )
-
-    head, *rows = _cells(grid, _escaped, '<strong>{}</strong>')
-    body, foot = rows[: len(grid.rows)], rows[len(grid.rows) :]
-    return (
-        f'<div class="wide"><table>\n<thead>\n{lines("th", [head])}\n</thead>\n'
-        f'<tbody>\n{lines("td", body)}\n</tbody>\n'
-        + (f'<tfoot>\n{lines("td", foot)}\n</tfoot>\n' if foot else '')
-        + '</table></div>'
+    parts = ['<div class="wide"><table>']
+    blocks = zip(
+        ('thead', 'tbody', 'tfoot'), _cells(grid, _escaped, '<strong>{}</strong>'), strict=True
     )
+    for block, lines in blocks:
+        tag = 'th' if block == 'thead' else 'td'
+        starts = [
+            f'<{tag}>' if i < grid.left else f'<{tag} class="n">' for i in range(len(grid.header))
+        ]
+        rows = (
+            ''.join(f'{start}{cell}</{tag}>' for start, cell in zip(starts, line, strict=True))
+            for line in lines
+        )
+        parts += [f'<{block}>', *(f'<tr>{row}</tr>' for row in rows), f'</{block}>']
+    return '\n'.join([*parts, '</table></div>'])
 
 
 _LATEX = {
@@ -139,14 +140,16 @@ def latex(sections: Iterable[Section]) -> str:
     parts = [r'% In the preamble: \usepackage{booktabs}. Then \input{report.tex}.']
     for section in sections:
         if grid := section.grid:
-            head, *rows = (
-                ' & '.join(line) + r' \\' for line in _cells(grid, _tex, r'\textbf{{{}}}')
+            head, body, foot = (
+                [' & '.join(line) + r' \\' for line in lines]
+                for lines in _cells(grid, _tex, r'\textbf{{{}}}')
             )
-            body, foot = rows[: len(grid.rows)], rows[len(grid.rows) :]
             columns = 'l' * grid.left + 'r' * (len(grid.header) - grid.left)
-            caption = _tex(section.title, _CUT) + f'. {_tex(section.text)}' * bool(section.text)
+            said = (_tex(words, 2 * _CUT) for words in (section.title, section.text) if words)
+            caption = '. '.join(said)
             parts += [r'\begin{table}', r'\centering', rf'\caption{{{caption}}}']
-            parts += [rf'\begin{{tabular}}{{{columns}}}', r'\toprule', head, r'\midrule', *body]
+            parts += [rf'\begin{{tabular}}{{{columns}}}', r'\toprule', *head]
+            parts += [r'\midrule', *body]
             parts += [*([r'\midrule', *foot] if foot else ()), r'\bottomrule']
             parts += [r'\end{tabular}', r'\end{table}', '']
         if section.items:
