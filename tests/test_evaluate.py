@@ -81,7 +81,7 @@ def test_confusion_ignores_every_value_that_is_no_class():
 
 
 def test_confusion_counts_more_pixels_than_float32_holds(monkeypatch):
-    monkeypatch.setattr('ibnseg.evaluate._EXACT', 7)
+    monkeypatch.setattr('ibnseg.confusion._EXACT', 7)
     truth, prediction = np.random.default_rng(0).integers(0, 3, (2, 5, 6), np.uint8)
     expected = np.zeros((3, 3), np.int64)
     np.add.at(expected, (truth, prediction), 1)
