@@ -3,6 +3,7 @@ beside them. In percent; mIoU of a row is the mean over its seeds."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -83,11 +84,9 @@ def gather(table: Table) -> Certainty | None:
             if on_domain.margins.shape[1] < 2:
                 found.notes.append(f'{domain}: one image, of which there is no interval.')
                 continue
-            rows = on_domain.rows
-            alone = [(row, None) for row in rows]
-            estimates = on_domain.estimates([*alone, *_pairs(rows, table.baseline)])
-            found.alone.extend(estimates[: len(rows)])
-            found.pairs.extend(estimates[len(rows) :])
+            pairs = _pairs(on_domain.rows, table.baseline)
+            found.alone.extend(on_domain.estimate(row) for row in on_domain.rows)
+            found.pairs.extend(on_domain.estimate(*pair) for pair in pairs)
             found.photos.append(on_domain.photos())
     return found if found.alone else None
 
@@ -143,28 +142,27 @@ class _OnDomain:
         self.classes = runs[0][1].measured[domain].classes
         self.margins = np.stack([packed.margins() for *_, packed in runs])
 
+    @cached_property
+    def resampled(self) -> bootstrap.Resampled:
+        return bootstrap.resample(self.margins, self.classes)
+
     def _indices(self, row: Row) -> list[int]:
         return [i for i, (of, *_) in enumerate(self.runs) if of is row]
 
-    def estimates(self, pairs: list[tuple[Row, Row | None]]) -> list[Estimate]:
-        resampled = bootstrap.resample(self.margins, self.classes)
-        estimates = []
-        for row, against in pairs:
-            weights, by_seed = self._weights(row, against)
-            found = resampled.interval(weights)
-            limits = (100 * value for value in (found.value, found.low, found.high))
-            one = Estimate(
-                source=self.source,
-                domain=self.domain,
-                model=row.name,
-                against=against and against.name,
-                images=self.margins.shape[1],
-                seeds=len(by_seed) or len(self._indices(row)),
-                by_seed=Stat.of(100 * by_seed @ resampled.observed),
-                interval=Interval(*limits, found.other_sign),
-            )
-            estimates.append(one)
-        return estimates
+    def estimate(self, row: Row, against: Row | None = None) -> Estimate:
+        weights, by_seed = self._weights(row, against)
+        found = self.resampled.interval(weights)
+        limits = (100 * value for value in (found.value, found.low, found.high))
+        return Estimate(
+            source=self.source,
+            domain=self.domain,
+            model=row.name,
+            against=against and against.name,
+            images=self.margins.shape[1],
+            seeds=len(by_seed) or len(self._indices(row)),
+            by_seed=Stat.of(100 * by_seed @ self.resampled.observed),
+            interval=Interval(*limits, found.other_sign),
+        )
 
     def _weights(self, row: Row, against: Row | None) -> tuple[np.ndarray, np.ndarray]:
         """Return how the runs' mIoU are summed: to the mean or the difference, and by seed.

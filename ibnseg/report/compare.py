@@ -27,7 +27,7 @@ def tabulate(
         records: of one model and source and rule, those of different seeds become one row.
         baseline: model to take differences against; by default the one that looks plain.
         mixed: show a domain measured by different protocols, marked, instead of refusing.
-        files: where each record was read from, for messages.
+        files: where each record was read from, for messages; as many or none.
         classes: count another class set (`recount.CHOICES`) than the protocols do.
 
     Raises:
@@ -36,9 +36,7 @@ def tabulate(
     """
     if not records:
         raise ValueError('no records; give the *.record.json files that an evaluation wrote')
-    if files and len(files) != len(records):
-        raise ValueError(f'{len(files)} files are named for {len(records)} records')
-    names = [str(file) for file in files] or [_describe(record) for record in records]
+    names = list(map(str, files)) or [f'{r.model} ({n})' for n, r in enumerate(records, 1)]
     if classes:
         records = [recount(record, classes) for record in records]
     _check(records, names)
@@ -52,11 +50,6 @@ def tabulate(
         notes += _notes(group)
     classes = [str(name) for name in records[0].classes]
     return Table(classes, baseline, groups, protocols, list(dict.fromkeys(notes)))
-
-
-def _describe(record: Record) -> str:
-    facts = Provenance.of(record, '')
-    return f'{record.model} (seed {facts.seed}, {facts.checkpoint or "checkpoint unknown"})'
 
 
 def _check(records: Sequence[Record], names: list[str]) -> None:
