@@ -97,13 +97,15 @@ def _report(base: Path, train: str, measured: list[str]) -> None:
 
     from ibnseg import disk
     from ibnseg.measure import records
+    from ibnseg.report import render
+    from ibnseg.report.screen import Screen
     from ibnseg.train.runs import finetune
 
     found = [records.read(path) for path in records.find([base])]
     tables = [finetune.tabulate(found, train, domain) for domain in measured]
     out = base / f'{train.replace("/", "-").replace(":", "-")}.md'
-    disk.write_atomically(out, finetune.markdown(tables))
-    Console(highlight=False).print(finetune.terminal(tables[0]))
+    disk.write_atomically(out, render.markdown(tables))
+    Console(highlight=False).print(Screen(tables[:1]))
     print(out)
 
 

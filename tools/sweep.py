@@ -73,24 +73,13 @@ def _job(args: argparse.Namespace) -> int:
 
 
 def _report(files: list[Path], args: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from ibnseg import report
     from ibnseg.measure import records
 
-    found = [records.read(file) for file in files]
     # Its runs may all have failed.
-    baseline = args.baseline if args.baseline in {record.model for record in found} else None
-    table = report.tabulate(found, baseline, files=files)
-    statistics = report.gather(table)
-    out = Path(args.work_dir) / 'report'
-    written = report.write(found, out, baseline, files=files, found=statistics)
-    console = Console(highlight=False)
-    console.print(report.terminal(table))
-    if statistics:
-        console.print(report.statistics.terminal(statistics))
-    for path in written:
-        print(path)
+    models = {records.read(file).model for file in files}
+    baseline = args.baseline if args.baseline in models else None
+    report.make(files, Path(args.work_dir) / 'report', baseline)
 
 
 if __name__ == '__main__':
