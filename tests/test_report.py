@@ -386,7 +386,7 @@ def sea() -> Record:
         (
             [of(measure('gta5:val', matrix(1), digest='0' * 8, crop=crop)) for crop in (1, 2)],
             dict(files=['a', 'b']),
-            'a and b have the same protocol hash 00000000 but differ in crop: 1 | 2; one was edited',
+            r'a and b have the same protocol hash 00000000 but differ in crop: 1 \| 2; one was',
         ),
         ([record('bn'), record('a')], dict(baseline='vgg'), r"'vgg'.*'bn', 'a'"),
         ([record()], dict(classes='16'), "label space 'x' is unknown"),
