@@ -1,10 +1,10 @@
-"""Say what is wrong with a data set on disk: files, pairs, ids, copies.
+"""Check a dataset on disk: files, pairs, ids, copies.
 
     python tools/audit.py cityscapes data
     python tools/audit.py gta5:train data --out audit.json --write-skip-list skip.txt
 
-Every file is decoded once, and remembered by its content. Exit code: 0 no error, 1 errors (with
---strict also warnings), 2 nothing to look at.
+Decodes every file once and keeps the findings by its content. Exit code: 0 no error, 1 errors (with
+--strict also warnings), 2 nothing to check.
 """
 
 import argparse
@@ -16,16 +16,16 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         prog='audit', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('domain', help="e.g. cityscapes for all of its splits, or 'gta5:train'")
-    parser.add_argument('root', help="the data root, or the data set's own folder")
+    parser.add_argument('root', help="data root, or the dataset's own folder")
     parser.add_argument('--out', metavar='FILE', help='write every finding, as JSON')
     parser.add_argument(
         '--write-skip-list',
         metavar='FILE',
-        help='write the pairs with errors; train and test leave them out with --skip-list',
+        help='write the pairs with errors, for --skip-list of train, test and score',
     )
-    parser.add_argument('--show', type=int, default=3, metavar='N', help='files shown a kind (3)')
-    parser.add_argument('--strict', action='store_true', help='warnings, too, make it fail')
-    parser.add_argument('--workers', type=int, help='processes; by default one a core')
+    parser.add_argument('--show', type=int, default=3, metavar='N', help='files shown per kind (3)')
+    parser.add_argument('--strict', action='store_true', help='exit with 1 for warnings, too')
+    parser.add_argument('--workers', type=int, help='processes; default one per core')
     return parser.parse_args(argv)
 
 

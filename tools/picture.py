@@ -1,4 +1,4 @@
-"""Draw a photo, its truth and the predictions of several runs into one PNG."""
+"""Draw a photo, its ground truth and the predictions of several runs into one PNG."""
 
 import argparse
 import sys
@@ -6,10 +6,10 @@ import sys
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog='picture', description=__doc__)
-    p.add_argument('runs', nargs='+', help='work dirs of tools/train.py; their configs are run')
+    p.add_argument('runs', nargs='+', help='folders of runs; their configs are run as Python')
     p.add_argument('--domain', default='cityscapes', help='name or name:split')
     p.add_argument('--image', type=int, default=0, help='number of the image, from 0')
-    p.add_argument('--data-root', default='data', help='folder with one folder a data set')
+    p.add_argument('--data-root', default='data', help='folder that holds the datasets')
     p.add_argument('--out', default='picture.png')
     return p
 

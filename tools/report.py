@@ -2,9 +2,9 @@
 
     python tools/report.py work_dirs/ --out work_dirs/report
 
-Prints the table and writes report.md, report.csv, report.json and report.html. Where per-image
-matrices lie beside the records (*.images.npz), also intervals, paired comparisons and the worst
-images, in statistics.csv and images.csv, too.
+Prints the table and writes report.md, report.csv, report.json and report.html. If per-image
+matrices lie beside the records (*.images.npz), it adds confidence intervals, paired comparisons
+and the worst images, and writes statistics.csv and images.csv.
 """
 
 import argparse
@@ -25,13 +25,13 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--mixed',
         action='store_true',
-        help='show (marked) numbers of one domain measured by different protocols',
+        help='show numbers of different protocols in one column, marked',
     )
     parser.add_argument(
         '--classes',
         choices=['19', '16', '13', 'present'],
-        help="count these classes instead of the protocols'; 16 and 13 are those of SYNTHIA, "
-        'present are those in the truth',
+        help="classes that count instead of the protocol's; 16 and 13 as usual for SYNTHIA, "
+        'present: those in the ground truth',
     )
     return parser.parse_args(argv)
 

@@ -9,13 +9,13 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog='run', description=__doc__)
     jobs = p.add_subparsers(dest='job', required=True, metavar='train|test')
     train = jobs.add_parser('train', help='train by epochs')
-    test = jobs.add_parser('test', help='measure a checkpoint')
+    test = jobs.add_parser('test', help='evaluate a checkpoint')
     train.add_argument('config', help='e.g. configs/detection/ibn_a_faster_rcnn_coco.py')
     test.add_argument('config', help='the config that the checkpoint was trained with')
     test.add_argument('checkpoint')
     for job in (train, test):
-        job.add_argument('--work-dir', help='where the run is kept; default work_dirs/<config>')
-        job.add_argument('--data-root', help="where the data lies; default the config's data_root")
+        job.add_argument('--work-dir', help='folder of the run; default work_dirs/<config>')
+        job.add_argument('--data-root', help="folder of the data; default the config's data_root")
         job.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
         job.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
         job.add_argument(

@@ -1,4 +1,4 @@
-"""Measure a checkpoint on any number of domains in one run."""
+"""Evaluate a checkpoint on any number of datasets in one run."""
 
 import argparse
 import os
@@ -15,24 +15,24 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         '--protocol',
         metavar='NAME',
-        help="a published setting instead of the config's test pipeline: native, "
+        help="published protocol instead of the config's test pipeline: native, "
         'robustnet-1536, blindnet-1024, hrda-1024, hrda-2048, tqdm-2048, rein-half, soma-half '
         '(docs/protocols.md)',
     )
     p.add_argument(
         '--classes',
         choices=['19', '16', '13'],
-        help='classes that count; 16 and 13 are those of SYNTHIA',
+        help='number of classes that count; 16 and 13 as usual for SYNTHIA',
     )
-    p.add_argument('--data-root', help='folder with one folder a data set; default data')
+    p.add_argument('--data-root', help='folder that holds the datasets; default data')
     p.add_argument('--out', help='record file; default <work dir>/test/<model>.record.json')
     p.add_argument(
         '--save-predictions',
         metavar='DIR',
-        help='also write each prediction as a PNG; tools/score.py scores such a folder',
+        help='also write each prediction as a PNG, for ibnseg score',
     )
     p.add_argument(
-        '--work-dir', help='the run; default work_dirs/<config>. The log goes to test/ in it'
+        '--work-dir', help='folder of the run; default work_dirs/<config>; logs go to test/ in it'
     )
     p.add_argument(
         '--compile', action='store_true', help='run the backbone by torch.compile (needs g++)'

@@ -1,4 +1,4 @@
-"""Train on one world, then measure the selected checkpoint on the others."""
+"""Train on one dataset, then evaluate the selected checkpoint on others."""
 
 import argparse
 import os
@@ -8,23 +8,23 @@ import sys
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog='train', description=__doc__)
     p.add_argument('config', help='e.g. configs/ibn_b_gta5_to_cityscapes.py')
-    p.add_argument('--work-dir', help='where the run is kept; default work_dirs/<config>')
-    p.add_argument('--data-root', help='folder with one folder a data set; default data')
+    p.add_argument('--work-dir', help='folder of the run; default work_dirs/<config>')
+    p.add_argument('--data-root', help='folder that holds the datasets; default data')
     p.add_argument('--resume', action='store_true', help='continue from the newest checkpoint')
     p.add_argument(
-        '--seed', type=int, help="of weights, sampling and augmentation; default the config's"
+        '--seed', type=int, help="seed of weights, sampling and augmentation; default the config's"
     )
     p.add_argument(
         '--select',
         choices=['last', 'source', 'oracle'],
-        help='the checkpoint to report: the last, the best on the source (default), or the best '
-        'on the targets, which every table marks as an oracle',
+        help='checkpoint to report: the last, the best on the source (default), or the best on the '
+        'targets (tables mark it as an oracle)',
     )
     p.add_argument(
-        '--audit', action='store_true', help='look at every file before; errors end it (audit)'
+        '--audit', action='store_true', help='audit the data first; stop if there are errors'
     )
     p.add_argument('--amp', action='store_true', help='mixed precision')
-    p.add_argument('--no-table', action='store_true', help='leave the table to tools/report.py')
+    p.add_argument('--no-table', action='store_true', help='do not print the table')
     p.add_argument(
         '--compile', action='store_true', help='run the backbone by torch.compile (needs g++)'
     )
