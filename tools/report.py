@@ -25,13 +25,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         '--mixed',
         action='store_true',
-        help='show (marked) numbers of one domain measured by different protocols',
+        help='show numbers of different protocols in one column, marked',
     )
     p.add_argument(
         '--classes',
         choices=['19', '16', '13', 'present'],
-        help="count these classes instead of the protocols'; 16 and 13 are those of SYNTHIA, "
-        'present are those in the truth',
+        help="classes that count instead of the protocol's; 16 and 13 as usual for SYNTHIA, "
+        'present: those in the ground truth',
     )
     return p
 
