@@ -8,28 +8,9 @@ backbones are built by MMSegmentation; these are the same blocks, norms and plac
 networks of their own, with the same state-dict keys.
 """
 
-import sys as _sys
-import types as _types
-from pathlib import Path as _Path
+from ibnseg import hub as _hub
 
 dependencies = ['torch']
-
-try:
-    import ibnseg as _ibnseg
-except ImportError as _error:
-    # Without the MM packages `import ibnseg` refuses, since its types can't be registered. Its
-    # modules that need none of them are imported from an empty package in its place.
-    _ibnseg = _types.ModuleType('ibnseg')
-    _why = f'hubconf.py imported its classifiers alone, since: {_error}'
-
-    def _absent(name):
-        raise AttributeError(f'ibnseg.{name}: {_why}')
-
-    _ibnseg.__getattr__ = _absent
-    _ibnseg.__path__ = [str(_Path(__file__).parent / 'ibnseg')]
-    _sys.modules['ibnseg'] = _ibnseg
-
-from ibnseg import hub as _hub  # noqa: E402
 
 
 def _entry(name):

@@ -9,6 +9,7 @@ _base_ = [
     './_base_/schedules/paper.py',
     './_base_/default_runtime.py',
 ]
+model_name = 'ibn_a'
 model = dict(
     backbone=dict(
         placement='ibn_a',

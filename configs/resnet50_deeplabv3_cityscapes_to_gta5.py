@@ -9,6 +9,7 @@ _base_ = [
     './_base_/schedules/paper.py',
     './_base_/default_runtime.py',
 ]
+model_name = 'resnet50_deeplabv3'
 model = dict(
     backbone=dict(
         placement='bn',

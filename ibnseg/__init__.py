@@ -1,14 +1,22 @@
-"""Semantic segmentation that holds up on streets it was never trained on.
+"""Train a segmentation model on one dataset and evaluate it on others it has never seen.
 
-Importing registers ibnseg's types in MMSegmentation's registries and does nothing else.
+Importing adds ibnseg's types to MMSegmentation's registries and loads nothing else: neither torch
+nor the MM packages. A registry imports `ibnseg.registered` when it first looks a type up.
 """
+
+import importlib
+import pkgutil
+from typing import Any
 
 from . import _stack
 
-_stack.require()
-
-from . import backbones, domains, engine, evaluate, geometry, photos, transforms  # noqa: E402
-
 __version__ = '0.1.0'
-__all__ = ['__version__', 'backbones', 'domains', 'engine', 'evaluate', 'geometry', 'photos',
-           'transforms']  # fmt: skip
+
+_stack.register('ibnseg.registered')
+
+
+def __getattr__(name: str) -> Any:
+    """Import a submodule when it is first used: `import ibnseg; ibnseg.backbones.IBNResNet`."""
+    if any(module.name == name for module in pkgutil.iter_modules(__path__)):
+        return importlib.import_module(f'.{name}', __name__)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

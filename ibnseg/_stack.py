@@ -1,11 +1,14 @@
-"""Which distribution of the MM packages is installed, and silence at their import."""
+"""The MM packages: which distribution is installed, a quiet import, and their registries."""
 
 import contextlib
+import importlib.abc
 import io
 import logging
 import sys
 import warnings
 from importlib import metadata, util
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 _DISTRIBUTIONS = {'OneDL': 'onedl-mmsegmentation', 'OpenMMLab': 'mmsegmentation'}
 _INSTALL = (
@@ -29,24 +32,79 @@ def absent() -> list[str]:
     return [name for name in ('mmcv', 'mmengine', 'mmseg') if util.find_spec(name) is None]
 
 
-def require() -> None:
-    """Import the MM packages quietly, or raise ImportError with the way out."""
+class StackError(ImportError):
+    """The MM packages are missing, or installed twice. Says how to get them."""
+
+
+def check() -> None:
+    """Raise StackError unless one distribution of the MM packages is installed; import nothing."""
     found = installed()
     if len(found) == 2:
-        raise ImportError(
+        raise StackError(
             f'both distributions of the MM packages are installed ({found}); they overwrite each '
             "other's files. Make a new environment and install one of them:\n" + _INSTALL
         )
     if missing := absent():
-        raise ImportError(
+        raise StackError(
             f'ibnseg builds on MMSegmentation; not installed: {", ".join(missing)}. Get it with '
             'one of\n' + _INSTALL
         )
+
+
+def require() -> None:
+    """Import the MM packages quietly. Raises StackError as `check`."""
+    check()
     with quiet():
         import mmengine.runner  # noqa: F401
         import mmseg.datasets
         import mmseg.evaluation
         import mmseg.models  # noqa: F401
+
+
+#: The registries of `mmseg.registry` that hold types of ours.
+_REGISTRIES = ('MODELS', 'DATASETS', 'TRANSFORMS', 'DATA_SAMPLERS', 'METRICS', 'LOOPS', 'HOOKS',
+               'OPTIM_WRAPPERS')  # fmt: skip
+
+
+def register(module: str) -> None:
+    """Have MMSegmentation's registries import `module` when they first look a type up.
+
+    Where mmseg is not imported yet, this waits until it is. It never raises, with or without mmseg.
+    """
+    if 'mmseg.registry' in sys.modules:
+        _add_location(sys.modules['mmseg.registry'], module)
+    else:
+        sys.meta_path.insert(0, _RegistryWatch(module))
+
+
+def _add_location(registries: ModuleType, module: str) -> None:
+    found = [getattr(registries, name) for name in _REGISTRIES]
+    for registry in found:
+        registry._locations = [*registry._locations, module]
+        if registry._imported:  # it looks at its locations only once
+            importlib.import_module(module)
+
+
+class _RegistryWatch(importlib.abc.MetaPathFinder):
+    """Adds a location to the registries right after `mmseg.registry` was imported."""
+
+    def __init__(self, module: str):
+        self.module = module
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        if name != 'mmseg.registry':
+            return None
+        sys.meta_path.remove(self)
+        spec = util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            load = spec.loader.exec_module
+
+            def load_and_add(registries: ModuleType) -> None:
+                load(registries)
+                _add_location(registries, self.module)
+
+            spec.loader.exec_module = load_and_add
+        return spec
 
 
 def log(text: str) -> None:

@@ -22,6 +22,15 @@ def cache_folder(kind: str) -> Path:
     return Path(base) / 'ibnseg' / kind
 
 
+def sha256(path: str | Path) -> str:
+    """Return the hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def write_atomically(path: str | Path, content: str | bytes) -> None:
     """Write a file whole or not at all; text as UTF-8."""
     path = Path(path)
@@ -38,15 +47,6 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-def sha256(path: str | os.PathLike) -> str:
-    """Return the hexadecimal SHA-256 of a file."""
-    result = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(1 << 20):
-            result.update(block)
-    return result.hexdigest()
 
 
 @contextlib.contextmanager

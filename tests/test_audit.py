@@ -20,10 +20,11 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 
 from ibnseg import audit, domains, labels, miniature, workers
-from ibnseg.audit import KINDS, facts, run
+from ibnseg.audit import KINDS, facts, walk
 from ibnseg.audit.cache import Cache
 from ibnseg.domains import DOMAINS, DataError
-from ibnseg.engine import run as engine_run
+from ibnseg.train import checks
+from ibnseg.train.config import load_config
 
 ROOT = Path(__file__).parents[1]
 DRAWN = [row.name for row in DOMAINS.values() if row.folder in miniature.LAYOUTS]
@@ -671,9 +672,9 @@ def test_a_changed_label_space_is_looked_at_again(target, decoded, monkeypatch):
     changed = replace(labels.space('gta5'), extra=())
     with monkeypatch.context() as patch:
         patch.setitem(labels.spaces.SPACES, 'gta5', changed)
-        run._key.cache_clear()
+        walk._key.cache_clear()
         look(t)
-    run._key.cache_clear()
+    walk._key.cache_clear()
     assert decoded == ['label'] * 6
 
 
@@ -869,13 +870,13 @@ def test_skip_list_changes_the_protocol_where_it_skips(target, drawn, tmp_path):
 
 
 def load(root: Path, skip_lists: list[Path]):
-    return engine_run.load_config(
+    return load_config(
         ROOT / 'configs/miniature/ibn_b.py', data_root=str(root), skip_lists=skip_lists
     )
 
 
 def plan(root: Path, skip_lists: list[Path]):
-    return engine_run._protocols(load(root, skip_lists))
+    return checks.plan_measurement(load(root, skip_lists))
 
 
 # ----------------------------------------------------------------------------- before training
@@ -885,16 +886,16 @@ def test_training_on_damage_is_refused_until_it_is_skipped(target, drawn, tmp_pa
     t = target('gta5')
     shutil.copytree(drawn / 'cityscapes', t.root / 'cityscapes')
     with DefaultScope.overwrite_default_scope('mmseg'):
-        engine_run.check_data(load(t.root, []))
+        checks.audit_data(load(t.root, []))
         assert 'audit gta5: 12 files, 0 errors' in capsys.readouterr().out
         photo_in_two_splits(t)  # of train and val, each whole by itself
         unknown_id(t)
         with pytest.raises(DataError) as caught:
-            engine_run.check_data(load(t.root, []))
+            checks.audit_data(load(t.root, []))
         for words in ('error leak (1)', 'error ids (1)', '--write-skip-list skip.txt'):
             assert words in str(caught.value)
         look(t).write_skip_list(tmp_path / 'skip.txt')
-        engine_run.check_data(load(t.root, [tmp_path / 'skip.txt']))
+        checks.audit_data(load(t.root, [tmp_path / 'skip.txt']))
 
 
 @pytest.mark.parametrize('launcher', ['pytorch', 'slurm', 'mpi'])
@@ -902,7 +903,7 @@ def test_of_several_processes_none_waits_for_an_audit(tmp_path, launcher):
     config = load(tmp_path / 'the data', [])
     config.launcher = launcher
     with pytest.raises(ValueError, match=f'--audit with --launcher {launcher}') as caught:
-        engine_run.check_data(config)
+        checks.audit_data(config)
     assert str(caught.value).endswith(
         f"without --audit: ibnseg audit gta5 '{tmp_path}/the data' && "
         f"ibnseg audit cityscapes '{tmp_path}/the data'"

@@ -7,8 +7,8 @@ import torch
 from mmengine.config import ConfigDict
 
 from ibnseg import weights
-from ibnseg.engine import AtomicCheckpointHook, checkpoint
-from ibnseg.engine.runner import SegRunner, _plain
+from ibnseg.train.checkpoint import AtomicCheckpointHook, checkpoint
+from ibnseg.train.runner import SegRunner, _plain
 
 
 class Runner:

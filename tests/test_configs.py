@@ -8,7 +8,8 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import DATA_SAMPLERS, MODELS
 
 import ibnseg  # noqa: F401
-from ibnseg import domains, protocols
+from ibnseg import domains
+from ibnseg.measure import protocols
 
 ROOT = Path(__file__).parents[1] / 'configs'
 #: Configs of other MM projects; tests/plugins builds them where those are installed.
@@ -36,6 +37,7 @@ def test_config_builds(path):
 
     name, expected = path.stem, {'ibn_a': 'ibn_a', 'ibn_b': 'ibn_b', 'resnet': 'bn'}
     prefix = next(p for p in expected if name.startswith(p))
+    assert name.startswith(config.model_name)
     assert config.model.backbone.placement == expected[prefix]
     data = config.train_dataloader.dataset
     assert domains.Source.of(data.domain, data.get('mixing')) == source
@@ -55,13 +57,14 @@ def test_config_builds(path):
 def test_pipelines_samplers_and_protocols_exist(path):
     config = Config.fromfile(path)
     with DefaultScope.overwrite_default_scope('mmseg'):
+        Compose(config.train_dataloader.dataset.pipeline)
         for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
-            Compose(loader.dataset.pipeline)
             assert loader.sampler.type in DATA_SAMPLERS
+        for loader in (config.val_dataloader, config.test_dataloader):
+            for domain in loader.dataset.domains:
+                Compose(protocols.describe(loader.dataset.protocol, domain).pipeline())
+    assert config.test_dataloader.dataset.protocol == config.protocol
     assert config.param_scheduler[-1].end == config.train_cfg.max_iters
-    if 'protocol' in config:
-        for domain in config.test_dataloader.dataset.domains:
-            protocols.named(config.protocol, domain, 1)
 
 
 #: What RobustNet's scripts and code say, for its ResNets.

@@ -22,8 +22,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from ibnseg import disk, domains, labels, miniature, splits
-from ibnseg.domains import CrossDomainDataset, DataError, DomainDataset, polygons
-from ibnseg.engine import PositionSampler
+from ibnseg.domains import DataError, polygons
+from ibnseg.measure import protocols
+from ibnseg.pipeline.dataset import CrossDomainDataset, DomainDataset
+from ibnseg.train.sampler import PositionSampler
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / '_base_' / 'datasets'
 CAMVID = {
@@ -71,7 +73,10 @@ def copy(data, tmp_path) -> Path:
 
 @cache
 def pipeline(config: str, part: str = 'test') -> list[dict]:
-    return Config.fromfile(CONFIGS / f'{config}.py')[f'{part}_pipeline']
+    content = Config.fromfile(CONFIGS / f'{config}.py')
+    if part == 'test':
+        return protocols.native('gta5:val', 0, content.protocol).pipeline()
+    return content[f'{part}_pipeline']
 
 
 def build(domain: str, root: Path, config='camvid_day_to_dusk', part='test') -> DomainDataset:

@@ -15,10 +15,12 @@ from mmseg.evaluation import IoUMetric
 from mmseg.structures import SegDataSample
 from PIL import Image
 
-from ibnseg import domains, evaluate, labels, miniature
-from ibnseg.engine.run import load_config
-from ibnseg.engine.runner import SegRunner
-from ibnseg.evaluate import CrossDomainIoU, confusion, score, scores_of
+from ibnseg import domains, labels, miniature
+from ibnseg.measure import metric as module
+from ibnseg.measure.confusion import confusion, score
+from ibnseg.measure.metric import CrossDomainIoU, scores_of
+from ibnseg.train.config import load_config
+from ibnseg.train.runner import SegRunner
 
 ROOT = Path(__file__).parents[1]
 exact = dict(rtol=0, atol=1e-9)
@@ -81,7 +83,7 @@ def test_confusion_ignores_every_value_that_is_no_class():
 
 
 def test_confusion_counts_more_pixels_than_float32_holds(monkeypatch):
-    monkeypatch.setattr('ibnseg.evaluate._EXACT', 7)
+    monkeypatch.setattr('ibnseg.measure.confusion._EXACT', 7)
     truth, prediction = np.random.default_rng(0).integers(0, 3, (2, 5, 6), np.uint8)
     expected = np.zeros((3, 3), np.int64)
     np.add.at(expected, (truth, prediction), 1)
@@ -396,7 +398,7 @@ def in_two_ranks(monkeypatch, job) -> list:
         shared.clear()
         meet.wait()
 
-    monkeypatch.setattr(evaluate, 'all_reduce', reduce)
+    monkeypatch.setattr(module, 'all_reduce', reduce)
     with ThreadPoolExecutor(2) as threads:
         ranks = [threads.submit(job, rank) for rank in range(2)]
         return [rank.exception() or rank.result() for rank in ranks]

@@ -12,9 +12,11 @@ from mmengine.config import Config
 from rich.console import Console
 from test_tools import ROOT, TINY, run, state
 
-from ibnseg import finetune, miniature, protocols, records, report, weights
+from ibnseg import disk, miniature, report, weights
 from ibnseg.domains import DataError
-from ibnseg.engine.run import load_config, parse_options
+from ibnseg.measure import protocols, records
+from ibnseg.train.config import load_config, parse_options
+from ibnseg.train.runs import finetune
 
 CONFIG = 'configs/miniature/ibn_b.py'
 
@@ -74,7 +76,7 @@ def test_one_command_one_table(tuned, checkpoint):
     text = (work_dir / 'cityscapes-train.md').read_text()
     assert '| 10 % (2 images) | 100 % (20 images) |' in text
     assert text.count('## Fine-tuned') == 2, 'the target and the source'
-    assert records.sha256(checkpoint)[:8] in text
+    assert disk.sha256(checkpoint)[:8] in text
 
 
 def test_records_say_what_was_fine_tuned(tuned, checkpoint):
@@ -85,7 +87,7 @@ def test_records_say_what_was_fine_tuned(tuned, checkpoint):
         settings.add(record.provenance['fine_tuned'].pop('settings'))
         assert record.source == f'gta5:train -> cityscapes:train {part} %'
         assert record.provenance['fine_tuned'] == dict(
-            checkpoint=checkpoint.name, sha256=records.sha256(checkpoint), source='gta5:train',
+            checkpoint=checkpoint.name, sha256=disk.sha256(checkpoint), source='gta5:train',
             target='cityscapes:train', fraction=fraction, subset_seed=0, images=images,
         )  # fmt: skip
         assert record.provenance['selection'] == 'last'

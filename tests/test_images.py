@@ -10,13 +10,13 @@ import zipfile
 import numpy as np
 import pytest
 
-from ibnseg import images, records
-from ibnseg.images import Images
-from ibnseg.protocols import protocol_hash
-from ibnseg.records import Measurement, Record, RecordError
+from ibnseg.measure import matrices, records
+from ibnseg.measure.matrices import Images
+from ibnseg.measure.protocols import protocol_hash
+from ibnseg.measure.records import Measurement, Record, RecordError
 
 
-def matrices(size: int = 3, seed: int = 0, number: int = 4) -> np.ndarray:
+def drawn(size: int = 3, seed: int = 0, number: int = 4) -> np.ndarray:
     rng = np.random.default_rng(seed)
     counts = rng.integers(0, 9, (number, size, size)) * (rng.random((number, size, size)) < 0.4)
     counts[0] = 0  # all of it ignored
@@ -27,8 +27,8 @@ def matrices(size: int = 3, seed: int = 0, number: int = 4) -> np.ndarray:
 def example(model='ibn_a') -> tuple[Record, dict[str, Images]]:
     protocol = dict(name='native', classes=[0, 1])
     packed = {
-        'gta5:val': Images.pack(matrices(), [f'gta5/images/{i}.png' for i in range(4)]),
-        'camvid:Seq05VD': Images.pack(matrices(seed=1), ['camvid/test/ü|<b>.png', *'abc']),
+        'gta5:val': Images.pack(drawn(), [f'gta5/images/{i}.png' for i in range(4)]),
+        'camvid:Seq05VD': Images.pack(drawn(seed=1), ['camvid/test/ü|<b>.png', *'abc']),
     }
     measured = [
         Measurement(name, 4, protocol, protocol_hash(protocol), some.total())
@@ -39,26 +39,26 @@ def example(model='ibn_a') -> tuple[Record, dict[str, Images]]:
 
 
 def test_packing_keeps_every_matrix():
-    packed = Images.pack(matrices())
+    packed = Images.pack(drawn())
     assert len(packed) == 4
-    for i, matrix in enumerate(matrices()):
+    for i, matrix in enumerate(drawn()):
         np.testing.assert_array_equal(packed[i], matrix)
-    np.testing.assert_array_equal(packed.total(), matrices().sum(0))
+    np.testing.assert_array_equal(packed.total(), drawn().sum(0))
     assert packed.total().dtype == packed[0].dtype == np.int64
 
 
 def test_margins_are_right_truth_and_prediction():
-    packed = Images.pack(matrices(19)).margins()
-    for found, matrix in zip(packed, matrices(19), strict=True):
+    packed = Images.pack(drawn(19)).margins()
+    for found, matrix in zip(packed, drawn(19), strict=True):
         np.testing.assert_array_equal(found, [np.diag(matrix), matrix.sum(1), matrix.sum(0)])
 
 
 def test_round_trip(tmp_path):
     record, packed = example()
-    path = images.write(tmp_path / 'new' / 'a.record.json', record, packed)
+    path = matrices.write(tmp_path / 'new' / 'a.record.json', record, packed)
     assert path == tmp_path / 'new' / 'a.images.npz'
     assert list(path.parent.iterdir()) == [path]
-    found = images.read(tmp_path / 'new' / 'a.record.json', record)
+    found = matrices.read(tmp_path / 'new' / 'a.record.json', record)
     assert list(found) == list(packed)
     for name, some in packed.items():
         assert found[name].keys == some.keys
@@ -68,19 +68,19 @@ def test_round_trip(tmp_path):
 
 
 def test_no_file_is_no_error(tmp_path):
-    assert images.read(tmp_path / 'a.record.json', example()[0]) is None
+    assert matrices.read(tmp_path / 'a.record.json', example()[0]) is None
 
 
 @pytest.mark.parametrize('name', ['a.record.json', 'a.json', 'a', 'a.b.record.json'])
 def test_two_records_never_share_a_file(name):
-    assert images.beside(f'x/{name}').name == name.replace('.record', '').replace('.json', '') + (
+    assert matrices.beside(f'x/{name}').name == name.replace('.record', '').replace('.json', '') + (
         '.images.npz'
     )
 
 
 def test_failing_write_keeps_the_old_file(tmp_path, monkeypatch):
     record, packed = example()
-    path = images.write(tmp_path / 'a.record.json', record, packed)
+    path = matrices.write(tmp_path / 'a.record.json', record, packed)
     before = path.read_bytes()
 
     def full(*_):
@@ -88,16 +88,16 @@ def test_failing_write_keeps_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, 'fsync', full)
     with pytest.raises(OSError, match='disk full'):
-        images.write(tmp_path / 'a.record.json', record, packed)
+        matrices.write(tmp_path / 'a.record.json', record, packed)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_renamed_model_keeps_its_images(tmp_path):
     record, packed = example()
-    images.write(tmp_path / 'a.record.json', record, packed)
+    matrices.write(tmp_path / 'a.record.json', record, packed)
     record.model, record.provenance['remark'] = 'ours', 'renamed'
-    assert images.read(tmp_path / 'a.record.json', record)
+    assert matrices.read(tmp_path / 'a.record.json', record)
 
 
 def change_checkpoint(record):
@@ -121,10 +121,10 @@ def change_order(record):
 )
 def test_images_of_another_record_are_refused(tmp_path, change):
     record, packed = example()
-    path = images.write(tmp_path / 'a.record.json', record, packed)
+    path = matrices.write(tmp_path / 'a.record.json', record, packed)
     change(record)
     with pytest.raises(RecordError, match='not of the record beside it') as caught:
-        images.read(tmp_path / 'a.record.json', record)
+        matrices.read(tmp_path / 'a.record.json', record)
     assert str(caught.value).startswith(str(path))
 
 
@@ -137,7 +137,7 @@ def npz(**changes) -> bytes:
     """The example's file with some arrays or header fields replaced; `...` removes."""
     record, packed = example()
     domains = [dict(domain=name, images=list(some.keys)) for name, some in packed.items()]
-    header = dict(schema=images.SCHEMA, record=images.identity(record), domains=domains)
+    header = dict(schema=matrices.SCHEMA, record=matrices.identity(record), domains=domains)
     arrays = {
         f'{part}{i}': getattr(some, part)
         for i, some in enumerate(packed.values())
@@ -230,7 +230,7 @@ DAMAGED = {
 
 def test_the_undamaged_example_reads(tmp_path):
     (tmp_path / 'a.images.npz').write_bytes(npz())
-    assert images.read(tmp_path / 'a.record.json', example()[0])
+    assert matrices.read(tmp_path / 'a.record.json', example()[0])
 
 
 @pytest.mark.parametrize('kind', DAMAGED)
@@ -238,7 +238,7 @@ def test_damage_is_one_error_with_its_file(tmp_path, kind, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'a.images.npz').write_bytes(DAMAGED[kind])
     with pytest.raises(RecordError) as caught:
-        images.read(tmp_path / 'a.record.json', example()[0])
+        matrices.read(tmp_path / 'a.record.json', example()[0])
     message = str(caught.value)
     assert message.startswith(f'{tmp_path / "a.images.npz"}: ')
     assert '\n' not in message
@@ -252,7 +252,7 @@ def test_a_bomb_is_not_unpacked(tmp_path):
         (tmp_path / 'a.images.npz').write_bytes(DAMAGED[kind])
         tracemalloc.start()
         with pytest.raises(RecordError):
-            images.read(tmp_path / 'a.record.json', example()[0])
+            matrices.read(tmp_path / 'a.record.json', example()[0])
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 20_000_000, kind
@@ -261,9 +261,9 @@ def test_a_bomb_is_not_unpacked(tmp_path):
 def test_a_folder_in_its_place_is_no_file(tmp_path):
     record, packed = example()
     (tmp_path / 'a.images.npz').mkdir()
-    assert images.read(tmp_path / 'a.record.json', record) is None
+    assert matrices.read(tmp_path / 'a.record.json', record) is None
     with pytest.raises(OSError):
-        images.write(tmp_path / 'a.record.json', record, packed)
+        matrices.write(tmp_path / 'a.record.json', record, packed)
 
 
 def test_size_of_a_whole_data_set(tmp_path):
@@ -274,6 +274,6 @@ def test_size_of_a_whole_data_set(tmp_path):
     record, _ = example()
     protocol = record.domains[0].protocol
     record.domains = [Measurement('c:val', 500, protocol, 'x', packed.total())]
-    path = images.write(tmp_path / 'a.record.json', record, {'c:val': packed})
+    path = matrices.write(tmp_path / 'a.record.json', record, {'c:val': packed})
     assert path.stat().st_size < 200_000
     records.write(record, tmp_path / 'a.record.json')

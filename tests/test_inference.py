@@ -9,7 +9,7 @@ from mmseg.structures import SegDataSample
 from torch.nn import functional as F
 
 from ibnseg.backbones import IBNDenseNet
-from ibnseg.inference import Predictor, for_inference, label_map
+from ibnseg.measure.predict import Predictor, for_inference, label_map
 from ibnseg.placement import PLACEMENTS, Put
 
 

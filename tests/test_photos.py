@@ -10,7 +10,7 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import TRANSFORMS
 from PIL import Image, PngImagePlugin
 
-from ibnseg import photos
+from ibnseg.pipeline import photos
 
 fast = pytest.mark.skipif(
     photos.imagecodecs() is None, reason='imagecodecs is not installed (ibnseg[fast])'

@@ -10,19 +10,21 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from ibnseg import domains, labels, miniature, protocols
-from ibnseg.domains import CrossDomainDataset
-from ibnseg.engine import SegRunner, run
-from ibnseg.protocols import SETTINGS
+from ibnseg import domains, labels, miniature
+from ibnseg.measure import protocols
+from ibnseg.measure.protocols import SETTINGS
+from ibnseg.pipeline.dataset import CrossDomainDataset
+from ibnseg.train.config import load_config
+from ibnseg.train.runner import SegRunner
+from ibnseg.train.test import test as run_test
 
 ROOT = Path(__file__).parents[1]
-LOAD, LABELS, PACK = (dict(type=t) for t in ('LoadImageFromFile', 'LoadLabels', 'PackSegInputs'))
-RESIZE = dict(type='Resize', scale=(1024, 1024), keep_ratio=True)
+FIT = dict(photo=(1024, 1024), keep_ratio=True)
 SLIDE = dict(mode='slide', crop_size=(512, 768), stride=(256, 384))
 
 
-def native(domain='gta5:val', images=7, resize=RESIZE, test_cfg=SLIDE) -> protocols.Protocol:
-    return protocols.native(domain, images, [LOAD, *filter(None, [resize]), LABELS, PACK], test_cfg)
+def native(domain='gta5:val', images=7, fields=FIT, test_cfg=SLIDE) -> protocols.Protocol:
+    return protocols.native(domain, images, fields, test_cfg)
 
 
 def test_settings_are_read_from_the_config():
@@ -30,20 +32,20 @@ def test_settings_are_read_from_the_config():
         name='native', domain='gta5', split='val', images=7, photo=(1024, 1024), keep_ratio=True,
         mode='slide', crop=(512, 768), stride=(256, 384), space='gta5', classes=tuple(range(19)),
     )  # fmt: skip
-    plain = native('camvid:train/0006R0+0016E5', resize=None, test_cfg={})
+    plain = native('camvid:train/0006R0+0016E5', fields=None, test_cfg={})
     assert (plain.mode, plain.crop, plain.stride) == ('whole', None, None)
     assert (plain.photo, plain.keep_ratio) == (None, None)
     assert (plain.domain, plain.split) == ('camvid', 'train/0006R0+0016E5')
     assert len(plain.classes) == 11
     assert native('gta5') == native('gta5:val')
-    assert native(resize=dict(type='Resize', scale=(4, 2))).keep_ratio is False
+    assert native(fields=dict(photo=(4, 2))).keep_ratio is False
 
 
 @pytest.mark.parametrize('test_cfg', [SLIDE, dict(mode='whole')], ids=lambda c: c['mode'])
 def test_equal_settings_have_equal_hashes(test_cfg):
     """Also where one comes from a config, whose sequences are lists."""
-    config = Config(dict(test_cfg=json.loads(json.dumps(test_cfg)), resize=dict(RESIZE)))
-    same = native(resize=config.resize, test_cfg=config.test_cfg)
+    config = Config(dict(test_cfg=json.loads(json.dumps(test_cfg)), fields=dict(FIT)))
+    same = native(fields=config.fields, test_cfg=config.test_cfg)
     assert same == native(test_cfg=test_cfg)
     assert same.hash == native(test_cfg=test_cfg).hash
     assert len(same.hash) == 8 and int(same.hash, 16) >= 0
@@ -74,8 +76,8 @@ def test_every_field_is_changed_above():
 def test_what_the_config_says_reaches_the_hash():
     found = [
         native(), native('gta5:train'), native('cityscapes:val'), native(images=8),
-        native(resize=None), native(resize=RESIZE | dict(keep_ratio=False)),
-        native(resize=RESIZE | dict(scale=(512, 512))), native(test_cfg={}),
+        native(fields=None), native(fields=FIT | dict(keep_ratio=False)),
+        native(fields=FIT | dict(photo=(512, 512))), native(test_cfg={}),
         native(test_cfg=SLIDE | dict(stride=(256, 256))),
         native(test_cfg=SLIDE | dict(crop_size=(512, 512))),
     ]  # fmt: skip
@@ -95,25 +97,19 @@ def test_json_keeps_the_hash():
 
 
 @pytest.mark.parametrize(
-    'pipeline',
+    'fields',
     [
-        [LOAD, LABELS, RESIZE, PACK],  # labels change their size, too
-        [LOAD, RESIZE, RESIZE, LABELS, PACK],
-        [LOAD, LABELS, dict(type='PhotoMetricDistortion'), PACK],
-        [LOAD, LABELS, dict(type='RandomCrop', crop_size=(2, 2)), PACK],
-        [],
+        dict(photo=512),
+        dict(photo=(0.5, 0.5)),
+        dict(photo=(4, 2, 3)),
+        dict(scale=(4, 2)),
+        dict(crop=2),
     ],
-    ids=lambda steps: '-'.join(step['type'] for step in steps),
+    ids=str,
 )
-def test_pipeline_that_no_protocol_describes_is_refused(pipeline):
-    with pytest.raises(ValueError, match=r'test pipeline is \[.*labels keep their size'):
-        protocols.native('gta5:val', 7, pipeline, {})
-
-
-@pytest.mark.parametrize('scale', [dict(scale_factor=0.5), dict(scale=512)], ids=str)
-def test_resize_without_a_size_is_refused(scale):
-    with pytest.raises(ValueError, match=r'Resize has .*scale.*expected scale=\(width, height\)'):
-        native(resize=dict(type='Resize', **scale))
+def test_fields_that_native_does_not_have_are_refused(fields):
+    with pytest.raises(ValueError, match=r'protocol has .*expected photo=\(width, height\)'):
+        native(fields=fields)
 
 
 def test_unknown_domain_is_refused():
@@ -158,12 +154,12 @@ def test_old_hashes_stay():
         name='native', domain='gta5', split='val', images=40, photo=[256, 128], keep_ratio=True,
         mode='whole', crop=None, stride=None, space='gta5', classes=list(range(19)),
     )  # fmt: skip
-    now = native(images=40, resize=RESIZE | dict(scale=(256, 128)), test_cfg={})
+    now = native(images=40, fields=FIT | dict(photo=(256, 128)), test_cfg={})
     assert now.hash == protocols.protocol_hash(read) == 'fea82f44', "the read-me's"
 
 
 def test_native_by_name_is_native_by_a_pipeline_without_resize():
-    assert protocols.named('native', 'gta5', 7) == native(resize=None, test_cfg={})
+    assert protocols.named('native', 'gta5', 7) == native(fields=None, test_cfg={})
 
 
 def test_mapillary_is_where_the_settings_differ():
@@ -256,7 +252,7 @@ def test_the_pipeline_does_to_files_what_the_setting_says(data, name, domain):
     protocol = protocols.named(name, domain, count)
     key = f'{protocol.domain}:{protocol.split}'
     with DefaultScope.overwrite_default_scope('mmseg'), warnings.catch_warnings():
-        dataset = CrossDomainDataset([domain], data, [], {key: protocol.pipeline()}, raw=True)
+        dataset = CrossDomainDataset([domain], data, protocol=name, raw=True)
         warnings.simplefilter('error')
         sample = dataset[0]
     truth = sample['data_samples'].gt_sem_seg.data[0].numpy()
@@ -281,7 +277,7 @@ def config(data, tmp_path):
         'decode_head.in_channels': 32,
         'decode_head.channels': 32,
     }
-    yield run.load_config(
+    yield load_config(
         ROOT / 'configs' / 'miniature' / 'ibn_a.py', work_dir=str(tmp_path), data_root=str(data),
         options={f'model.{key}': value for key, value in widths.items()},
     )  # fmt: skip
@@ -312,7 +308,7 @@ def test_a_setting_replaces_the_configs_own(config, reached, name, said):
     options = dict(protocol=name, classes='13') if said == 'by argument' else {}
     measured = ['cityscapes', 'mapillary']
     with DefaultScope.overwrite_default_scope('mmseg'), pytest.raises(reached) as caught:
-        run.test(config, ROOT / 'README.md', measure=measured, **options)
+        run_test(config, ROOT / 'README.md', domains=measured, **options)
     (runner,) = caught.value.args
     assert runner.model.test_cfg == protocols.named(name, 'mapillary', 4).test_cfg()
     dataset = runner.test_dataloader.dataset
@@ -324,8 +320,8 @@ def test_a_setting_replaces_the_configs_own(config, reached, name, said):
 
 def test_predictions_of_scaled_labels_are_not_saved(config, reached, tmp_path):
     with pytest.raises(ValueError, match=r"'robustnet-1536' scales the labels of mapillary:val"):
-        run.test(
-            config, ROOT / 'README.md', measure=['cityscapes', 'mapillary'],
+        run_test(
+            config, ROOT / 'README.md', domains=['cityscapes', 'mapillary'],
             protocol='robustnet-1536', save_predictions=tmp_path / 'predictions',
         )  # fmt: skip
     assert not (tmp_path / 'predictions').exists()

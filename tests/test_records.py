@@ -4,9 +4,10 @@ import os
 import numpy as np
 import pytest
 
-from ibnseg import labels, records
-from ibnseg.protocols import protocol_hash
-from ibnseg.records import Measurement, Record, RecordError
+from ibnseg import disk, labels
+from ibnseg.measure import records
+from ibnseg.measure.protocols import protocol_hash
+from ibnseg.measure.records import Measurement, Record, RecordError
 
 
 def example() -> Record:
@@ -210,4 +211,4 @@ def test_find_says_which_path_holds_nothing(tmp_path, path):
 
 def test_sha256(tmp_path):
     (tmp_path / 'file').write_bytes(b'abc')
-    assert records.sha256(tmp_path / 'file').startswith('ba7816bf8f01cfea')
+    assert disk.sha256(tmp_path / 'file').startswith('ba7816bf8f01cfea')

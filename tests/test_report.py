@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from ibnseg import domains, labels, records, report
-from ibnseg.evaluate import score
-from ibnseg.protocols import protocol_hash
-from ibnseg.records import Measurement, Record
+from ibnseg import domains, labels, report
+from ibnseg.measure import records
+from ibnseg.measure.confusion import score
+from ibnseg.measure.protocols import protocol_hash
+from ibnseg.measure.records import Measurement, Record
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ['road', 'car', 'sky']

@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from ibnseg import images, records, report, statistics
-from ibnseg.evaluate import score
-from ibnseg.images import Images
-from ibnseg.protocols import protocol_hash
-from ibnseg.records import Measurement, Record, RecordError
+from ibnseg import report
+from ibnseg.measure import bootstrap, matrices, records
+from ibnseg.measure.confusion import score
+from ibnseg.measure.matrices import Images
+from ibnseg.measure.protocols import protocol_hash
+from ibnseg.measure.records import Measurement, Record, RecordError
 
 CLASSES = ['road', 'car', 'sky']
 KEYS = tuple(f'camvid/test/{i}.png' for i in range(6))
 EVIL = '<script>alert(1)</script>|`*[x](javascript:y)\x1b[31m'
 
 
-def matrices(model: int, seed: int, number: int = 6) -> np.ndarray:
+def drawn(model: int, seed: int, number: int = 6) -> np.ndarray:
     """Images of one truth for all; a model with a higher number has more right."""
     truth = np.random.default_rng(0).integers(50, 90, (number, 3))
     rng = np.random.default_rng([model, seed])
@@ -36,7 +37,7 @@ def matrices(model: int, seed: int, number: int = 6) -> np.ndarray:
 def write(folder, name, model, seed, domains=('camvid:0001TP',), keys=KEYS, files=True, **protocol):
     """Write a record and its images; returns the record's path."""
     content = dict(name='native', images=len(keys), mode='whole', classes=[0, 1, 2], **protocol)
-    packed = {d: Images.pack(matrices(model, seed, len(keys)), keys) for d in domains}
+    packed = {d: Images.pack(drawn(model, seed, len(keys)), keys) for d in domains}
     measured = [
         Measurement(d, len(keys), content, protocol_hash(content), some.total())
         for d, some in packed.items()
@@ -45,7 +46,7 @@ def write(folder, name, model, seed, domains=('camvid:0001TP',), keys=KEYS, file
     record = Record(name, 'camvid:train', CLASSES, origin, measured)
     path = records.write(record, folder / f'{abs(hash(name))}-{seed}.record.json')
     if files:
-        images.write(path, record, packed)
+        matrices.write(path, record, packed)
     return path
 
 
@@ -63,7 +64,7 @@ def files(tmp_path):
 
 
 def miou(model: int, seed: int) -> float:
-    return 100 * score(matrices(model, seed).sum(0)).miou
+    return 100 * score(drawn(model, seed).sum(0)).miou
 
 
 def test_numbers_by_hand(files):
@@ -75,11 +76,11 @@ def test_numbers_by_hand(files):
         values = [miou(model, seed) for seed in (0, 1, 2)]
         assert one.interval.value == one.by_seed.mean == pytest.approx(np.mean(values))
         assert one.by_seed.std == pytest.approx(np.std(values, ddof=1))
-        drawn = np.zeros(statistics.TIMES)
+        total = np.zeros(bootstrap.TIMES)
         for seed in (0, 1, 2):
-            margins = Images.pack(matrices(model, seed)).margins()
-            drawn += statistics.resample(margins[None], range(3)).drawn[:, 0] / 3
-        limits = np.quantile(100 * drawn, [0.025, 0.975])
+            margins = Images.pack(drawn(model, seed)).margins()
+            total += bootstrap.resample(margins[None], range(3)).drawn[:, 0] / 3
+        limits = np.quantile(100 * total, [0.025, 0.975])
         assert (one.interval.low, one.interval.high) == pytest.approx(tuple(limits))
     (pair,) = found.pairs
     assert (pair.model, pair.against, pair.seeds) == ('ibn_a', 'bn', 3)
@@ -108,12 +109,12 @@ def test_worst_images_come_first(files):
     found = report.gather(tabulate(*files))
     expected = {}
     for i, key in enumerate(KEYS):
-        values = [score(matrices(m, s)[i]).miou for m in (0, 1) for s in (0, 1, 2)]
+        values = [score(drawn(m, s)[i]).miou for m in (0, 1) for s in (0, 1, 2)]
         expected[key] = 100 * np.mean(values)
     assert [photo.key for photo in found.photos] == sorted(expected, key=expected.get)
     worst = found.photos[0]
     i = KEYS.index(worst.key)
-    of_bn = [score(matrices(0, seed)[i]) for seed in (0, 1, 2)]
+    of_bn = [score(drawn(0, seed)[i]) for seed in (0, 1, 2)]
     assert worst.miou['bn'] == pytest.approx(100 * np.mean([one.miou for one in of_bn]))
     assert worst.accuracy['bn'] == pytest.approx(100 * np.mean([one.accuracy for one in of_bn]))
     assert [len(photos) for photos in found.worst(2)] == [2]
@@ -148,8 +149,8 @@ def test_what_cannot_be_paired_is_left_out_and_told(tmp_path, files, change):
 
 
 def test_a_damaged_file_is_an_error_not_a_gap(files):
-    images.beside(files[0]).write_bytes(b'no zip')
-    with pytest.raises(RecordError, match=str(images.beside(files[0]))):
+    matrices.beside(files[0]).write_bytes(b'no zip')
+    with pytest.raises(RecordError, match=str(matrices.beside(files[0]))):
         report.gather(tabulate(*files))
 
 

@@ -14,9 +14,10 @@ from PIL import Image
 
 from ibnseg import domains, labels, miniature
 from ibnseg import workers as spread
-from ibnseg.domains import DataError, DomainDataset, Source, statistics, subset, trained_on
-from ibnseg.engine import ClassUniformSampler, PositionSampler, RareClassSampler
-from ibnseg.engine.run import load_config
+from ibnseg.domains import DataError, Source, counts, subset, trained_on
+from ibnseg.pipeline.dataset import DomainDataset
+from ibnseg.train.config import load_config
+from ibnseg.train.sampler import ClassUniformSampler, PositionSampler, RareClassSampler
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 
@@ -286,15 +287,15 @@ def brute(truth, tile):
 def test_counts_and_centroids(tile):
     noisy = np.random.default_rng(0).choice([0, 3, 18, 255], (40, 60)).astype(np.uint8)
     for truth in (label(), noisy):
-        counts, centroids = statistics.of_label(truth, tile)
+        of_classes, centroids = counts.of_label(truth, tile)
         expected = brute(truth, tile)
-        assert counts.tolist() == expected[0]
+        assert of_classes.tolist() == expected[0]
         assert list(map(tuple, centroids.tolist())) == expected[1]
 
 
 def test_nothing_labelled():
-    counts, centroids = statistics.of_label(np.full((8, 8), 255, np.uint8), 4)
-    assert counts.sum() == 0 and centroids.shape == (0, 3)
+    of_classes, centroids = counts.of_label(np.full((8, 8), 255, np.uint8), 4)
+    assert of_classes.sum() == 0 and centroids.shape == (0, 3)
 
 
 def files(data, domain='gta5:train'):
@@ -304,19 +305,19 @@ def files(data, domain='gta5:train'):
 
 @pytest.mark.parametrize('workers', [1, 2])
 def test_statistics_of_files(data, workers):
-    found = statistics.count(files(data), workers=workers)
+    found = counts.count(files(data), workers=workers)
     for i, (path, space) in enumerate(files(data)):
-        counts, centroids = brute(domains.read_labels(path, space), 1024)
-        assert found.counts[i].tolist() == counts
+        expected, centroids = brute(domains.read_labels(path, space), 1024)
+        assert found.counts[i].tolist() == expected
         rows = found.centroids[found.centroids[:, 0] == i, 1:]
         assert list(map(tuple, rows.tolist())) == centroids
 
 
 def counting(monkeypatch) -> list:
     """The paths that are read from now on."""
-    read, seen = statistics.read_labels, []
+    read, seen = counts.read_labels, []
     monkeypatch.setattr(
-        statistics, 'read_labels', lambda path, space: seen.append(path) or read(path, space)
+        counts, 'read_labels', lambda path, space: seen.append(path) or read(path, space)
     )
     return seen
 
@@ -326,11 +327,11 @@ def test_files_are_counted_once(data, cache, monkeypatch, tmp_path):
     seen = counting(monkeypatch)
     monkeypatch.setattr(spread, 'cores', lambda: 1)
     some, every = files(root)[::4], files(root)
-    first = statistics.count(some)
+    first = counts.count(some)
     assert len(seen) == 10
-    whole = statistics.count(every)
+    whole = counts.count(every)
     assert len(seen) == 40, 'what another run has counted is taken from it'
-    again = statistics.count(some)
+    again = counts.count(some)
     assert len(seen) == 40
     np.testing.assert_array_equal(first.counts, again.counts)
     np.testing.assert_array_equal(first.centroids, again.centroids)
@@ -339,17 +340,17 @@ def test_files_are_counted_once(data, cache, monkeypatch, tmp_path):
     changed = Path(every[3][0])
     Image.fromarray(np.zeros((64, 128), np.uint8)).save(changed)
     os.utime(changed, ns=(1, 1))
-    assert statistics.count(every).counts[3].sum() == 0
+    assert counts.count(every).counts[3].sum() == 0
     assert seen[40:] == [str(changed)]
     assert not list(cache.glob('*.npz.*')) and not list(cache.glob('tmp*'))
 
 
 @pytest.mark.parametrize('content', [b'', b'not an archive', None])
 def test_a_damaged_cache_is_made_anew(data, cache, content):
-    expected = statistics.count(files(data))
+    expected = counts.count(files(data))
     (path,) = cache.glob('*.npz')
     path.write_bytes(path.read_bytes()[:-200] if content is None else content)
-    np.testing.assert_array_equal(statistics.count(files(data)).centroids, expected.centroids)
+    np.testing.assert_array_equal(counts.count(files(data)).centroids, expected.centroids)
     with np.load(path, allow_pickle=False) as whole:
         assert len(whole['paths']) == 40
 
@@ -358,22 +359,22 @@ def test_what_was_counted_before_an_error_stays_counted(data, cache, tmp_path, m
     bad = tmp_path / 'bad.png'
     bad.write_bytes(b'')
     with pytest.raises(DataError, match='bad'):
-        statistics.count([*files(data), (str(bad), 'gta5')])
-    monkeypatch.setattr(statistics, '_of_file', lambda *_: pytest.fail('counted again'))
-    assert len(statistics.count(files(data)).counts) == 40
+        counts.count([*files(data), (str(bad), 'gta5')])
+    monkeypatch.setattr(counts, '_of_file', lambda *_: pytest.fail('counted again'))
+    assert len(counts.count(files(data)).counts) == 40
 
 
 def test_other_tiles_have_their_own_cache(data, cache):
-    one, other = (statistics.count(files(data), tile) for tile in (1024, 32))
+    one, other = (counts.count(files(data), tile) for tile in (1024, 32))
     assert len(other.centroids) > len(one.centroids)
-    np.testing.assert_array_equal(statistics.count(files(data)).centroids, one.centroids)
+    np.testing.assert_array_equal(counts.count(files(data)).centroids, one.centroids)
 
 
 def test_a_cache_that_cannot_be_written(data, monkeypatch, tmp_path):
     (tmp_path / 'file').touch()
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
     with pytest.raises(DataError, match='XDG_CACHE_HOME'):
-        statistics.count(files(data))
+        counts.count(files(data))
 
 
 @pytest.mark.parametrize('workers', [1, 2])
@@ -381,7 +382,7 @@ def test_a_damaged_label_is_named(data, tmp_path, workers):
     bad = tmp_path / 'bad.png'
     bad.write_bytes(b'no image')
     with pytest.raises(DataError, match=r'bad\.png: unreadable'):
-        statistics.count([*files(data), (str(bad), 'gta5')], workers=workers)
+        counts.count([*files(data), (str(bad), 'gta5')], workers=workers)
 
 
 def _count_pixels(job: tuple) -> int:
@@ -393,8 +394,8 @@ def _count_pixels(job: tuple) -> int:
             file.write(f'{path}\n')
         return read(path, space)
 
-    statistics.read_labels = logged
-    return int(statistics.count(found, workers=1).counts.sum())
+    counts.read_labels = logged
+    return int(counts.count(found, workers=1).counts.sum())
 
 
 def test_two_runs_count_once(data, tmp_path):
@@ -467,7 +468,7 @@ def test_share_of_uniform_draws(data):
 
 def test_rare_classes_come_often(data):
     dataset = build(data)
-    total = statistics.count(files(data)).counts
+    total = counts.count(files(data)).counts
     share = total.sum(0) / total.sum()
     present = np.flatnonzero(share)
     for temperature in (0.01, 0.1):

@@ -12,10 +12,11 @@ from mmseg.registry import MODELS
 from PIL import Image
 from test_tools import ROOT, TINY, run
 
-from ibnseg import domains, images, labels, miniature, protocols, records, report, score
+from ibnseg import domains, labels, miniature, report
 from ibnseg.domains import DataError
-from ibnseg.engine.run import load_config, parse_options
-from ibnseg.evaluate import score as scores_of
+from ibnseg.measure import from_files, matrices, predictions, protocols, records
+from ibnseg.measure.confusion import score as scores_of
+from ibnseg.train.config import load_config, parse_options
 
 NAMES = {name: ':'.join((name, domains.parse(name)[1])) for name in domains.DOMAINS}
 
@@ -40,8 +41,8 @@ def draw(domain: str, data: Path, seed: int = 0) -> list[np.ndarray]:
     return out
 
 
-def save(folder: Path, predictions: list[np.ndarray], names: list[str]) -> Path:
-    for prediction, name in zip(predictions, names, strict=True):
+def save(folder: Path, drawn: list[np.ndarray], names: list[str]) -> Path:
+    for prediction, name in zip(drawn, names, strict=True):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(prediction).save(path)
@@ -49,16 +50,16 @@ def save(folder: Path, predictions: list[np.ndarray], names: list[str]) -> Path:
 
 
 def own_names(domain: str, data: Path) -> list[str]:
-    return [str(score.place(domain, key)) for key in score.photo_keys(domain, data)]
+    return [str(predictions.place(domain, key)) for key in predictions.photo_keys(domain, data)]
 
 
-def by_loop(domain: str, data: Path, predictions: list[np.ndarray]) -> np.ndarray:
+def by_loop(domain: str, data: Path, drawn: list[np.ndarray]) -> np.ndarray:
     """Count pixels by the names of their raw ids."""
     row, _ = domains.parse(domain)
     space = labels.space(row.space)
     classes = space.task.classes
     matrix = np.zeros((len(classes), len(classes)), np.int64)
-    for (_, truth), prediction in zip(domains.find(domain, data), predictions, strict=True):
+    for (_, truth), prediction in zip(domains.find(domain, data), drawn, strict=True):
         raw = domains.read_raw(truth, row.space)
         for label, guess in zip(raw.ravel().tolist(), prediction.ravel().tolist(), strict=True):
             name = space.names[label] if label < len(space.names) else None
@@ -70,13 +71,13 @@ def by_loop(domain: str, data: Path, predictions: list[np.ndarray]) -> np.ndarra
 
 @pytest.mark.parametrize('domain', NAMES.values(), ids=NAMES)
 def test_every_domain_is_scored_as_a_loop_over_pixels(data, tmp_path, domain):
-    predictions = draw(domain, data)
-    folder = save(tmp_path / 'p', predictions, own_names(domain, data))
-    record, packed = score.score(domain, folder, data, name='x')
+    drawn = draw(domain, data)
+    folder = save(tmp_path / 'p', drawn, own_names(domain, data))
+    record, packed = from_files.measure(domain, folder, data, name='x')
     (measured,) = record.domains
-    expected = by_loop(domain, data, predictions)
+    expected = by_loop(domain, data, drawn)
     np.testing.assert_array_equal(measured.matrix, expected)
-    assert (measured.domain, measured.images) == (domain, len(predictions))
+    assert (measured.domain, measured.images) == (domain, len(drawn))
     ious = [
         expected[c, c] / union if (union := expected[c].sum() + expected[:, c].sum()
                                    - expected[c, c]) else np.nan
@@ -86,7 +87,7 @@ def test_every_domain_is_scored_as_a_loop_over_pixels(data, tmp_path, domain):
     np.testing.assert_allclose(found.iou, ious, rtol=1e-12)
     assert 0.2 < found.miou < 0.95 and found.counted > 1
     np.testing.assert_array_equal(packed[domain].total(), expected)
-    assert packed[domain].keys == tuple(score.photo_keys(domain, data))
+    assert packed[domain].keys == tuple(predictions.photo_keys(domain, data))
     space = domains.parse(domain)[0].space
     assert (measured.raw is not None) == bool(labels.maps(space))
     if measured.raw is not None:
@@ -96,15 +97,15 @@ def test_every_domain_is_scored_as_a_loop_over_pixels(data, tmp_path, domain):
 @pytest.mark.parametrize('domain', NAMES.values(), ids=NAMES)
 def test_raw_ids_score_as_classes(data, tmp_path, domain):
     row, _ = domains.parse(domain)
-    predictions = draw(domain, data)
+    drawn = draw(domain, data)
     to_raw = np.zeros(256, np.uint8)
     for number in labels.class_ids(row.space):
         to_raw[number] = labels.raw_id(row.space, labels.task(row.space).classes[number])
     names = own_names(domain, data)
-    folder = save(tmp_path / 'raw', [to_raw[p] for p in predictions], names)
-    by_raw, _ = score.score(domain, folder, data, name='x', ids='raw')
-    save(tmp_path / 'train', predictions, names)
-    by_class, _ = score.score(domain, tmp_path / 'train', data, name='x')
+    folder = save(tmp_path / 'raw', [to_raw[p] for p in drawn], names)
+    by_raw, _ = from_files.measure(domain, folder, data, name='x', ids='raw')
+    save(tmp_path / 'train', drawn, names)
+    by_class, _ = from_files.measure(domain, tmp_path / 'train', data, name='x')
     np.testing.assert_array_equal(by_raw.domains[0].matrix, by_class.domains[0].matrix)
     assert by_raw.provenance['scored']['ids'] == 'raw'
 
@@ -116,9 +117,9 @@ def test_score_is_the_benchmarks(data, tmp_path, capsys, domain):
         'cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling',
         reason='cityscapesscripts is not installed: no official scorer to compare with',
     )
-    predictions = [labels.CITYSCAPES_IDS[p] for p in draw(domain, data, seed=1)]
+    drawn = [labels.CITYSCAPES_IDS[p] for p in draw(domain, data, seed=1)]
     pairs = domains.find(domain, data)
-    folder = save(tmp_path / 'p', predictions, [photo.name for photo, _ in pairs])
+    folder = save(tmp_path / 'p', drawn, [photo.name for photo, _ in pairs])
     args = scorer.CArgs()
     vars(args).update(vars(scorer.args))
     args.evalInstLevelScore = args.JSONOutput = False
@@ -126,7 +127,7 @@ def test_score_is_the_benchmarks(data, tmp_path, capsys, domain):
     files = [str(folder / photo.name) for photo, _ in pairs]
     official = scorer.evaluateImgLists(files, [str(truth) for _, truth in pairs], args)
     capsys.readouterr()
-    record, _ = score.score(domain, folder, data, name='x', ids='cityscapes')
+    record, _ = from_files.measure(domain, folder, data, name='x', ids='cityscapes')
     found = scores_of(record.domains[0].matrix)
     ious = [official['classScores'][name] for name in labels.CLASSES]
     np.testing.assert_allclose(found.iou, ious, equal_nan=True, rtol=0, atol=1e-9)
@@ -166,7 +167,7 @@ def touch(folder: Path, names: list[str]) -> None:
 @pytest.mark.parametrize('kind', RIGHT)
 def test_predictions_are_found(tmp_path, kind):
     touch(tmp_path, [*RIGHT[kind], 'notes.txt'])
-    found = score.match(KEYS, TRUTHS, tmp_path)
+    found = predictions.match(KEYS, TRUTHS, tmp_path)
     assert [path.stem[:3] for path in found] == ['a_0', 'b_1']
 
 
@@ -175,7 +176,7 @@ def test_predictions_that_do_not_fit_are_named(tmp_path, kind):
     names, says = WRONG[kind]
     touch(tmp_path, names)
     with pytest.raises(DataError) as caught:
-        score.match(KEYS, TRUTHS, tmp_path)
+        predictions.match(KEYS, TRUTHS, tmp_path)
     assert says in str(caught.value) and '\n' not in str(caught.value)
 
 
@@ -184,15 +185,18 @@ def test_photos_of_one_name_need_the_path(tmp_path):
     keys = ['idd/leftImg8bit/val/1/frame0.png', 'idd/leftImg8bit/val/2/frame0.png']
     touch(tmp_path, ['frame0.png'])
     with pytest.raises(DataError, match=r'could be for .*val/1/frame0.* and for .*val/2/frame0'):
-        score.match(keys, ['x', 'y'], tmp_path)
+        predictions.match(keys, ['x', 'y'], tmp_path)
     (tmp_path / 'frame0.png').unlink()
     touch(tmp_path, [f'leftImg8bit/val/{drive}/frame0.png' for drive in '12'])
-    assert [path.parent.name for path in score.match(keys, ['x', 'y'], tmp_path)] == ['1', '2']
+    assert [path.parent.name for path in predictions.match(keys, ['x', 'y'], tmp_path)] == [
+        '1',
+        '2',
+    ]
 
 
 def test_a_photos_other_suffix_is_no_matter(tmp_path):
     touch(tmp_path, ['images/a.png'])
-    assert score.match(['mapillary/images/a.jpg'], ['a'], tmp_path)
+    assert predictions.match(['mapillary/images/a.jpg'], ['a'], tmp_path)
 
 
 # ------------------------------------------------------------------------ what is in a file
@@ -201,7 +205,7 @@ def test_a_photos_other_suffix_is_no_matter(tmp_path):
 @pytest.fixture
 def saved(data, tmp_path) -> tuple[Path, list[Path]]:
     """(folder, files) of the predictions for a domain, as another tool may have written them."""
-    names = [f'{Path(key).stem}.png' for key in score.photo_keys(DOMAIN, data)]
+    names = [f'{Path(key).stem}.png' for key in predictions.photo_keys(DOMAIN, data)]
     folder = save(tmp_path / 'theirs', draw(DOMAIN, data), names)
     return folder, [folder / name for name in names]
 
@@ -240,7 +244,7 @@ def test_what_cannot_be_scored_is_named(data, saved, damage):
     folder, files = saved
     damage(files[1])
     with pytest.raises(DataError) as caught:
-        score.score(DOMAIN, folder, data, name='x')
+        from_files.measure(DOMAIN, folder, data, name='x')
     assert str(caught.value).startswith(f'{files[1]}: ')
     for part in DAMAGE[damage]:
         assert part in str(caught.value)
@@ -249,14 +253,14 @@ def test_what_cannot_be_scored_is_named(data, saved, damage):
 
 def test_only_where_the_truth_is_a_class_a_class_is_needed(data, saved):
     folder, files = saved
-    before, _ = score.score(DOMAIN, folder, data, name='x')
+    before, _ = from_files.measure(DOMAIN, folder, data, name='x')
     for file, (_, truth) in zip(files, domains.find(DOMAIN, data), strict=True):
         prediction = np.array(Image.open(file))
         ignored = domains.read_labels(truth, 'cityscapes') == 255
         assert ignored.any()
         prediction[ignored] = 255
         Image.fromarray(prediction).save(file)
-    after, _ = score.score(DOMAIN, folder, data, name='x')
+    after, _ = from_files.measure(DOMAIN, folder, data, name='x')
     np.testing.assert_array_equal(before.domains[0].matrix, after.domains[0].matrix)
     shas = [record.provenance['scored']['sha256'] for record in (before, after)]
     assert shas[0] != shas[1], 'the files are told apart'
@@ -275,7 +279,7 @@ def test_bad_words(data, saved, tmp_path, change, says):
     given = dict(name='x') | change
     folder = tmp_path / given.pop('folder', 'theirs')
     with pytest.raises((ValueError, FileNotFoundError), match=says):
-        score.score(DOMAIN, folder, data, **given)
+        from_files.measure(DOMAIN, folder, data, **given)
 
 
 # ------------------------------------------------------------------------ the round trip
@@ -308,11 +312,11 @@ def test_saved_predictions_keep_domain_and_path(tested, data):
     expected = {
         f'{m.domain.replace(":", "/")}/{Path(*Path(key).parts[1:]).with_suffix(".png")}'
         for m in measured
-        for key in score.photo_keys(m.domain, data)
+        for key in predictions.photo_keys(m.domain, data)
     }
     assert found == expected and len(found) == sum(m.images for m in measured)
     assert not list((tested / 'saved').rglob('.*')), 'no temporary file is left'
-    path = tested / 'saved/gta5/val' / score.photo_keys('gta5', data)[0].removeprefix('gta5/')
+    path = tested / 'saved/gta5/val' / predictions.photo_keys('gta5', data)[0].removeprefix('gta5/')
     with Image.open(path) as image:
         assert (image.mode, image.size) == ('P', (128, 64))
         assert image.getpalette()[:57] == labels.PALETTE.ravel().tolist()
@@ -322,7 +326,7 @@ def test_saved_predictions_keep_domain_and_path(tested, data):
 @pytest.mark.parametrize('domain', ['gta5:val', 'cityscapes:val', 'idd:val', 'camvid:0001TP'])
 def test_saved_predictions_score_as_the_evaluation(tested, data, domain):
     before = records.read(tested / 'x.record.json')
-    record, packed = score.score(domain, tested / 'saved', data)
+    record, packed = from_files.measure(domain, tested / 'saved', data)
     (expected,) = (m for m in before.domains if m.domain == domain)
     (found,) = record.domains
     np.testing.assert_array_equal(found.matrix, expected.matrix)
@@ -330,7 +334,7 @@ def test_saved_predictions_score_as_the_evaluation(tested, data, domain):
     assert (record.model, record.source) == (before.model, before.source)
     assert record.provenance['checkpoint_sha256'] == before.provenance['checkpoint_sha256']
     assert record.provenance['scored']['folder'].startswith(str(tested / 'saved'))
-    whole = images.read(tested / 'x.record.json', before)[domain]
+    whole = matrices.read(tested / 'x.record.json', before)[domain]
     assert whole.keys == packed[domain].keys
     for part in ('starts', 'cells', 'counts'):
         np.testing.assert_array_equal(getattr(whole, part), getattr(packed[domain], part))
@@ -339,11 +343,11 @@ def test_saved_predictions_score_as_the_evaluation(tested, data, domain):
 def test_changed_predictions_are_not_the_checkpoints(tested, data, tmp_path):
     shutil.copytree(tested / 'saved', tmp_path / 'saved')
     file = next((tmp_path / 'saved/gta5').rglob('*.png'))
-    file.write_bytes(score.encode(np.zeros((64, 128), np.uint8), labels.PALETTE))
+    file.write_bytes(predictions.encode(np.zeros((64, 128), np.uint8), labels.PALETTE))
     with pytest.raises(ValueError, match=r'predictions\.json.*--name'):
-        score.score('gta5', tmp_path / 'saved', data)
+        from_files.measure('gta5', tmp_path / 'saved', data)
     (tmp_path / 'saved' / 'predictions.json').unlink()
-    record, _ = score.score('gta5', tmp_path / 'saved', data, name='post-processed')
+    record, _ = from_files.measure('gta5', tmp_path / 'saved', data, name='post-processed')
     assert record.provenance['selection'] == 'scored from files'
     assert record.domains[0].protocol['name'] == 'files'
 
@@ -359,13 +363,15 @@ def test_a_folder_with_something_in_it_is_not_written_to(tested, data):
 
 
 def test_two_photos_never_share_a_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(score, 'photo_keys', lambda *_: ['gta5/a/1.png', 'gta5/a/1.jpg'])
+    monkeypatch.setattr(predictions, 'photo_keys', lambda *_: ['gta5/a/1.png', 'gta5/a/1.jpg'])
     with pytest.raises(ValueError, match=r'gta5/a/1.png and gta5/a/1.jpg would share .*1.png'):
-        score.Saver(tmp_path / 'p', ['gta5:val'], 'data')
+        predictions.Saver(tmp_path / 'p', ['gta5:val'], 'data')
 
 
 def test_splits_have_folders_of_their_own():
-    folders = [score.place(f'camvid:{s}') for s in ('train', 'train/0006R0', '0006R0', 'test')]
+    folders = [
+        predictions.place(f'camvid:{s}') for s in ('train', 'train/0006R0', '0006R0', 'test')
+    ]
     assert len(set(folders)) == 4
     assert not any(a in b.parents for a in folders for b in folders)
 
@@ -380,7 +386,7 @@ def test_anothers_predictions_stand_beside_ours(tested, data, saved, tmp_path):
     def read(like: records.Record | None) -> list[records.Record]:
         for (domain, folder), out in zip(folders.items(), files, strict=False):
             given = dict(name='theirs', source='gta5:train', like=like)
-            score.write(*score.score(domain, folder, data, **given), out)
+            matrices.save(*from_files.measure(domain, folder, data, **given), out)
         return [records.read(file) for file in files]
 
     found = read(None)
@@ -396,7 +402,7 @@ def test_anothers_predictions_stand_beside_ours(tested, data, saved, tmp_path):
     assert {domain for domain, *_ in pairs} == {'gta5:val', 'cityscapes:val'}
     with pytest.raises(ValueError, match=r'--like: the record of theirs holds no gta5:val'):
         like = records.read(files[0])
-        score.score('gta5', folders['gta5'], data, name='x', like=like)
+        from_files.measure('gta5', folders['gta5'], data, name='x', like=like)
 
 
 def test_labels_that_a_protocol_cuts_are_not_in_files(data, saved):
@@ -407,7 +413,7 @@ def test_labels_that_a_protocol_cuts_are_not_in_files(data, saved):
     measured = records.Measurement(DOMAIN, 4, content, protocol.hash, np.zeros((19, 19), np.int64))
     like = records.Record('x', 'gta5:train', list(labels.CLASSES), {}, [measured])
     with pytest.raises(ValueError, match=r'scaled or cut labels \(label_height, label_crop'):
-        score.score(DOMAIN, saved[0], data, name='x', like=like)
+        from_files.measure(DOMAIN, saved[0], data, name='x', like=like)
 
 
 def test_command_says_where_the_record_is(tested, data):
@@ -416,29 +422,29 @@ def test_command_says_where_the_record_is(tested, data):
     path = tested / 'saved.idd.val.record.json'
     assert str(path) in done.stdout
     record = records.read(path)
-    assert images.read(path, record)['idd:val'].keys == tuple(score.photo_keys('idd', data))
+    assert matrices.read(path, record)['idd:val'].keys == tuple(predictions.photo_keys('idd', data))
     assert report.tabulate([record]).rows[0].model == 'ibn_b'
 
 
 def test_pairs_of_a_skip_list_are_left_out(data, tmp_path):
     """Saved and scored: each prediction keeps its own photo's name."""
-    keys, predictions = score.photo_keys(DOMAIN, data), draw(DOMAIN, data)
+    keys, drawn = predictions.photo_keys(DOMAIN, data), draw(DOMAIN, data)
     skip_list = tmp_path / 'skip.txt'
     skip_list.write_text(f'{keys[1]}\n')
-    saver = score.Saver(tmp_path / 'saved', [DOMAIN], data, [skip_list])
+    saver = predictions.Saver(tmp_path / 'saved', [DOMAIN], data, [skip_list])
     kept = [0, 2, 3]
     for number, i in enumerate(kept):
-        saver(DOMAIN, number, predictions[i])
-    whole = save(tmp_path / 'whole', predictions, own_names(DOMAIN, data))
+        saver(DOMAIN, number, drawn[i])
+    whole = save(tmp_path / 'whole', drawn, own_names(DOMAIN, data))
     words = dict(name='x', skip_lists=[skip_list])
-    record, packed = score.score(DOMAIN, tmp_path / 'saved', data, **words)
+    record, packed = from_files.measure(DOMAIN, tmp_path / 'saved', data, **words)
     assert packed[DOMAIN].keys == tuple(keys[i] for i in kept)
     (found,) = record.domains
     assert found.images == 3 and found.protocol['skipped']
-    _, by_image = score.score(DOMAIN, whole, data, name='x')
+    _, by_image = from_files.measure(DOMAIN, whole, data, name='x')
     for number, i in enumerate(kept):
         np.testing.assert_array_equal(packed[DOMAIN][number], by_image[DOMAIN][i])
     with pytest.raises(DataError, match=r'no prediction \(1 of 4'):
-        score.score(DOMAIN, tmp_path / 'saved', data, name='x')
+        from_files.measure(DOMAIN, tmp_path / 'saved', data, name='x')
     with pytest.raises(ValueError, match=r'without the pairs.*the same --skip-list'):
-        score.score(DOMAIN, whole, data, name='x', like=record)
+        from_files.measure(DOMAIN, whole, data, name='x', like=record)

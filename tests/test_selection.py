@@ -2,8 +2,8 @@ import itertools
 
 import pytest
 
-from ibnseg import selection
-from ibnseg.selection import RULES
+from ibnseg.measure import selection
+from ibnseg.measure.selection import RULES
 
 SOURCES = {'gta5': 'gta5:train', 'camvid': 'camvid:train/0016E5', 'both': ['gta5:train', 'camvid']}
 VALIDATED = (['gta5'], ['camvid:val'], ['cityscapes'], ['gta5', 'cityscapes'], ['gta5', 'camvid'])

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from ibnseg import evaluate, statistics
-from ibnseg.images import Images
-from ibnseg.statistics import accuracy, miou, resample
+from ibnseg.measure import bootstrap, metric
+from ibnseg.measure.bootstrap import accuracy, miou, resample
+from ibnseg.measure.matrices import Images
 
 CLASSES = (0, 1, 3)
 
@@ -27,7 +27,7 @@ def margins(*seeds: int, images: int = 9) -> np.ndarray:
 @pytest.mark.parametrize('classes', [CLASSES, range(5), [3]])
 def test_scores_are_those_of_the_matrix(classes):
     for matrix in [*matrices(), matrices().sum(0), np.zeros((5, 5), np.int64)]:
-        expected = evaluate.score(matrix, classes)
+        expected = metric.score(matrix, classes)
         found = Images.pack([matrix]).margins()[0]
         np.testing.assert_allclose(miou(found, classes), expected.miou, rtol=1e-12)
         np.testing.assert_allclose(accuracy(found), expected.accuracy, rtol=1e-12)
@@ -39,9 +39,9 @@ def test_bootstrap_is_a_loop_over_draws_of_matrices():
     drawn = np.random.default_rng(3).integers(9, size=(50, 9))
     for i, images in enumerate(drawn):
         for run, counts in enumerate(runs):
-            expected = evaluate.score(sum(counts[image] for image in images), CLASSES).miou
+            expected = metric.score(sum(counts[image] for image in images), CLASSES).miou
             assert found.drawn[i, run] == pytest.approx(expected, abs=1e-12)
-    expected = [evaluate.score(counts.sum(0), CLASSES).miou for counts in runs]
+    expected = [metric.score(counts.sum(0), CLASSES).miou for counts in runs]
     np.testing.assert_allclose(found.observed, expected, atol=1e-12)
 
 
@@ -63,8 +63,8 @@ def test_limits_are_percentiles_and_the_other_sign_is_counted():
 
 def test_blocks_of_draws_change_nothing(monkeypatch):
     whole = resample(margins(0, 1), CLASSES, times=100)
-    monkeypatch.setattr(statistics, '_CHUNK', 25)
-    blocks = list(statistics.draws(9, 100))
+    monkeypatch.setattr(bootstrap, '_CHUNK', 25)
+    blocks = list(bootstrap.draws(9, 100))
     assert len(blocks) == 50 and all(block.sum(1).tolist() == [9, 9] for block in blocks)
     np.testing.assert_array_equal(resample(margins(0, 1), CLASSES, times=100).drawn, whole.drawn)
 

@@ -10,8 +10,9 @@ import pytest
 from mmengine.config import Config
 from test_tools import ROOT, TINY, run
 
-from ibnseg import images, miniature, records
-from ibnseg.engine import sweep
+from ibnseg import miniature
+from ibnseg.measure import matrices, records
+from ibnseg.train.runs import states, sweep
 
 CONFIGS = ('configs/miniature/resnet18.py', 'configs/miniature/ibn_b.py')
 
@@ -55,7 +56,7 @@ def test_every_run_is_there_and_in_one_report(swept):
             path = out / f'miniature/{model}/seed-{seed}/{model}.record.json'
             record = records.read(path)
             assert (record.model, record.provenance['seed']) == (model, seed)
-            found = images.read(path, record)
+            found = matrices.read(path, record)
             assert {name: len(some) for name, some in found.items()} == {
                 'gta5:val': 3, 'cityscapes:val': 3,
             }  # fmt: skip
@@ -104,24 +105,24 @@ def planned(folder: Path, state: str) -> sweep.Planned:
     return sweep.Planned('c.py', 'x', 3, folder, folder / 'x.record.json', state)
 
 
-@pytest.mark.parametrize('state', [sweep.NEW, sweep.BEGUN])
+@pytest.mark.parametrize('state', [states.NEW, states.BEGUN])
 def test_a_run_is_given_its_seed_its_folder_and_its_place(tmp_path, state):
     script = tmp_path / 'train.py'
     script.write_text(
         f"import sys; open({str(tmp_path / 'said')!r}, 'w').write(' '.join(sys.argv[1:]))"
     )
-    assert sweep.run(planned(tmp_path, state), script, ['--amp']) == 0
+    assert sweep.begin(planned(tmp_path, state), script, ['--amp']) == 0
     said = (tmp_path / 'said').read_text()
     expected = f'c.py --work-dir {tmp_path} --seed 3 --no-table --amp'
-    assert said == expected + ' --resume' * (state == sweep.BEGUN)
+    assert said == expected + ' --resume' * (state == states.BEGUN)
 
 
 def test_exit_codes_are_passed_on_and_an_interrupted_run_stops_the_sweep(tmp_path):
     for name, code in (('failing', 2), ('interrupted', 130)):
         (tmp_path / name).write_text(f'raise SystemExit({code})')
-    assert sweep.run(planned(tmp_path, sweep.NEW), tmp_path / 'failing', []) == 2
+    assert sweep.begin(planned(tmp_path, states.NEW), tmp_path / 'failing', []) == 2
     with pytest.raises(KeyboardInterrupt):
-        sweep.run(planned(tmp_path, sweep.NEW), tmp_path / 'interrupted', [])
+        sweep.begin(planned(tmp_path, states.NEW), tmp_path / 'interrupted', [])
 
 
 def test_terminated_it_leaves_no_process(tmp_path):
@@ -129,10 +130,11 @@ def test_terminated_it_leaves_no_process(tmp_path):
     train = tmp_path / 'train.py'
     train.write_text(f"import time; open({str(tmp_path / 'up')!r}, 'w'); time.sleep(3600)")
     driver = (
-        'import sys; from pathlib import Path; from ibnseg.engine import run, sweep\n'
+        'import sys; from pathlib import Path; from ibnseg import command\n'
+        'from ibnseg.train.runs import states, sweep\n'
         f'where = Path({str(tmp_path / "run")!r})\n'
-        "planned = sweep.Planned('c', 'x', 0, where, Path('r'), sweep.NEW)\n"
-        f'sys.exit(run.command(lambda: sweep.run(planned, {str(train)!r}, []), "continue"))'
+        "planned = sweep.Planned('c', 'x', 0, where, Path('r'), states.NEW)\n"
+        f'sys.exit(command.run(lambda: sweep.begin(planned, {str(train)!r}, []), "continue"))'
     )
     process = subprocess.Popen([sys.executable, '-c', driver], stderr=subprocess.PIPE, cwd=ROOT)
     while not (tmp_path / 'up').exists():
@@ -176,7 +178,7 @@ def test_same_file_names_in_two_folders_have_folders_of_their_own(tmp_path):
     assert [str(run.folder.relative_to(tmp_path)) for run in runs] == [
         'out/one/a/seed-0', 'out/one/a/seed-7', 'out/two/a/seed-0', 'out/two/a/seed-7',
     ]  # fmt: skip
-    assert {run.state for run in runs} == {sweep.NEW}
+    assert {run.state for run in runs} == {states.NEW}
 
 
 def test_a_record_of_another_seed_is_refused(tmp_path):
@@ -236,4 +238,4 @@ def test_where_a_run_is_kept_is_not_what_it_is(tmp_path):
     text = Path(path).read_text() + "work_dir = 'elsewhere'\nresume = True\n"
     (folder / 'sweep.config').write_text(text)
     (run,) = sweep.plan([path], [0], tmp_path / 'out', load)
-    assert run.state == sweep.BEGUN
+    assert run.state == states.BEGUN

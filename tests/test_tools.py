@@ -11,9 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from ibnseg import domains, evaluate, images, miniature, records, weights
-from ibnseg.engine import run as engine
-from ibnseg.selection import RULES
+from ibnseg import disk, domains, miniature, weights
+from ibnseg.analysis import pictures
+from ibnseg.measure import matrices, metric, records
+from ibnseg.measure.selection import RULES
+from ibnseg.train import checks
+from ibnseg.train import test as testing
+from ibnseg.train import train as training
+from ibnseg.train.config import load_config
 
 ROOT = Path(__file__).parents[1]
 TINY = [
@@ -89,8 +94,8 @@ def test_record_tells_where_its_numbers_come_from(trained):
     record = records.read(work_dir / 'ibn_b.record.json')
     origin = record.provenance
     assert (record.model, record.source, origin['seed']) == ('ibn_b', 'gta5:train', 0)
-    assert origin['selection'] == 'source validation'
-    assert origin['checkpoint_sha256'] == records.sha256(work_dir / origin['checkpoint'])
+    assert (origin['selection'], origin['method']) == ('source validation', 'ibn_b')
+    assert origin['checkpoint_sha256'] == disk.sha256(work_dir / origin['checkpoint'])
     assert [(m.domain, m.images) for m in record.domains] == [
         ('gta5:val', 7),
         ('cityscapes:val', 7),
@@ -120,6 +125,7 @@ def test_other_selection_rules(data, tmp_path, option):
     assert origin['checkpoint'].startswith('best_') is oracle
     if not oracle:
         assert origin['checkpoint'] == 'iter_4.pth'
+    assert pictures.selected(tmp_path) == tmp_path / origin['checkpoint']
     watched = 'target oracle' if oracle else 'source validation'
     assert done.stdout.count(f'{watched} at ') == 2
     assert ('(target oracle)' in done.stdout) is oracle
@@ -127,7 +133,7 @@ def test_other_selection_rules(data, tmp_path, option):
     if oracle:
         best = weights.read(tmp_path / origin['checkpoint'])['meta']['score']
         matrix = next(m.matrix for m in record.domains if m.domain == 'cityscapes:val')
-        assert 100 * evaluate.score(matrix).miou == pytest.approx(best)
+        assert 100 * metric.score(matrix).miou == pytest.approx(best)
         again = ['--data-root', data, '--work-dir', tmp_path, '--resume', '--select', 'source']
         words = '--cfg-options', *TINY
         bad('begun with target oracle', 'train.py', 'configs/miniature/ibn_b.py', *again, *words)
@@ -213,14 +219,14 @@ def test_a_skip_list_is_named_in_the_record(trained, data, tmp_path):
         '--cfg-options', *TINY[:4],
     )  # fmt: skip
     less = records.read(out)
-    named = [dict(file=str(skip_list), sha256=records.sha256(skip_list))]
+    named = [dict(file=str(skip_list), sha256=disk.sha256(skip_list))]
     assert less.provenance['skip'] == dict(lists=named, pairs={'cityscapes:val': 1}, trained={})
     (gta5, cityscapes), (_, before) = less.domains, record.domains
     assert (gta5.images, cityscapes.images) == (7, 6)
     assert gta5.protocol_hash == record.domains[0].protocol_hash
     assert cityscapes.protocol_hash != before.protocol_hash
     np.testing.assert_array_less(cityscapes.matrix - 1, before.matrix)
-    packed, whole = images.read(out, less), images.read(work_dir / 'ibn_b.record.json', record)
+    packed, whole = matrices.read(out, less), matrices.read(work_dir / 'ibn_b.record.json', record)
     assert packed['cityscapes:val'].keys == whole['cityscapes:val'].keys[1:]
     np.testing.assert_array_equal(packed['cityscapes:val'][0], whole['cityscapes:val'][1])
 
@@ -236,10 +242,10 @@ def test_training_without_the_skipped(data, tmp_path):
     record = records.read(tmp_path / 'run' / 'ibn_b.record.json')
     assert record.provenance['skip']['trained'] == {'gta5:train': 1}
     assert record.provenance['skip']['pairs'] == {}
-    config = engine.load_config(ROOT / 'configs/miniature/ibn_b.py', data_root=str(data))
+    config = load_config(ROOT / 'configs/miniature/ibn_b.py', data_root=str(data))
     config.skipped = {}
     with pytest.raises(ValueError, match='Resume with the same --skip-list'):
-        engine._resume(config, tmp_path / 'run' / 'iter_4.pth', None)
+        training._resume(config, tmp_path / 'run' / 'iter_4.pth', None)
 
 
 def state(path):
@@ -313,7 +319,7 @@ def bad(text, *words):
 
 def test_no_data_ends_with_instructions(tmp_path):
     message = bad(
-        'no such folder (domain gta5:val)',
+        'no such folder (domain gta5:train-12388)',
         'train.py', 'configs/ibn_b_gta5_to_cityscapes.py', '--data-root', tmp_path / 'none',
         '--work-dir', tmp_path / 'run',
     )  # fmt: skip
@@ -394,9 +400,9 @@ def test_bad_checkpoints(trained, data, tmp_path, kind):
 def test_help_needs_nothing_but_python(tool):
     script = ROOT / 'tools' / f'{tool}.py'
     # -S -I: no site-packages, so an import of torch at the top would fail.
-    done = subprocess.run(
-        [sys.executable, '-S', '-I', str(script), '--help'], capture_output=True, text=True
-    )
+    code = f'import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv[1:] = ["--help"]; '
+    code += f'runpy.run_path({str(script)!r}, run_name="__main__")'
+    done = subprocess.run([sys.executable, '-S', '-I', '-c', code], capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stdout.startswith('usage: ')
 
@@ -461,10 +467,10 @@ def test_drivable_areas_train_and_test_with_their_own_classes(tmp_path):
     ],
 )
 def test_network_of_other_classes_is_one_error(tmp_path, options, domains, message):
-    config = engine.load_config(ROOT / DRIVABLE, work_dir=str(tmp_path), options=options)
+    config = load_config(ROOT / DRIVABLE, work_dir=str(tmp_path), options=options)
     (tmp_path / 'x.pth').touch()
     with pytest.raises(ValueError, match=message) as caught:
-        engine.test(config, tmp_path / 'x.pth', measure=domains)
+        testing.test(config, tmp_path / 'x.pth', domains=domains)
     assert '\n' not in str(caught.value)
 
 
@@ -484,9 +490,9 @@ def test_where_to_write_is_looked_at_before_measuring(tmp_path, monkeypatch):
     def measured(*_):
         pytest.fail('measured before it was known that nothing can be written')
 
-    monkeypatch.setattr(engine, '_protocols', measured)
+    monkeypatch.setattr(checks, 'plan_measurement', measured)
     (tmp_path / 'file').touch()
     (tmp_path / 'some.pth').touch()
-    config = engine.load_config(ROOT / 'configs/miniature/resnet18.py', work_dir=tmp_path / 'run')
+    config = load_config(ROOT / 'configs/miniature/resnet18.py', work_dir=tmp_path / 'run')
     with pytest.raises(OSError, match='file'):
-        engine.test(config, tmp_path / 'some.pth', out=tmp_path / 'file' / 'x.record.json')
+        testing.test(config, tmp_path / 'some.pth', out=tmp_path / 'file' / 'x.record.json')

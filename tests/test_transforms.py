@@ -7,8 +7,8 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import TRANSFORMS
 from PIL import Image, ImageEnhance
 
-from ibnseg import transforms
 from ibnseg.labels import IGNORE
+from ibnseg.pipeline import transforms
 
 SIZES = [(105, 191), (100, 200), (64, 64), (200, 100)]
 RATIOS = [(0.5, 2.0), (0.2, 0.4), (1.0, 1.0), (2.5, 4.0)]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from ibnseg import inference
+from ibnseg.measure import predict
 
 winograd = pytest.importorskip('ibnseg.winograd', reason='needs numba and GNU OpenMP')
 
@@ -60,7 +60,7 @@ def test_more_tiles_than_are_taken_at_once(monkeypatch):
 )
 def test_what_is_taken(layer, taken):
     assert winograd.suits(layer) == taken
-    copied = inference.for_inference(nn.Sequential(layer))
+    copied = predict.for_inference(nn.Sequential(layer))
     assert isinstance(copied[0], winograd.WinogradConv2d) == taken
 
 
@@ -113,4 +113,4 @@ def test_in_a_network():
     net[1].running_mean.normal_()
     x = torch.randn(1, 256, 9, 14)
     with torch.no_grad():
-        assert_close(inference.for_inference(net)(x), net.eval()(x), rtol=0, atol=1e-4)
+        assert_close(predict.for_inference(net)(x), net.eval()(x), rtol=0, atol=1e-4)

@@ -10,48 +10,45 @@ Every file is decoded once, and remembered by its content. Exit code: 0 no error
 import argparse
 import sys
 
+from ibnseg import command
 
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog='audit', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('domain', help="e.g. cityscapes for all of its splits, or 'gta5:train'")
-    parser.add_argument('root', help="the data root, or the data set's own folder")
-    parser.add_argument('--out', metavar='FILE', help='write every finding, as JSON')
-    parser.add_argument(
+
+def parser() -> argparse.ArgumentParser:
+    p = command.parser('audit', __doc__)
+    p.add_argument('domain', help="e.g. cityscapes for all of its splits, or 'gta5:train'")
+    p.add_argument('root', help="the data root, or the data set's own folder")
+    p.add_argument('--out', metavar='FILE', help='write every finding, as JSON')
+    p.add_argument(
         '--write-skip-list',
         metavar='FILE',
         help='write the pairs with errors; train and test leave them out with --skip-list',
     )
-    parser.add_argument('--show', type=int, default=3, metavar='N', help='files shown a kind (3)')
-    parser.add_argument('--strict', action='store_true', help='warnings, too, make it fail')
-    parser.add_argument('--workers', type=int, help='processes; by default one a core')
-    return parser.parse_args(argv)
+    p.add_argument('--show', type=int, default=3, metavar='N', help='files shown a kind (3)')
+    p.add_argument('--strict', action='store_true', help='warnings, too, make it fail')
+    p.add_argument('--workers', type=int, help='processes; by default one a core')
+    return p
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print what was found; 0, 1 where there are errors, or 2 after one line on what was wrong."""
-    args = parse(argv)
-    from ibnseg import audit
-    from ibnseg.report import clean
+    args = parser().parse_args(argv)
+    return command.run(lambda: _job(args), 'interrupted; the same command continues where it was')
 
-    try:
-        with audit.bar() as progress:
-            report = audit.audit(args.domain, args.root, workers=args.workers, progress=progress)
-        for line in report.lines(args.show):
-            print(line)
-        if args.out:
-            report.write(args.out)
-            print(clean(f'findings   {args.out}'))
-        if args.write_skip_list:
-            report.write_skip_list(args.write_skip_list)
-            print(clean(f'skip list  {args.write_skip_list}'))
-    except (ValueError, OSError) as error:
-        print('error: ' + '\n'.join(map(clean, str(error).splitlines())), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print('interrupted; the same command continues where it was', file=sys.stderr)
-        return 130
+
+def _job(args: argparse.Namespace) -> int:
+    from ibnseg import audit
+    from ibnseg.text import clean
+
+    with audit.bar() as progress:
+        report = audit.audit(args.domain, args.root, workers=args.workers, progress=progress)
+    for line in report.lines(args.show):
+        print(line)
+    if args.out:
+        report.write(args.out)
+        print(clean(f'findings   {args.out}'))
+    if args.write_skip_list:
+        report.write_skip_list(args.write_skip_list)
+        print(clean(f'skip list  {args.write_skip_list}'))
     return int(bool(report.findings if args.strict else report.errors))
 
 

@@ -12,11 +12,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from ibnseg import command
+
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog='finetune', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = command.parser('finetune', __doc__)
     p.add_argument('config', help='the config that the checkpoint was trained with')
     p.add_argument('checkpoint')
     p.add_argument('--target', required=True, help='name, or name:split to train on')
@@ -27,50 +27,39 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument('--seeds', nargs='+', type=int, default=[0], help='of each fraction (0)')
     p.add_argument('--subset-seed', type=int, default=0, help='which images make a fraction (0)')
     p.add_argument('--iterations', type=int, help="of each run; default the config's")
-    p.add_argument(
-        '--work-dir',
+    p.add_argument('--processes', type=int, default=1, help='GPUs of this machine to train on (1)')
+    where = dict(
         default='work_dirs/finetune',
         help='run folders <model>/<target>/<percent>/seed-<seed> go there (work_dirs/finetune)',
     )
-    p.add_argument('--data-root', help='folder with one folder a data set; default data')
-    p.add_argument('--amp', action='store_true', help='mixed precision')
-    p.add_argument('--processes', type=int, default=1, help='GPUs of this machine to train on (1)')
-    p.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
+    command.add(p, '--work-dir', '--data-root', '--amp', '--cfg-options', work_dir=where)
     return p
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    from ibnseg.engine import run
-
-    return run.command(lambda: _job(args), 'interrupted; the same command continues')
+    return command.run(lambda: _job(args), 'interrupted; the same command continues')
 
 
 def _job(args: argparse.Namespace) -> None:
-    from ibnseg import finetune
-    from ibnseg.engine import run, sweep
-
-    def load():
-        return run.load_config(
-            args.config,
-            work_dir=args.work_dir,
-            data_root=args.data_root,
-            amp=args.amp,
-            options=run.parse_options(args.cfg_options),
-        )
+    from ibnseg.train.config import from_arguments
 
     for name, values in (('fractions', args.fractions), ('seeds', args.seeds)):
         if len(set(values)) < len(values):
             raise ValueError(f'--{name} {" ".join(map(str, values))}: one is named twice')
+    first = from_arguments(args, args.checkpoint)
+    command.say(f'fine-tuning {args.checkpoint} on {args.target}')
+    from ibnseg.train.runs import finetune, states
+
     train, _ = finetune.splits(args.target)
-    begin = finetune.start(load(), args.checkpoint)
+    begin = finetune.start(first, args.checkpoint)
     base = Path(args.work_dir)
     planned = []
     for fraction in sorted(args.fractions):
         for seed in args.seeds:
-            config = finetune.configure(
-                load(), begin, args.target, fraction / 100, args.subset_seed, args.iterations
-            )
+            config = from_arguments(args)
+            options = fraction / 100, args.subset_seed, args.iterations
+            finetune.configure(config, begin, args.target, *options)
             part = f'{fraction:g}' + (f'-subset-{args.subset_seed}' if args.subset_seed else '')
             where = train.replace('/', '-').replace(':', '-')
             folder = base / config.model_name / where / part / f'seed-{seed}'
@@ -80,31 +69,22 @@ def _job(args: argparse.Namespace) -> None:
         facts = config.fine_tuned
         print(
             f'[{number}/{len(planned)}] {100 * facts.fraction:g} % of {train} ({facts.images} '
-            f'images), seed {seed}: {sweep.DOING[state]}',
+            f'images), seed {seed}: {states.DOING[state]}',
             flush=True,
         )
-        if state != sweep.FINISHED:
-            _train(config, seed, folder, state == sweep.BEGUN, args.processes)
+        if state != states.FINISHED:
+            _train(config, seed, folder, state, args.processes)
     _report(base, train, planned[0][0].test_dataloader.dataset.domains)
 
 
-def _train(config, seed: int, folder: Path, resume: bool, processes: int) -> None:
-    """Run tools/train.py on the config in a process of its own: a run leaves nothing to the next.
-
-    Raises KeyboardInterrupt where that was interrupted, ValueError where it failed.
-    """
+def _train(config, seed: int, folder: Path, state: str, processes: int) -> None:
     from ibnseg.disk import write_atomically
-    from ibnseg.engine.sweep import launch
+    from ibnseg.train.runs import states
 
     path = folder / 'finetune.py'
     write_atomically(path, config.pretty_text)
-    command = [sys.executable]
-    if processes > 1:
-        command += ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
-    command += [str(Path(__file__).with_name('train.py')), str(path)]
-    command += ['--work-dir', str(folder), '--seed', str(seed), '--no-table']
-    command += ['--launcher', 'pytorch'] * (processes > 1) + ['--resume'] * resume
-    code = launch(command)
+    script = Path(__file__).with_name('train.py')
+    code = states.train(script, path, folder, seed, state, processes=processes)
     if code:
         raise ValueError(
             f'{folder}: fine-tuning ended with exit code {code}; what went wrong is said above. '
@@ -115,7 +95,9 @@ def _train(config, seed: int, folder: Path, resume: bool, processes: int) -> Non
 def _report(base: Path, train: str, measured: list[str]) -> None:
     from rich.console import Console
 
-    from ibnseg import disk, finetune, records
+    from ibnseg import disk
+    from ibnseg.measure import records
+    from ibnseg.train.runs import finetune
 
     found = [records.read(path) for path in records.find([base])]
     tables = [finetune.tabulate(found, train, domain) for domain in measured]

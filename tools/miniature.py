@@ -8,6 +8,8 @@ Takes some seconds. The folders can stand wherever a real data set's folder can.
 import argparse
 import sys
 
+from ibnseg import command
+
 
 def size(text: str) -> tuple[int, int]:
     """'256x512' -> (256, 512)."""
@@ -18,46 +20,43 @@ def size(text: str) -> tuple[int, int]:
     return height, width
 
 
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('out', help='folder to write to; each world gets a folder in it')
-    parser.add_argument('--train', type=int, default=200, help='training pairs a world (200)')
-    parser.add_argument('--val', type=int, default=40, help='validation pairs a world (40)')
-    parser.add_argument('--size', type=size, default=(256, 512), metavar='HxW', help='(256x512)')
-    parser.add_argument('--seed', type=int, default=0, help='another seed, other scenes (0)')
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    p = command.parser('miniature', __doc__)
+    p.add_argument('out', help='folder to write to; each world gets a folder in it')
+    p.add_argument('--train', type=int, default=200, help='training pairs a world (200)')
+    p.add_argument('--val', type=int, default=40, help='validation pairs a world (40)')
+    p.add_argument('--size', type=size, default=(256, 512), metavar='HxW', help='(256x512)')
+    p.add_argument('--seed', type=int, default=0, help='another seed, other scenes (0)')
+    p.add_argument(
         '--worlds', nargs='+', metavar='WORLD',
         help="data sets to stand in for, or 'all' (gta5 cityscapes)",
     )  # fmt: skip
-    parser.add_argument('--workers', type=int, help='processes; by default one a core')
-    return parser.parse_args(argv)
+    p.add_argument('--workers', type=int, help='processes; by default one a core')
+    return p
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the sets and say where; 0, or 2 after one line on what was wrong."""
-    args = parse(argv)
+    """Write the datasets and say where; 0, or 2 after one line on what was wrong."""
+    args = parser().parse_args(argv)
+    return command.run(lambda: _job(args))
+
+
+def _job(args: argparse.Namespace) -> None:
     from ibnseg import miniature, progress
 
     worlds = tuple(args.worlds or miniature.DEFAULT)
     if worlds == ('all',):
         worlds = tuple(miniature.LAYOUTS)
-    try:
-        with progress.bar('drawing') as done:
-            roots = miniature.write(
-                args.out, worlds, args.train, args.val, args.size, args.seed, args.workers, done
-            )
-    except (ValueError, OSError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
+    with progress.bar('drawing') as done:
+        roots = miniature.write(
+            args.out, worlds, args.train, args.val, args.size, args.seed, args.workers, done
+        )
     height, width = args.size
     for world, root in roots.items():
         counts = miniature.counts(world, args.train, args.val)
         pairs = ' + '.join(f'{count} {split}' for split, count in counts.items())
         print(f'{world}: {pairs} pairs of {height}x{width} in {root}')
     print(f'use them with --data-root {args.out}')
-    return 0
 
 
 if __name__ == '__main__':

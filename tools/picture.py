@@ -1,29 +1,35 @@
-"""Draw a photo, its truth and the predictions of several runs into one PNG."""
+"""Draw a photo, its ground truth and the predictions of several runs into one PNG."""
 
 import argparse
 import sys
 
+from ibnseg import command
+
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog='picture', description=__doc__)
+    p = command.parser('picture', __doc__)
     p.add_argument('runs', nargs='+', help='work dirs of tools/train.py; their configs are run')
     p.add_argument('--domain', default='cityscapes', help='name or name:split')
     p.add_argument('--image', type=int, default=0, help='number of the image, from 0')
-    p.add_argument('--data-root', default='data', help='folder with one folder a data set')
     p.add_argument('--out', default='picture.png')
+    command.add(p, '--data-root', data_root=dict(default='data'))
     return p
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    from ibnseg import picture
-    from ibnseg.engine import run
+    return command.run(lambda: _job(args))
 
-    def job() -> None:
-        out = picture.panel(args.runs, args.domain, args.data_root, args.image, args.out)
-        print(f'picture     {out}')
 
-    return run.command(job)
+def _job(args: argparse.Namespace) -> None:
+    from ibnseg import domains
+
+    domains.find(args.domain, args.data_root)  # what is missing is said at once
+    command.say(f'predicting image {args.image} of {args.domain} with {len(args.runs)} runs')
+    from ibnseg.analysis import pictures
+
+    out = pictures.panel(args.runs, args.domain, args.data_root, args.image, args.out)
+    print(f'picture     {out}')
 
 
 if __name__ == '__main__':

@@ -10,57 +10,58 @@ images, in statistics.csv and images.csv, too.
 import argparse
 import sys
 
+from ibnseg import command
 
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
+
+def parser() -> argparse.ArgumentParser:
+    p = command.parser('report', __doc__)
+    p.add_argument(
         'records', nargs='+', help='record files, or folders with *.record.json below them'
     )
-    parser.add_argument('--out', required=True, metavar='DIR', help='folder for the report')
-    parser.add_argument(
+    p.add_argument('--out', required=True, metavar='DIR', help='folder for the report')
+    p.add_argument(
         '--baseline', metavar='NAME', help='model to compare with; by default the plain one'
     )
-    parser.add_argument(
+    p.add_argument(
         '--mixed',
         action='store_true',
         help='show (marked) numbers of one domain measured by different protocols',
     )
-    parser.add_argument(
+    p.add_argument(
         '--classes',
         choices=['19', '16', '13', 'present'],
         help="count these classes instead of the protocols'; 16 and 13 are those of SYNTHIA, "
         'present are those in the truth',
     )
-    return parser.parse_args(argv)
+    return p
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print and write the report; 0, or 2 after one line on what was wrong."""
-    args = parse(argv)
+    args = parser().parse_args(argv)
+    return command.run(lambda: _job(args))
+
+
+def _job(args: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from ibnseg import records, report
+    from ibnseg import report
+    from ibnseg.measure import records
+    from ibnseg.text import clean
 
-    try:
-        files = records.find(args.records)
-        found = [records.read(file) for file in files]
-        table = report.tabulate(found, args.baseline, args.mixed, files, args.classes)
-        statistics = report.gather(table)
-        written = report.write(
-            found, args.out, args.baseline, args.mixed, files, statistics, args.classes
-        )
-    except (ValueError, OSError, RecursionError) as error:
-        print(f'error: {report.clean(str(error))}', file=sys.stderr)
-        return 2
+    files = records.find(args.records)
+    found = [records.read(file) for file in files]
+    table = report.tabulate(found, args.baseline, args.mixed, files, args.classes)
+    statistics = report.gather(table)
+    written = report.write(
+        found, args.out, args.baseline, args.mixed, files, statistics, args.classes
+    )
     console = Console(highlight=False)
     console.print(report.terminal(table))
     if statistics:
         console.print(report.statistics.terminal(statistics))
     for path in written:
-        print(report.clean(str(path)))
-    return 0
+        print(clean(str(path)))
 
 
 if __name__ == '__main__':

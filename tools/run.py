@@ -4,23 +4,20 @@ import argparse
 import os
 import sys
 
+from ibnseg import command
+
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog='run', description=__doc__)
+    p = command.parser('run', __doc__)
     jobs = p.add_subparsers(dest='job', required=True, metavar='train|test')
     train = jobs.add_parser('train', help='train by epochs')
     test = jobs.add_parser('test', help='measure a checkpoint')
     train.add_argument('config', help='e.g. configs/detection/ibn_a_faster_rcnn_coco.py')
     test.add_argument('config', help='the config that the checkpoint was trained with')
     test.add_argument('checkpoint')
+    root = dict(help="folder of the data; default the config's data_root")
     for job in (train, test):
-        job.add_argument('--work-dir', help='where the run is kept; default work_dirs/<config>')
-        job.add_argument('--data-root', help="where the data lies; default the config's data_root")
-        job.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-        job.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
-        job.add_argument(
-            '--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS
-        )
+        command.add(job, '--work-dir', '--data-root', '--launcher', '--cfg-options', data_root=root)
     train.add_argument('--resume', action='store_true', help='continue from the newest checkpoint')
     train.add_argument(
         '--seed', type=int, help="of weights, sampling and augmentation; default the config's, or 0"
@@ -31,24 +28,27 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    from ibnseg.engine.run import command, parse_options
-    from ibnseg.plugins import run
-
-    def job() -> None:
-        config = run.load_config(
-            args.config,
-            work_dir=args.work_dir,
-            data_root=args.data_root,
-            launcher=args.launcher,
-            options=parse_options(args.cfg_options),
-        )
-        if args.job == 'train':
-            run.train(config, resume=args.resume, seed=args.seed)
-        else:
-            run.test(config, args.checkpoint)
-
     resume = '; continue with --resume' if args.job == 'train' else ''
-    return command(job, f'interrupted{resume}')
+    return command.run(lambda: _job(args), f'interrupted{resume}')
+
+
+def _job(args: argparse.Namespace) -> None:
+    from ibnseg.train.config import check_given, parse_options
+
+    check_given(args.config, getattr(args, 'checkpoint', None))
+    from ibnseg.plugins import training
+
+    config = training.load_config(
+        args.config,
+        work_dir=args.work_dir,
+        data_root=args.data_root,
+        launcher=args.launcher,
+        options=parse_options(args.cfg_options),
+    )
+    if args.job == 'train':
+        training.train(config, resume=args.resume, seed=args.seed)
+    else:
+        training.test(config, args.checkpoint)
 
 
 if __name__ == '__main__':

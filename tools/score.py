@@ -9,15 +9,15 @@ tools/report.py reads.
 
 import argparse
 import sys
+from pathlib import Path
+
+from ibnseg import command
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog='score', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = command.parser('score', __doc__)
     p.add_argument('domain', help='e.g. cityscapes, camvid:Seq05VD')
     p.add_argument('predictions', help="a folder, or one of tools/test.py's --save-predictions")
-    p.add_argument('--data-root', default='data', help='folder with one folder a data set (data)')
     p.add_argument('--name', help='of the model; not needed for predictions saved here')
     p.add_argument('--source', metavar='NAME:SPLIT', help='what it was trained on, if known')
     p.add_argument('--seed', type=int, help='that it was trained with, if known')
@@ -34,44 +34,40 @@ def parser() -> argparse.ArgumentParser:
         help='a record whose protocol the predictions followed; else they count as of a protocol '
         'of their own, which report shows beside others with --mixed only',
     )
-    p.add_argument(
-        '--skip-list', nargs='+', default=[], metavar='FILE', help='leave these pairs out (audit)'
-    )
     p.add_argument('--out', help='record file; default <predictions>.<domain>.record.json')
+    command.add(p, '--data-root', '--skip-list', data_root=dict(default='data'))
     return p
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    from pathlib import Path
+    return command.run(lambda: _job(args))
 
-    from ibnseg.engine import run
 
-    def job() -> None:
-        from rich.console import Console
+def _job(args: argparse.Namespace) -> None:
+    from rich.console import Console
 
-        from ibnseg import progress, records, report, score
+    from ibnseg import progress, report
+    from ibnseg.measure import from_files, matrices, predictions, records
 
-        record, packed = score.score(
-            args.domain,
-            args.predictions,
-            args.data_root,
-            name=args.name,
-            source=args.source,
-            seed=args.seed,
-            ids=args.ids,
-            like=records.read(args.like) if args.like else None,
-            skip_lists=args.skip_list,
-            track=lambda files: progress.track(files, 'scoring', len(files)),
-        )
-        folder = Path(args.predictions).absolute()
-        domain = '.'.join(score.place(args.domain).parts)
-        out = args.out or folder.with_name(f'{folder.name}.{domain}.record.json')
-        score.write(record, packed, out)
-        Console(highlight=False).print(report.terminal(report.tabulate([record])))
-        print(f'record      {out}')
-
-    return run.command(job)
+    record, packed = from_files.measure(
+        args.domain,
+        args.predictions,
+        args.data_root,
+        name=args.name,
+        source=args.source,
+        seed=args.seed,
+        ids=args.ids,
+        like=records.read(args.like) if args.like else None,
+        skip_lists=args.skip_list,
+        track=lambda files: progress.track(files, 'scoring', len(files)),
+    )
+    folder = Path(args.predictions).absolute()
+    domain = '.'.join(predictions.place(args.domain).parts)
+    out = args.out or folder.with_name(f'{folder.name}.{domain}.record.json')
+    matrices.save(record, packed, out)
+    Console(highlight=False).print(report.terminal(report.tabulate([record])))
+    print(f'record      {out}')
 
 
 if __name__ == '__main__':

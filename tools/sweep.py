@@ -10,45 +10,39 @@ import argparse
 import sys
 from pathlib import Path
 
+from ibnseg import command
+
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog='sweep', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = command.parser('sweep', __doc__)
     p.add_argument('configs', nargs='+', metavar='CONFIG', help='they are Python and are run')
     p.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], help='(0 1 2)')
-    p.add_argument(
-        '--work-dir',
+    p.add_argument('--baseline', metavar='NAME', help='model to compare with in the report')
+    where = dict(
         default='work_dirs/sweep',
         help='run folders <config>/seed-<seed> and report/ go there (work_dirs/sweep)',
     )
-    p.add_argument('--data-root', help='folder with one folder a data set; default data')
-    p.add_argument('--amp', action='store_true', help='mixed precision')
-    p.add_argument('--baseline', metavar='NAME', help='model to compare with in the report')
-    p.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
+    command.add(p, '--work-dir', '--data-root', '--amp', '--cfg-options', work_dir=where)
     return p
 
 
 def main(argv: list[str] | None = None) -> int:
     """0; 1 where a run failed, 2 for bad input, 130 where interrupted."""
     args = parser().parse_args(argv)
-    from ibnseg.engine import run
-
-    failed: list[str] = []
-    code = run.command(lambda: _job(args, failed), 'interrupted; the same command continues')
-    return code or bool(failed)
+    return command.run(lambda: _job(args), 'interrupted; the same command continues')
 
 
-def _job(args: argparse.Namespace, failed: list[str]) -> None:
-    from ibnseg.engine import run, sweep
+def _job(args: argparse.Namespace) -> int:
+    from ibnseg.train.config import load_config, parse_options
+    from ibnseg.train.runs import states, sweep
 
     def load(path: str, folder: Path):
-        return run.load_config(
+        return load_config(
             path,
             work_dir=str(folder),
             data_root=args.data_root,
             amp=args.amp,
-            options=run.parse_options(args.cfg_options),
+            options=parse_options(args.cfg_options),
         )
 
     words = ['--data-root', args.data_root] * bool(args.data_root) + ['--amp'] * args.amp
@@ -57,11 +51,12 @@ def _job(args: argparse.Namespace, failed: list[str]) -> None:
     models = list(dict.fromkeys(planned.model for planned in runs))
     if args.baseline not in (None, *models):
         raise ValueError(f'--baseline {args.baseline}: choose from {models}')
+    failed = []
     for number, planned in enumerate(runs, 1):
-        print(f'[{number}/{len(runs)}] {planned}: {sweep.DOING[planned.state]}', flush=True)
-        if planned.state == sweep.FINISHED:
+        print(f'[{number}/{len(runs)}] {planned}: {states.DOING[planned.state]}', flush=True)
+        if planned.state == states.FINISHED:
             continue
-        code = sweep.run(planned, Path(__file__).with_name('train.py'), words)
+        code = sweep.begin(planned, Path(__file__).with_name('train.py'), words)
         if code or not planned.record.is_file():
             failed.append(str(planned))
             print(f'[{number}/{len(runs)}] {planned}: FAILED, exit code {code}', flush=True)
@@ -74,12 +69,14 @@ def _job(args: argparse.Namespace, failed: list[str]) -> None:
             'wrong is said above, where each was run; the same command tries them again',
             file=sys.stderr,
         )
+    return int(bool(failed))
 
 
 def _report(files: list[Path], args: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from ibnseg import records, report
+    from ibnseg import report
+    from ibnseg.measure import records
 
     found = [records.read(file) for file in files]
     # Its runs may all have failed.

@@ -4,9 +4,11 @@ import argparse
 import os
 import sys
 
+from ibnseg import command
+
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog='test', description=__doc__)
+    p = command.parser('test', __doc__)
     p.add_argument('config', help='the config that the checkpoint was trained with')
     p.add_argument('checkpoint')
     p.add_argument(
@@ -15,7 +17,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         '--protocol',
         metavar='NAME',
-        help="a published setting instead of the config's test pipeline: native, "
+        help="a published setting in the place of the config's protocol: native, "
         'robustnet-1536, blindnet-1024, hrda-1024, hrda-2048, tqdm-2048, rein-half, soma-half '
         '(docs/protocols.md)',
     )
@@ -24,54 +26,42 @@ def parser() -> argparse.ArgumentParser:
         choices=['19', '16', '13'],
         help='classes that count; 16 and 13 are those of SYNTHIA',
     )
-    p.add_argument('--data-root', help='folder with one folder a data set; default data')
     p.add_argument('--out', help='record file; default <work dir>/test/<model>.record.json')
     p.add_argument(
         '--save-predictions',
         metavar='DIR',
         help='also write each prediction as a PNG; tools/score.py scores such a folder',
     )
-    p.add_argument(
-        '--work-dir', help='the run; default work_dirs/<config>. The log goes to test/ in it'
-    )
-    p.add_argument(
-        '--compile', action='store_true', help='run the backbone by torch.compile (needs g++)'
-    )
-    p.add_argument(
-        '--skip-list', nargs='+', default=[], metavar='FILE', help='leave these pairs out (audit)'
-    )
-    p.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    p.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
-    p.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    log = 'folder of the run; default work_dirs/<config>. The log goes to test/ in it'
+    command.add(p, '--work-dir', work_dir=dict(help=log))
+    command.add(p, '--data-root', '--name', '--compile', '--skip-list', '--launcher')
+    command.add(p, '--cfg-options')
     return p
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    from ibnseg.engine import run
+    return command.run(lambda: _job(args))
 
-    def job() -> None:
-        config = run.load_config(
-            args.config,
-            work_dir=args.work_dir,
-            data_root=args.data_root,
-            compile=args.compile,
-            launcher=args.launcher,
-            skip_lists=args.skip_list,
-            options=run.parse_options(args.cfg_options),
-        )
-        run.test(
-            config,
-            args.checkpoint,
-            measure=args.domains,
-            out=args.out,
-            protocol=args.protocol,
-            classes=args.classes,
-            save_predictions=args.save_predictions,
-        )
 
-    return run.command(job)
+def _job(args: argparse.Namespace) -> None:
+    from ibnseg.train.config import from_arguments
+
+    config = from_arguments(args, args.checkpoint)
+    measured = args.domains or config.test_dataloader.dataset.domains
+    command.say(f'testing {args.checkpoint} on {", ".join(measured)}')
+    from ibnseg.train.test import test
+
+    test(
+        config,
+        args.checkpoint,
+        domains=args.domains,
+        out=args.out,
+        protocol=args.protocol,
+        classes=args.classes,
+        save_predictions=args.save_predictions,
+    )
 
 
 if __name__ == '__main__':

@@ -4,12 +4,12 @@ import argparse
 import os
 import sys
 
+from ibnseg import command
+
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog='train', description=__doc__)
+    p = command.parser('train', __doc__)
     p.add_argument('config', help='e.g. configs/ibn_b_gta5_to_cityscapes.py')
-    p.add_argument('--work-dir', help='where the run is kept; default work_dirs/<config>')
-    p.add_argument('--data-root', help='folder with one folder a data set; default data')
     p.add_argument('--resume', action='store_true', help='continue from the newest checkpoint')
     p.add_argument(
         '--seed', type=int, help="of weights, sampling and augmentation; default the config's"
@@ -21,45 +21,33 @@ def parser() -> argparse.ArgumentParser:
         'on the targets, which every table marks as an oracle',
     )
     p.add_argument(
-        '--audit', action='store_true', help='look at every file before; errors end it (audit)'
+        '--audit', action='store_true', help='check every file first; errors end the run (audit)'
     )
-    p.add_argument('--amp', action='store_true', help='mixed precision')
     p.add_argument('--no-table', action='store_true', help='leave the table to tools/report.py')
-    p.add_argument(
-        '--compile', action='store_true', help='run the backbone by torch.compile (needs g++)'
-    )
-    p.add_argument(
-        '--skip-list', nargs='+', default=[], metavar='FILE', help='leave these pairs out (audit)'
-    )
-    p.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    p.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
-    p.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    command.add(p, '--work-dir', '--data-root', '--name', '--amp', '--compile', '--skip-list')
+    command.add(p, '--launcher', '--cfg-options')
     return p
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    from ibnseg.engine import run
+    return command.run(lambda: _job(args), 'interrupted; continue with --resume')
 
-    def job() -> None:
-        config = run.load_config(
-            args.config,
-            work_dir=args.work_dir,
-            data_root=args.data_root,
-            amp=args.amp,
-            compile=args.compile,
-            launcher=args.launcher,
-            skip_lists=args.skip_list,
-            options=run.parse_options(args.cfg_options),
-        )
-        if args.audit:
-            run.check_data(config)
-        run.train(
-            config, resume=args.resume, seed=args.seed, show=not args.no_table, select=args.select
-        )
 
-    return run.command(job, 'interrupted; continue with --resume')
+def _job(args: argparse.Namespace) -> None:
+    from ibnseg.train import checks
+    from ibnseg.train.config import from_arguments
+
+    config = from_arguments(args)
+    if args.audit:
+        checks.audit_data(config)
+    pairs = checks.count_pairs(config, 'train_dataloader')
+    found = ', '.join(f'{domain} ({count} pairs)' for domain, count in pairs.items())
+    command.say(f'training {config.model_name} on {found}, in {config.work_dir}')
+    from ibnseg.train.train import train
+
+    train(config, resume=args.resume, seed=args.seed, show=not args.no_table, select=args.select)
 
 
 if __name__ == '__main__':

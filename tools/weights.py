@@ -3,9 +3,11 @@
 import argparse
 import sys
 
+from ibnseg import command
+
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog='weights', description=__doc__)
+    p = command.parser('weights', __doc__)
     jobs = p.add_subparsers(dest='job', required=True, metavar='list|inspect|convert')
     jobs.add_parser('list', help='the published files: name, errors, hash, whether it is here')
     source = dict(metavar='FILE', help='a path, an http(s) address, or ibn://NAME from the list')
@@ -28,10 +30,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    from ibnseg.engine import run
-
     job = dict(list=_list, inspect=_inspect, convert=_convert)[args.job]
-    return run.command(lambda: job(args))
+    return command.run(lambda: job(args))
 
 
 def _list(args: argparse.Namespace) -> None:

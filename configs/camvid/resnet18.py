@@ -9,4 +9,5 @@ _base_ = [
     '../_base_/schedules/camvid.py',
     '../_base_/default_runtime.py',
 ]
+model_name = 'resnet18'
 model = dict(backbone=dict(placement='bn'))

@@ -10,4 +10,5 @@ _base_ = [
     '../_base_/schedules/miniature.py',
     '../_base_/default_runtime.py',
 ]
+model_name = 'ibn_a'
 model = dict(backbone=dict(placement='ibn_a'))

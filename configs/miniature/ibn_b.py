@@ -10,4 +10,5 @@ _base_ = [
     '../_base_/schedules/miniature.py',
     '../_base_/default_runtime.py',
 ]
+model_name = 'ibn_b'
 model = dict(backbone=dict(placement='ibn_b'))

@@ -10,6 +10,7 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 # RobustNet's IBN-Net starts from plain ImageNet weights; variant b's own are ibn://resnet50_ibn_b.
+model_name = 'ibn_b_r50'
 model = dict(
     backbone=dict(
         placement='ibn_b',

@@ -11,7 +11,7 @@ from .facts import FACTS
 from .judge import Finding
 from .kinds import KINDS, Kind
 from .report import Report
-from .run import audit, before_training
+from .walk import audit, before_training
 
 __all__ = ['FACTS', 'KINDS', 'Finding', 'Kind', 'Report', 'audit', 'bar', 'before_training']
 

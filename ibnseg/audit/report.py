@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .. import disk
 from ..domains import skip
-from ..report import clean
+from ..text import clean
 from .judge import Finding
 from .kinds import KINDS
 

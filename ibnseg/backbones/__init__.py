@@ -1,6 +1,10 @@
 """Backbones with sites for `ibnseg.placement`, registered in `mmseg.registry.MODELS`."""
 
-from .densenet import IBNDenseNet
-from .resnet import IBNResNet, IBNResNeXt, IBNSEResNet, IBNSEResNeXt
+from .. import _stack
+
+_stack.require()
+
+from .densenet import IBNDenseNet  # noqa: E402
+from .resnet import IBNResNet, IBNResNeXt, IBNSEResNet, IBNSEResNeXt  # noqa: E402
 
 __all__ = ['IBNDenseNet', 'IBNResNeXt', 'IBNResNet', 'IBNSEResNeXt', 'IBNSEResNet']

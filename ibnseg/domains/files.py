@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from .. import labels
+from ..errors import DataError
 from . import polygons
-from .errors import DataError
 
 
 def read_raw(path: str | Path, space: str) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from .. import splits
-from .errors import DataError
+from ..errors import DataError
 
 Files = dict[str, Path]
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from .. import disk
-from .errors import DataError
+from ..errors import DataError
 
 _FORMAT = b'1'  # raise when equal files are to be drawn otherwise
 _LARGEST = 1 << 26  # pixels; a size beyond is damage, not a photo's

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from .. import disk
-from .errors import DataError
+from ..errors import DataError
 
 _HEAD = '# ibnseg skip list: <domain>/<photo, or label file that stands alone>  # why'
 Files = dict[str, Path]

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import labels, splits
+from ..errors import DataError
 from . import layouts, skip
-from .errors import DataError
 from .layouts import Files
 
 Pairs = list[tuple[Path, Path]]

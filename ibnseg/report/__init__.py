@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import disk
-from .. import records as _records
+from ..measure import records as _records
+from ..text import clean
 from . import maps, statistics
 from .flat import csv, to_json
 from .html import html
@@ -12,7 +13,6 @@ from .page import markdown
 from .screen import terminal
 from .statistics import Statistics, gather
 from .table import Table, tabulate
-from .words import clean
 
 __all__ = ['Statistics', 'Table', 'clean', 'csv', 'gather', 'html', 'maps', 'markdown',
            'statistics', 'tabulate', 'terminal', 'to_json', 'write']  # fmt: skip

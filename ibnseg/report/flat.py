@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ..records import Measurement
+from ..measure.records import Measurement
+from ..text import clean
 from .maps import by_map, by_other_maps, scores
 from .table import Provenance, Row, Run, Table
-from .words import clean, short_commit
+from .words import short_commit
 
 SCHEMA = 'ibnseg-report-1'
 

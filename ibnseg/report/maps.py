@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from .. import domains, labels, protocols
-from ..evaluate import Scores, score
-from ..records import Measurement
+from .. import domains, labels
+from ..measure import protocols
+from ..measure.confusion import Scores, score
+from ..measure.records import Measurement
 from .table import Group, Row, Stat, counted_words
 
 

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from .. import labels, protocols
-from ..records import Measurement, Record
+from .. import labels
+from ..measure import protocols
+from ..measure.records import Measurement, Record
 
 CHOICES = (*protocols.CLASS_SETS, 'present')
 

@@ -9,9 +9,10 @@ from rich.measure import Measurement
 from rich.table import Table as Grid
 from rich.text import Text
 
+from ..text import clean
 from .maps import Relabelled, by_map
 from .table import Cell, Group, Table
-from .words import NOTHING, clean, difference, percent
+from .words import NOTHING, difference, percent
 
 _DOMAIN = 40  # characters; 'foggy_cityscapes:train/0.005' differs from its neighbours in the last
 

@@ -16,13 +16,14 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table as Grid
 from rich.text import Text
 
-from .. import images, records, statistics
-from ..images import Images
-from ..statistics import Interval
+from ..measure import bootstrap, matrices, records
+from ..measure.bootstrap import Interval
+from ..measure.matrices import Images
+from ..text import clean
 from . import page
 from .flat import _text
 from .table import Group, Row, Run, Stat, Table
-from .words import NOTHING, clean, escape
+from .words import NOTHING, escape
 
 _ALL_PAIRS = 4  # rows of which each is compared with each; of more, only with the baseline
 
@@ -81,7 +82,7 @@ class Statistics:
 def gather(table: Table) -> Statistics | None:
     """Read the images beside the table's records; None where no record has any.
 
-    Raises RecordError: see `images.read`.
+    Raises RecordError: see `matrices.read`.
     """
     known = {
         id(run): _read(run) for group in table.groups for row in group.rows for run in row.runs
@@ -97,7 +98,7 @@ def _read(run: Run) -> dict[str, Images]:
     found: dict[str, Images] = {}
     for origin in run.provenance:
         if Path(origin.file).is_file():
-            found |= images.read(origin.file, records.read(origin.file)) or {}
+            found |= matrices.read(origin.file, records.read(origin.file)) or {}
     return found
 
 
@@ -129,7 +130,7 @@ def _domain(
     if number < 2:
         out.notes.append(f'{domain}: one image, of which there is no interval.')
         return
-    scored = statistics.resample(margins, classes)
+    scored = bootstrap.resample(margins, classes)
     of_row: dict[int, list[int]] = {}
     for i, (row, _, _) in enumerate(runs):
         of_row.setdefault(id(row), []).append(i)
@@ -167,8 +168,7 @@ def _domain(
         pairs = ((rows[0], row) for row in rows[1:] if rows[0].model == table.baseline)
     out.pairs.extend(certainty(row, against) for against, row in pairs)
     values = [
-        100 * measure
-        for measure in (statistics.miou(margins, classes), statistics.accuracy(margins))
+        100 * measure for measure in (bootstrap.miou(margins, classes), bootstrap.accuracy(margins))
     ]
     photos = [
         Photo(

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluate import Scores, score
-from ..records import SCORED, Measurement, Record
+from ..measure.confusion import Scores, score
+from ..measure.records import SCORED, Measurement, Record
 from .recount import recount
 
 

@@ -1,30 +1,16 @@
 """Numbers and protocols in words, and strangers' text made harmless."""
 
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..text import clean
 from .table import Provenance, Stat
 
 NOTHING = 'n/a'
 MIXED = '†'
-
-
-def clean(text: str, limit: int | None = None) -> str:
-    r"""Make control, bidirectional and line-breaking characters visible as `\x1b`; cut at `limit`.
-
-    Terminals, spreadsheets and Markdown all act on some of them.
-    """
-    text = ''.join(
-        c.encode('unicode_escape').decode()
-        if unicodedata.category(c) in ('Cc', 'Cf', 'Cs', 'Zl', 'Zp')
-        else c
-        for c in text
-    )
-    return text if limit is None or len(text) <= limit else text[: limit - 1] + '…'
 
 
 def escape(text: str, limit: int | None = 200) -> str:

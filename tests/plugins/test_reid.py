@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from .processes import ROOT, need, run
+from tests.plugins.processes import ROOT, need, run
 
 need('mmdet', 'mmcv.ops', 'mmpretrain', 'torchvision')
 
@@ -129,7 +129,7 @@ def config_of(name='ibn_a_market1501', *options):
 
 
 def tool_options(pairs):
-    from ibnseg.engine.run import parse_options
+    from ibnseg.train.config import parse_options
 
     return parse_options(pairs)
 

@@ -38,7 +38,7 @@ def build(kind: str, config, data: str, work_dir: str, state: dict):
     from mmseg.evaluation import IoUMetric
     from mmseg.registry import METRICS
 
-    from ibnseg.engine import SegRunner
+    from ibnseg.train.runner import SegRunner
 
     @METRICS.register_module(force=True)
     class ExactIoUMetric(IoUMetric):

@@ -49,8 +49,8 @@ def theirs(values, truth):
 
 
 def ours(values, truth):
-    from ibnseg.evaluate import confusion
-    from ibnseg.inference import label_map
+    from ibnseg.measure.confusion import confusion
+    from ibnseg.measure.predict import label_map
 
     labels = label_map(values, [truth.shape])
     return labels, confusion(truth, labels, LOGITS[0])

@@ -24,7 +24,7 @@ def measure(kind: str, counts: list[int]) -> list[float]:
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     if kind == 'ours':
-        from ibnseg.evaluate import CrossDomainIoU
+        from ibnseg.measure.metric import CrossDomainIoU
 
         metric = CrossDomainIoU()
     else:

@@ -153,7 +153,8 @@ def report(seconds: dict) -> None:
 
 def main() -> None:
     args = parser().parse_args()
-    from ibnseg import domains, miniature, photos
+    from ibnseg import domains, miniature
+    from ibnseg.pipeline import photos
 
     with tempfile.TemporaryDirectory() as folder:
         root = args.data_root or folder

@@ -11,21 +11,15 @@ train_pipeline = [
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]
-test_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-    dict(type='LoadLabels'),
-    dict(type='PackSegInputs'),
-]
+protocol = dict(_delete_=True)  # photos in their own size
 train_dataloader = dict(
     batch_size=8, num_workers=1, dataset=dict(domain=source, pipeline=train_pipeline)
 )
-val_dataloader = dict(
-    num_workers=1, dataset=dict(domains=['camvid:val/0016E5'], pipeline=test_pipeline)
-)
+val_dataloader = dict(num_workers=1, dataset=dict(domains=['camvid:val/0016E5'], protocol=protocol))
 test_dataloader = dict(
     num_workers=1,
     dataset=dict(
         domains=['camvid:val/0016E5', 'camvid:Seq05VD', 'camvid:0001TP'],
-        pipeline=test_pipeline,
+        protocol=protocol,
     ),
 )

@@ -10,13 +10,8 @@ train_pipeline = [
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]
-# Photos at most 1024 wide, as in training; labels keep their size and are what counts.
-test_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-    dict(type='Resize', scale=(1024, 1024), keep_ratio=True),
-    dict(type='LoadLabels'),
-    dict(type='PackSegInputs'),
-]
+# Photos are at most 1024 wide, as in training. Labels keep their size; predictions get that size.
+protocol = dict(photo=(1024, 1024), keep_ratio=True)
 train_dataloader = dict(
     batch_size=16,
     num_workers=4,
@@ -31,7 +26,7 @@ val_dataloader = dict(
         type='CrossDomainDataset',
         domains=['gta5:val'],
         data_root=data_root,
-        pipeline=test_pipeline,
+        protocol=protocol,
     ),
 )
 test_dataloader = dict(
@@ -42,6 +37,6 @@ test_dataloader = dict(
         type='CrossDomainDataset',
         domains=['gta5:val', 'cityscapes:val'],
         data_root=data_root,
-        pipeline=test_pipeline,
+        protocol=protocol,
     ),
 )

@@ -10,16 +10,11 @@ train_pipeline = [
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]
-test_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-    dict(type='Resize', scale=(256, 128), keep_ratio=True),
-    dict(type='LoadLabels'),
-    dict(type='PackSegInputs'),
-]
+protocol = dict(photo=(256, 128), keep_ratio=True)
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,
     dataset=dict(domain=source, pipeline=train_pipeline),
 )
-val_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline))
-test_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline))
+val_dataloader = dict(num_workers=1, dataset=dict(protocol=protocol))
+test_dataloader = dict(num_workers=1, dataset=dict(protocol=protocol))

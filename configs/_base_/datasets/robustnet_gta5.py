@@ -12,19 +12,14 @@ train_pipeline = [
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]
-test_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-    dict(type='LoadLabels'),
-    dict(type='PackSegInputs'),
-]
 train_dataloader = dict(
     sampler=dict(_delete_=True, type='ClassUniformSampler', fraction=0.5, tile=1024),
     dataset=dict(pipeline=train_pipeline),
 )
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+val_dataloader = dict(dataset=dict(protocol=dict(_delete_=True)))  # in their own size
 test_dataloader = dict(
     dataset=dict(
         domains=['gta5:val', 'cityscapes:val', 'bdd100k:val', 'mapillary:val', 'synthia:val'],
-        pipeline=test_pipeline,
+        protocol=protocol,
     ),
 )

@@ -8,12 +8,25 @@ from typing import Any
 
 import mmengine
 import torch
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_sync_batchnorm
 from torch import Tensor, nn
 
-from .. import weights
+from .. import registered, weights  # noqa: F401
+from .compile import compile_backbone
+
+
+def build(config: Config) -> 'SegRunner':
+    """Build the runner of a config. Raises ValueError for a part that does not exist."""
+    try:
+        runner = SegRunner.from_cfg(config)
+    except TypeError as error:
+        raise ValueError(f'the config asks for something that does not exist: {error}') from error
+    if config.get('compile_backbone'):
+        compile_backbone(runner.model)
+    return runner
 
 
 class SegRunner(mmengine.runner.Runner):
@@ -27,6 +40,10 @@ class SegRunner(mmengine.runner.Runner):
     """
 
     is_training = False
+
+    @property
+    def log_file(self) -> Path:
+        return Path(self.log_dir, f'{self.timestamp}.log')
 
     def setup_env(self, env_cfg: dict) -> None:
         if self.launcher == 'pytorch' and not torch.cuda.is_available():

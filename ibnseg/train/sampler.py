@@ -12,8 +12,9 @@ from mmengine.dist import get_dist_info, sync_random_seed
 from mmseg.registry import DATA_SAMPLERS
 from torch.utils.data import Sampler
 
-from ..domains import DataError, DomainDataset, statistics
-from ..transforms import RandomScaleCrop
+from ..domains import DataError, counts
+from ..pipeline.dataset import DomainDataset
+from ..pipeline.transforms import RandomScaleCrop
 
 Draw = tuple[int] | tuple[int, dict[str, Any]]
 
@@ -130,7 +131,7 @@ class _ClassSampler(PositionSampler):
             )
         infos = map(dataset.get_data_info, range(len(dataset)))
         files = [(info['seg_map_path'], info['label_space']) for info in infos]
-        self.statistics = statistics.count(files, tile)
+        self.statistics = counts.count(files, tile)
 
 
 @DATA_SAMPLERS.register_module()

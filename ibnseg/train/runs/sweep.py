@@ -1,22 +1,18 @@
 """Several configs, several seeds: what is to be run, and running it one after another."""
 
 import ast
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.config import Config
 
-from .. import disk, records
+from ... import disk
+from ...measure import records
+from ..config import below_configs
+from .states import BEGUN, FINISHED, NEW, train
 
-FINISHED, BEGUN, NEW = 'finished', 'begun', 'new'
-#: What a command says it does with a run in each state.
-DOING = {FINISHED: 'finished before', BEGUN: 'continued', NEW: 'begun'}
 _NOTE = 'sweep.config'  # in each run's folder, its config as the sweep began it
-_PATIENCE = 10  # seconds
 # Where a run is kept and how it went on there; its seed is compared by itself.
 _NOT_THE_RUN = ('work_dir', 'randomness', 'resume', 'load_from', 'launcher')
 
@@ -59,10 +55,7 @@ def plan(
         raise ValueError(f'--seeds {" ".join(map(str, seeds))}: one is named twice')
     runs, who, where = [], {}, {}
     for path in configs:
-        # As train's own folders: the path below configs/.
-        parts = Path(path).with_suffix('').parts
-        below = parts[parts.index('configs') + 1 :] if 'configs' in parts else parts[-1:]
-        folder = Path(out, *below)
+        folder = Path(out, *below_configs(path))  # as train's own folders
         config = load(path, folder)
         identity = (config.model_name, config.source)
         for key, taken in ((identity, who), (folder, where)):
@@ -129,47 +122,13 @@ def _content(text: str | bytes, origin: str | Path, folder: Path) -> dict[str, s
     return {name: value for name, value in values.items() if name not in _NOT_THE_RUN}
 
 
-def run(run: Planned, train: str | Path, words: Sequence[str]) -> int:
-    """Train as `launch` does.
+def begin(run: Planned, script: str | Path, words: Sequence[str]) -> int:
+    """Train a planned run, and return its exit code.
 
     Args:
-        train: the script tools/train.py.
+        script: tools/train.py.
         words: of its command line.
     """
-    command = [sys.executable, str(train), run.config, '--work-dir', str(run.folder)]
-    command += ['--seed', str(run.seed), '--no-table', *words]
-    command += ['--resume'] if run.state == BEGUN else []
     if run.state == NEW:
         disk.write_atomically(run.folder / _NOTE, run.text)
-    return launch(command)
-
-
-def launch(command: Sequence[str]) -> int:
-    """Run a command in a process of its own, and return its exit code.
-
-    SIGTERM to this process ends it, too. Raises KeyboardInterrupt: it was interrupted; it has
-    ended by then.
-    """
-    process = subprocess.Popen(command)
-    ended = []
-
-    def end(*_) -> None:
-        # Not SIGINT: what a script starts in the background ignores that.
-        process.terminate()
-        ended.append(True)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        code = process.wait()
-    except KeyboardInterrupt:
-        try:
-            process.wait(_PATIENCE)  # a terminal's Ctrl-C has reached it, too
-        except subprocess.TimeoutExpired:
-            end()
-            process.wait()
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    if ended or code in (130, -signal.SIGINT):
-        raise KeyboardInterrupt
-    return code
+    return train(script, run.config, run.folder, run.seed, run.state, words)

@@ -5,96 +5,17 @@
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from mmengine.dist import all_reduce
 from mmengine.evaluator import BaseMetric
 from mmseg.registry import METRICS
 
-from . import domains, labels
-from .images import Images, sparse
-
-_EXACT = 2**24  # pixels: OpenCV gives its counts as float32
-
-
-def confusion(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
-    """Count pixels by (true class, predicted class).
-
-    Args:
-        truth: 0..255, any shape; values from `num_classes` on (255) are ignored.
-        prediction: integers below `num_classes`, at most 256, of the same shape.
-
-    Returns:
-        int64 (num_classes, num_classes), rows are the truth.
-
-    Raises:
-        ValueError: shapes differ, or a value is out of range.
-    """
-    return raw_confusion(truth, prediction, num_classes)[:num_classes]
-
-
-def raw_confusion(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
-    """Count pixels by (value of the truth, predicted class): int64 (256, num_classes).
-
-    Of labels in a data set's own ids, so that every label map's matrix follows (`labels.fold`).
-
-    Raises:
-        ValueError: shapes differ, or a value is out of range.
-    """
-    if truth.shape != prediction.shape:
-        raise ValueError(
-            f'prediction is {prediction.shape}, truth is {truth.shape}; expected equal shapes'
-        )
-    for name, values, limit in (('truth', truth, 256), ('prediction', prediction, num_classes)):
-        if values.size and not 0 <= values.min() <= values.max() < limit:
-            raise ValueError(
-                f'{name} holds values from {values.min()} to {values.max()}; expected 0 to '
-                f'{limit - 1}'
-            )
-    counts = np.zeros((256, num_classes), np.int64)
-    pair = [np.ascontiguousarray(values, np.uint8).ravel() for values in (truth, prediction)]
-    for start in range(0, truth.size, _EXACT):
-        part = [values[start : start + _EXACT].reshape(1, -1) for values in pair]
-        ranges = [0, 256, 0, num_classes]
-        counts += cv2.calcHist(part, [0, 1], None, [256, num_classes], ranges).astype(np.int64)
-    return counts
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What a confusion matrix says of a set of classes, as fractions.
-
-    `iou` has one value a class of the set, NaN where a class is in neither truth nor prediction;
-    `miou` is the mean of the others, `counted` of them. This is the rule of MMSeg's IoUMetric and
-    of the Cityscapes benchmark. Pixels whose truth is ignored count nowhere.
-    """
-
-    classes: tuple[int, ...]
-    iou: np.ndarray
-    accuracy: float
-
-    @property
-    def counted(self) -> int:
-        return int(np.isfinite(self.iou).sum())
-
-    @property
-    def miou(self) -> float:
-        return float(np.nanmean(self.iou)) if self.counted else float('nan')
-
-
-def score(matrix: np.ndarray, classes: Sequence[int] | None = None) -> Scores:
-    """Read scores from a confusion matrix (rows truth), over `classes` or all of them."""
-    classes = tuple(range(len(matrix)) if classes is None else classes)
-    right = np.diag(matrix).astype(np.float64)
-    union = matrix.sum(0) + matrix.sum(1) - right
-    with np.errstate(invalid='ignore', divide='ignore'):
-        iou = (right / union)[list(classes)]
-        accuracy = float(right.sum() / matrix.sum())
-    return Scores(classes, iou, accuracy)
+from .. import domains, labels
+from .confusion import Scores, confusion, raw_confusion, score
+from .matrices import Images, sparse
 
 
 def scores_of(matrices: dict[str, np.ndarray]) -> dict[str, Scores]:

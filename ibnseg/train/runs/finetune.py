@@ -15,13 +15,15 @@ from rich import box
 from rich.table import Table as Grid
 from rich.text import Text
 
-from . import domains, records, weights
-from .engine.checkpoint import newest
-from .engine.sweep import BEGUN, FINISHED, NEW
-from .evaluate import score
-from .report.table import Stat
-from .report.words import clean, escape, percent
-from .selection import RULES
+from ... import disk, domains, weights
+from ...measure import records
+from ...measure.confusion import score
+from ...measure.selection import RULES
+from ...report.table import Stat
+from ...report.words import escape, percent
+from ...text import clean
+from ..checkpoint import newest
+from .states import BEGUN, FINISHED, NEW
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def start(config: Config, checkpoint: str | Path) -> Start:
             f'{path} was trained on {source}, the config says {config.source}. Give the config '
             'that it was trained with'
         )
-    return Start(path.resolve(), records.sha256(path), source)
+    return Start(path.resolve(), disk.sha256(path), source)
 
 
 def splits(target: str) -> tuple[str, str]:

@@ -11,7 +11,8 @@ from mmseg.registry import HOOKS
 from rich.console import Console
 from rich.progress import Progress
 
-from .. import progress, selection
+from .. import progress
+from ..measure import selection
 
 
 @HOOKS.register_module()
@@ -94,7 +95,7 @@ class ProgressHook(Hook):
 
 
 def _print(text: str) -> None:
-    # Not sys.stdout: what other packages print is caught there (ibnseg.plugins.run).
+    # Not sys.stdout: what other packages print is caught there (ibnseg.plugins.training).
     print(text, file=sys.__stdout__, flush=True)
 
 

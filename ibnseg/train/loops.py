@@ -8,7 +8,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.runner import BaseLoop, IterBasedTrainLoop
 from mmseg.registry import LOOPS
 
-from ..inference import Predictor
+from ..measure.predict import Predictor
 
 
 @LOOPS.register_module()

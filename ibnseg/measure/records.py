@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,12 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from . import disk, labels
-from .disk import sha256
+from .. import disk, labels
 from .protocols import protocol_hash
-
-__all__ = ['SCHEMA', 'SCORED', 'Measurement', 'Record', 'RecordError', 'code_commit', 'find',
-           'read', 'sha256', 'write']  # fmt: skip
 
 SCHEMA = 'ibnseg-record-1'
 SCORED = 'scored from files'  # the selection rule of predictions that came without one
@@ -204,22 +199,3 @@ def find(paths: list[str | Path]) -> list[Path]:
         else:
             raise RecordError(f'{path}: no such file or folder')
     return list(dict.fromkeys(found))
-
-
-def code_commit() -> str:
-    """Return the commit of this code ('-dirty' with local changes), or 'not a git checkout'."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ('git', '-C', str(Path(__file__).parent), *arguments),
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-
-    try:
-        git('ls-files', '--error-unmatch', Path(__file__).name)  # not some repository around us
-        changed = git('status', '--porcelain', '--untracked-files=no')
-        return git('rev-parse', 'HEAD') + ('-dirty' if changed else '')
-    except (OSError, subprocess.CalledProcessError):
-        return 'not a git checkout'

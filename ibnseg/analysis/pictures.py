@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from mmseg.registry import DATASETS, MODELS
 from PIL import Image, ImageDraw
 
-from . import disk, domains, labels, weights
-from .engine.checkpoint import newest
-from .evaluate import confusion, score
+from .. import disk, domains, labels, registered, weights  # noqa: F401
+from ..measure import records, selection
+from ..measure.confusion import confusion, score
+from ..train.checkpoint import newest
 
 _GAP, _CAPTION = 4, 16
 
@@ -24,30 +26,59 @@ def colour(label: np.ndarray, palette: np.ndarray = labels.PALETTE) -> np.ndarra
     return table[label]
 
 
-@torch.no_grad()
-def predict(run: str | Path, domain: str, data_root: str | Path, index: int) -> np.ndarray:
-    """Segment image `index` of `domain` with the checkpoint that a run selected.
+def selected(run: str | Path) -> Path:
+    """Return the checkpoint that a run reports: the one in its record.
 
-    `run` is the work dir of a training: its config (Python, run as such) and its
-    `best_iter_N.pth`, or `iter_N.pth` where none was selected. Returns uint8 (H, W).
+    Of a run without a record, the one that its rule would select now.
+
+    Args:
+        run: work dir of `ibnseg train`.
 
     Raises:
-        FileNotFoundError: no config or no checkpoint in `run`.
+        FileNotFoundError: no run, or its record's checkpoint is gone.
+        ValueError: the checkpoint is not the file that was measured.
     """
     run = Path(run)
+    for path in sorted(run.glob('*.record.json')):
+        facts = records.read(path).provenance
+        checkpoint = run / Path(str(facts.get('checkpoint'))).name
+        if not checkpoint.is_file():
+            raise FileNotFoundError(f'{checkpoint}: no such file, but {path} is of this checkpoint')
+        if disk.sha256(checkpoint) != facts.get('checkpoint_sha256'):
+            raise ValueError(
+                f'{checkpoint} is not the file that {path} was measured with. Measure it again '
+                '(ibnseg test)'
+            )
+        return checkpoint
+    rule = selection.find(_config(run).get('select') or 'source')
+    found = next(filter(None, (newest(run, pattern) for pattern in rule.files)), None)
+    if found is None:
+        raise FileNotFoundError(f'{run}: no checkpoint of ibnseg train (*iter_*.pth)')
+    return found
+
+
+def _config(run: Path) -> Config:
     configs = sorted(run.glob('*.py'))
-    checkpoint = newest(run, 'best_iter_*.pth') or newest(run)
-    if not configs or checkpoint is None:
-        raise FileNotFoundError(f'{run}: no run of tools/train.py (config .py and checkpoint)')
-    config = Config.fromfile(configs[0])
+    if not configs:
+        raise FileNotFoundError(f'{run}: no run of ibnseg train, which keeps its config (*.py)')
+    return Config.fromfile(configs[0])
+
+
+@torch.no_grad()
+def predict(run: str | Path, domain: str, data_root: str | Path, index: int) -> np.ndarray:
+    """Segment image `index` of `domain` with the checkpoint that a run reports (`selected`).
+
+    The run's config is Python and is run as such. Returns uint8 (H, W). Raises as `selected`.
+    """
+    config = _config(Path(run))
     config.model.backbone.init_cfg = None
-    model = MODELS.build(config.model).eval()
-    model.load_state_dict(weights.read(checkpoint)['state_dict'])
-    data = config.test_dataloader.dataset
-    # As the config's pipeline has it, and by the number among all: what the test left out is here.
-    one = dict(domains=[domain], data_root=str(data_root), skip_lists=(), pipelines=None)
-    dataset = DATASETS.build(dict(data, **one))
-    sample = dataset[index]
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = MODELS.build(config.model).eval()
+        model.load_state_dict(weights.read(selected(run))['state_dict'])
+        data = config.test_dataloader.dataset
+        # By the number among all images: what the test left out is here.
+        one = dict(domains=[domain], data_root=str(data_root), skip_lists=())
+        sample = DATASETS.build(dict(data, **one))[index]
     batch = dict(inputs=[sample['inputs']], data_samples=[sample['data_samples']])
     return model.test_step(batch)[0].pred_sem_seg.data[0].numpy().astype(np.uint8)
 

@@ -5,7 +5,7 @@ from mmcv.transforms import BaseTransform, Resize
 from mmseg.registry import TRANSFORMS
 from PIL import Image
 
-from . import labels
+from .. import labels
 
 
 @TRANSFORMS.register_module()

@@ -11,10 +11,11 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, TRANSFORMS
 
 from .. import labels
-from .errors import DataError
-from .files import read_labels, read_raw
-from .sources import Mixing, Source, subset
-from .table import find, parse, task
+from ..domains.files import read_labels, read_raw
+from ..domains.sources import Mixing, Source, subset
+from ..domains.table import find, parse, task
+from ..errors import DataError
+from ..measure.protocols import describe
 
 
 @TRANSFORMS.register_module()
@@ -52,7 +53,7 @@ class DomainDataset(BaseSegDataset):
     Every data sample carries `domain` ('name:split') and `sample_idx` in its metainfo. An index
     may be ((seed, position), i) or ((seed, position), i, aim): then sample i is augmented by
     numbers drawn from (seed, position) alone, whatever worker or rank loads it, and `aim` says
-    what its crop must show (`ibnseg.engine.sampler`, `ibnseg.transforms.RandomScaleCrop`).
+    what its crop must show (`ibnseg.train.sampler`, `ibnseg.pipeline.transforms.RandomScaleCrop`).
     Its metainfo holds the classes and the palette of its label space's task.
 
     Args:
@@ -162,18 +163,21 @@ class CrossDomainDataset(ConcatDataset):
     Args:
         domains: 'name' or 'name:split' each.
         data_root: the folder that holds one folder a domain.
-        pipeline: MMSeg transforms.
-        pipelines: 'name:split' -> those of a domain that has its own.
-        raw: where a data set has several label maps, read its own ids: only `CrossDomainIoU`
+        pipeline: MMSeg transforms; default: those of the protocol. `ibnseg test` takes no other,
+            since no protocol describes what they do.
+        protocol: how photos and labels are prepared: the name of a published setting, or fields
+            (`ibnseg.measure.protocols.describe`); default: in their own size.
+        raw: where a dataset has several label maps, read its own ids: only `CrossDomainIoU`
             knows them.
+        skip_lists: files that name pairs to leave out (`ibnseg.domains.skip`).
     """
 
     def __init__(
         self,
         domains: Sequence[str],
         data_root: str,
-        pipeline: Sequence[dict],
-        pipelines: Mapping[str, Sequence[dict]] | None = None,
+        pipeline: Sequence[dict | Callable] | None = None,
+        protocol: str | Mapping[str, Any] | None = None,
         raw: bool = False,
         skip_lists: Sequence[str] = (),
     ):
@@ -181,12 +185,11 @@ class CrossDomainDataset(ConcatDataset):
         if len(set(names)) < len(names):
             raise DataError(f'domains {list(domains)}: one is named twice. Name each once')
         task(domains)  # refuses those of other classes
-        own = pipelines or {}
         parts = [
             DomainDataset(
                 f'{row}:{split}',
                 data_root,
-                own.get(f'{row}:{split}', pipeline),
+                describe(protocol, f'{row}:{split}').pipeline() if pipeline is None else pipeline,
                 raw=raw and bool(labels.maps(parse(row)[0].space)),
                 skip_lists=skip_lists,
                 test_mode=True,

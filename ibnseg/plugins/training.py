@@ -1,7 +1,6 @@
 """The jobs behind `tools/run.py`: configs of MMDetection and MMPretrain, trained and tested."""
 
 import contextlib
-import datetime
 import importlib
 import io
 import json
@@ -19,10 +18,13 @@ from mmengine.dist import barrier, get_rank, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from .. import disk, records, weights
-from ..engine import ProgressHook, SegRunner
-from ..engine.checkpoint import check_finite, newest, remove_older
-from ..engine.run import build, default_work_dir, versions
+from .. import disk, weights
+from ..disk import sha256
+from ..measure import origin
+from ..train.checkpoint import check_finite, newest, remove_older
+from ..train.config import default_work_dir
+from ..train.progress import ProgressHook
+from ..train.runner import build
 
 _NEEDED = ('default_scope', 'model', 'train_dataloader', 'test_dataloader', 'test_evaluator')
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -137,7 +139,7 @@ def train(config: Config, *, resume: bool = False, seed: int | None = None) -> N
         runner.train()
     if is_main_process():
         print(f'checkpoint  {newest(work_dir, _PATTERN)}')
-        _say_log(runner)
+        print(f'log         {runner.log_file}')
 
 
 def test(config: Config, checkpoint: str | Path) -> dict[str, float]:
@@ -165,13 +167,11 @@ def test(config: Config, checkpoint: str | Path) -> dict[str, float]:
         result = dict(
             metrics=metrics,
             checkpoint=Path(checkpoint).name,
-            checkpoint_sha256=records.sha256(checkpoint),
+            checkpoint_sha256=sha256(checkpoint),
             epoch=meta.get('epoch'),
             seed=meta.get('seed'),
             images=len(runner.test_dataloader.dataset),
-            commit=records.code_commit(),
-            date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
-            versions=versions(),
+            **origin.here(),
             config=config.pretty_text,
         )
         disk.write_atomically(out, json.dumps(result, indent=1) + '\n')
@@ -182,12 +182,8 @@ def test(config: Config, checkpoint: str | Path) -> dict[str, float]:
             print(f'{name:{width}}  {value:.4g}')
         print(f'metrics     {out}')
         print(f'checkpoint  {checkpoint}')
-        _say_log(runner)
+        print(f'log         {runner.log_file}')
     return metrics
-
-
-def _say_log(runner: SegRunner) -> None:
-    print(f'log         {Path(runner.log_dir) / (runner.timestamp + ".log")}')
 
 
 def _prepare(config: Config) -> None:

@@ -1,7 +1,7 @@
 """How a domain was measured: what two numbers must share to be compared.
 
-A `Protocol` says it of one domain and has a hash. `SETTINGS` are the published ones, by name; what
-each is taken from is in docs/protocols.md.
+A `Protocol` says it of one domain by its fields. It builds the test pipeline from them and has a
+hash. `SETTINGS` are the published ones, by name; docs/protocols.md has their sources.
 """
 
 import hashlib
@@ -10,9 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-import numpy as np
-
-from . import domains, labels
+from .. import domains, labels
 
 
 @dataclass(frozen=True)
@@ -72,17 +70,13 @@ class Protocol:
             pad=self.label_pad,
         )
         pair = {key: value for key, value in pair.items() if value is not None}
-        return [
-            dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-            dict(type='LoadLabels'),
-            *([dict(type='ReframePair', **pair)] if pair else []),
-            *(
-                [dict(type='ResizePhoto', scale=self.photo, keep_ratio=self.keep_ratio)]
-                if self.photo
-                else []
-            ),
-            dict(type='PackSegInputs'),
-        ]
+        steps = [dict(type='LoadPhoto'), dict(type='LoadLabels')]
+        if pair:
+            steps.append(dict(type='ReframePair', **pair))
+        if self.photo:
+            resize = dict(scale=self.photo, keep_ratio=bool(self.keep_ratio))
+            steps.append(dict(type='ResizePhoto', **resize))
+        return [*steps, dict(type='PackSegInputs')]
 
     def test_cfg(self) -> dict[str, Any]:
         """Return the `model.test_cfg` that does this."""
@@ -243,40 +237,63 @@ def class_set(space: str, classes: str) -> tuple[int, ...]:
 def native(
     domain: str,
     images: int,
-    pipeline: list[Mapping[str, Any]],
-    test_cfg: Mapping[str, Any],
+    fields: Mapping[str, Any] | None = None,
+    test_cfg: Mapping[str, Any] | None = None,
     bfloat16: bool = False,
 ) -> Protocol:
-    """Describe what a config's test pipeline and `model.test_cfg` do to `domain` (name:split).
+    """Return the protocol in which labels keep their size, for `domain` (name:split).
 
     With `bfloat16` (mixed precision) its name is 'native-bfloat16', another protocol.
 
-    Raises ValueError for a pipeline that no protocol describes.
+    Args:
+        fields: `photo`, (width, height) that photos are scaled to, and `keep_ratio`; without them
+            photos keep their size, too.
+        test_cfg: the config's `model.test_cfg`, whole photos or sliding windows.
+
+    Raises ValueError for other fields.
     """
     row, split = domains.parse(domain)
-    steps = [step['type'] for step in pipeline]
-    resize = pipeline[1] if steps[1:2] == ['Resize'] else None
-    if steps != ['LoadImageFromFile', *['Resize'] * bool(resize), 'LoadLabels', 'PackSegInputs']:
+    fields, test_cfg = dict(fields or {}), test_cfg or {}
+    photo, keep_ratio = fields.pop('photo', None), fields.pop('keep_ratio', False)
+    size = photo is None or (
+        isinstance(photo, Sequence) and len(photo) == 2 and all(type(n) is int for n in photo)
+    )
+    if fields or not size:
+        found = dict(fields, photo=photo)
         raise ValueError(
-            f"test pipeline is {steps}; protocol 'native' is LoadImageFromFile, perhaps Resize, "
-            'LoadLabels, PackSegInputs: labels keep their size'
+            f'protocol has {found!r:.200}; expected photo=(width, height) and keep_ratio, or the '
+            f'name of a published setting: {tuple(SETTINGS)}'
         )
-    if resize and np.shape(resize.get('scale')) != (2,):
-        raise ValueError(f'Resize has {dict(resize)}; expected scale=(width, height)')
     slide = test_cfg.get('mode', 'whole') == 'slide'
     return Protocol(
         name='native-bfloat16' if bfloat16 else 'native',
         domain=row.name,
         split=split,
         images=images,
-        photo=tuple(resize['scale']) if resize else None,
-        keep_ratio=bool(resize.get('keep_ratio', False)) if resize else None,
+        photo=tuple(photo) if photo else None,
+        keep_ratio=bool(keep_ratio) if photo else None,
         mode='slide' if slide else 'whole',
         crop=tuple(test_cfg['crop_size']) if slide else None,
         stride=tuple(test_cfg['stride']) if slide else None,
         space=row.space,
         classes=labels.class_ids(row.space),
     )
+
+
+def describe(
+    protocol: str | Mapping[str, Any] | None,
+    domain: str,
+    images: int = 0,
+    test_cfg: Mapping[str, Any] | None = None,
+    bfloat16: bool = False,
+) -> Protocol:
+    """Return what a config's `protocol` means for `domain`: a setting's name, or native fields.
+
+    Raises ValueError as `named` and `native`.
+    """
+    if isinstance(protocol, str):
+        return named(protocol, domain, images, bfloat16)
+    return native(domain, images, protocol, test_cfg, bfloat16)
 
 
 def skipped_hash(files: Sequence[str]) -> str | None:

@@ -15,8 +15,8 @@ import numpy as np
 
 from .. import disk, labels
 from .. import workers as spread
+from ..errors import DataError
 from ..progress import track
-from .errors import DataError
 from .files import read_labels
 
 #: Of a file: (size, time of change), counts, centroids.

@@ -9,7 +9,8 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 
-from .. import domains, selection, weights
+from .. import domains, weights
+from ..measure import selection
 
 _NAME = re.compile(r'(?:best_iter|iter|epoch)_(\d+)\.pth')
 

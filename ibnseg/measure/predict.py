@@ -71,7 +71,7 @@ def for_inference(model: nn.Module) -> nn.Module:
     _fold(folded)
     folded.to(memory_format=torch.channels_last)
     try:
-        from . import winograd
+        from .. import winograd
     except ImportError:  # torch without GNU OpenMP
         return folded
     for parent in list(folded.modules()):

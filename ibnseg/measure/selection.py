@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from . import domains
+from .. import domains
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The confusion matrix of each image: sparse in memory, and in one file beside the record.
 
-From them come intervals, paired comparisons and the worst images (`ibnseg.statistics`).
+From them come intervals, paired comparisons and the worst images (`ibnseg.measure.bootstrap`).
 """
 
 import hashlib
@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from .disk import write_atomically
+from ..disk import write_atomically
+from . import records
 from .records import Measurement, Record, RecordError
 
 SCHEMA = 'ibnseg-images-1'
@@ -220,3 +221,9 @@ def _domain(measured: Measurement, said: Any, arrays: dict[str, np.ndarray]) -> 
             f"the matrices of {measured.domain!r:.40} do not sum to the record's; one was edited"
         )
     return images
+
+
+def save(record: Record, images: Mapping[str, Images], path: str | Path) -> Path:
+    """Write a record to `path` and the images beside it; returns the record's path."""
+    write(path, record, images)
+    return records.write(record, path)

@@ -11,7 +11,7 @@ from mmcv.image import rescale_size
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 
-from .labels import IGNORE
+from ..labels import IGNORE
 
 _TRIES = 10  # of MMSeg's RandomCrop and of DAFormer's rare class sampling
 # A pixel costs cv2.warpAffine four times what it costs cv2.resize (measured, uint8 x 3).
@@ -27,7 +27,7 @@ class RandomScaleCrop(BaseTransform):
     within one grey level. Where the scaled photo is smaller than the crop, so is the result; the
     model's `data_preprocessor` pads it.
 
-    A sampler may aim the crop (`ibnseg.engine.sampler`), by one of these in the sample:
+    A sampler may aim the crop (`ibnseg.train.sampler`), by one of these in the sample:
         centroid: (x, y) of the photo, which the crop then covers or touches, at any place in it
             (RobustNet, class-uniform sampling).
         rare_class: (class, pixels); scale and crop are drawn up to eleven times, until the crop

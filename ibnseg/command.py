@@ -1,0 +1,100 @@
+"""What the commands share: options, and how a job's bad input is said. No torch, no MM packages."""
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from ._stack import StackError
+from .text import clean
+
+INPUT_ERRORS = (ValueError, OSError, KeyError, SyntaxError, RecursionError, StackError)
+
+
+def parser(name: str, doc: str) -> argparse.ArgumentParser:
+    """Return the parser of a command; its `--help` begins with the script's docstring."""
+    return argparse.ArgumentParser(
+        prog=f'ibnseg {name}',
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+#: Options that several commands have: name -> arguments of `add_argument`.
+_SHARED: dict[str, dict[str, Any]] = {
+    '--work-dir': dict(help='folder of the run; default work_dirs/<config>'),
+    '--data-root': dict(help='folder that holds one folder for each dataset; default data'),
+    '--amp': dict(action='store_true', help='train in mixed precision'),
+    '--compile': dict(action='store_true', help='run the backbone by torch.compile (needs g++)'),
+    '--name': dict(help="of the model in records and tables; default the config's model_name"),
+    '--skip-list': dict(
+        nargs='+', default=[], metavar='FILE', help='leave these pairs out (see audit)'
+    ),
+    '--launcher': dict(choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'),
+    '--cfg-options': dict(
+        nargs='+', default=[], metavar='KEY=VALUE', help="values in the place of the config file's"
+    ),
+}
+
+
+def add(to: argparse.ArgumentParser, *names: str, **changed: dict[str, Any]) -> None:
+    """Add shared options by name, say '--work-dir'; `changed` replaces some of their arguments.
+
+    With '--launcher' comes `--local_rank`, which torch's launchers pass.
+    """
+    for name in names:
+        to.add_argument(name, **_SHARED[name] | changed.get(name[2:].replace('-', '_'), {}))
+        if name == '--launcher':
+            to.add_argument(
+                '--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS
+            )
+
+
+def say(text: str) -> None:
+    """Print a line before the heavy imports; of several ranks, one does."""
+    if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0:
+        print(clean(text), flush=True)
+
+
+def run(job: Callable[[], int | None], interrupted: str = 'interrupted') -> int:
+    """Run a command's job and return its exit code, 0 unless the job returns another.
+
+    Bad input becomes one line and exit code 2, with the trace in the log. With IBNSEG_TRACE set in
+    the environment, the trace is shown.
+    """
+    log = logging.getLogger('py.warnings')  # goes to the run's log file, once there is one
+    log.addHandler(logging.NullHandler())
+    log.propagate = False
+    logging.captureWarnings(True)
+    try:
+        return job() or 0
+    except BrokenPipeError:
+        raise
+    except INPUT_ERRORS as error:
+        if 'IBNSEG_TRACE' in os.environ:
+            raise
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        log.error(traceback.format_exc())
+        rank, together = _rank()
+        # Before the ranks meet, all find the same; later, each is alone with what it read.
+        if rank == 0 or together:
+            where = f' (rank {rank})' if rank else ''
+            lines = '\n'.join(clean(line) for line in str(message).splitlines())
+            print(f'error{where}: {lines}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        return 130
+
+
+def _rank() -> tuple[int, bool]:
+    """Return the rank of this process, and whether it has met the others."""
+    if 'torch' in sys.modules:
+        from torch import distributed
+
+        if distributed.is_available() and distributed.is_initialized():
+            return distributed.get_rank(), True
+    return int(os.environ.get('RANK', 0)), False

@@ -1,0 +1,211 @@
+"""A folder of predictions, from here or from elsewhere, becomes a record."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import disk, domains, labels
+from ..domains import DataError
+from . import origin, protocols, records
+from .confusion import confusion, raw_confusion
+from .matrices import Images
+from .predictions import MANIFEST, match, photo_keys, place, read_prediction
+from .records import Measurement, Record
+
+
+def measure(
+    domain: str,
+    folder: str | Path,
+    data_root: str | Path,
+    *,
+    name: str | None = None,
+    source: str | None = None,
+    seed: int | None = None,
+    ids: str = 'train',
+    like: Record | None = None,
+    skip_lists: Sequence[str | Path] = (),
+    track: Callable[[Sequence], Iterable] = iter,
+) -> tuple[Record, dict[str, Images]]:
+    """Measure a folder of predictions on a domain.
+
+    Args:
+        domain: 'name' or 'name:split'.
+        folder: of predictions for this domain; one that `predictions.Saver` wrote may hold others.
+        name: the model's; needed where the folder does not say it.
+        source, seed: of its training; default: what the folder says, or 'unknown' and None.
+        ids: what a pixel's value means: 'train' is the class's number, 'raw' the id in the domain's
+            own label files, a label space's name the id there (as 'cityscapes' for labelIds).
+        like: a record whose protocol the predictions followed, by the user's word.
+        skip_lists: files that name pairs to leave out (`ibnseg.domains.skip`).
+        track: wraps the sequence of files, for a progress bar.
+
+    Returns:
+        record and per-image matrices; `matrices.save` takes both.
+
+    Raises:
+        DataError: as `match` and `read_prediction`; another size than the label's; an id that is no
+            class where the ground truth is one.
+        ValueError: no name, an unknown meaning of ids, predictions that were changed since.
+    """
+    row, split = domains.parse(domain)
+    domain = f'{row.name}:{split}'
+    folder, said = _open(Path(folder), domain)
+    if said is None and not name:
+        raise ValueError(f'{folder} does not say whose predictions it holds; give --name')
+    measured, packed, digest = _measurement(
+        domain, folder, data_root, ids, like or said, skip_lists, track
+    )
+    if said is not None:
+        (before,) = (m for m in said.domains if m.domain == domain)
+        if not np.array_equal(before.matrix, measured.matrix):
+            raise ValueError(
+                f'{folder}: these are not the predictions that were written with {MANIFEST}, '
+                'or the labels have changed. Delete that file to score them as they are, with '
+                '--name'
+            )
+    record = Record(
+        model=name or said.model,
+        source=source or (said.source if said else 'unknown'),
+        classes=list(labels.task(row.space).classes),
+        provenance=_provenance(said, seed, dict(folder=str(folder), sha256=digest, ids=ids)),
+        domains=[measured],
+    )
+    return record, {domain: packed}
+
+
+def _provenance(said: Record | None, seed: int | None, scored: Mapping[str, str]) -> dict[str, Any]:
+    facts = dict(selection=records.SCORED, checkpoint_sha256=None, seed=seed)
+    if said is not None:
+        facts = dict(said.provenance) | ({} if seed is None else dict(seed=seed))
+    here = origin.here()
+    return facts | dict(scored=dict(scored), date=here['date'], commit=here['commit'])
+
+
+def _measurement(
+    domain: str,
+    folder: Path,
+    data_root: str | Path,
+    ids: str,
+    like: Record | None,
+    skip_lists: Sequence[str | Path],
+    track: Callable[[Sequence], Iterable],
+) -> tuple[Measurement, Images, str]:
+    """Return the measurement, the matrices of its images, and a hash of all predictions."""
+    space = domains.parse(domain)[0].space
+    to_class = _classes_of(ids, space)
+    pairs = domains.find(domain, data_root, skip_lists)
+    keys = photo_keys(domain, data_root, skip_lists)
+    skipped = protocols.skipped_hash(domains.skipped(domain, data_root, skip_lists))
+    protocol = _protocol(domain, len(pairs), skipped, like)
+    files = match(keys, [truth.stem for _, truth in pairs], folder)
+    found, content = [], hashlib.sha256()
+    for file, key, (_, truth) in zip(track(files), keys, pairs, strict=True):
+        found.append(_matrices(file, truth, space, to_class, ids))
+        content.update(f'{key}\0{disk.sha256(file)}\n'.encode())
+    packed = Images.pack([matrix for matrix, _ in found], keys)
+    raw = [of_ids for _, of_ids in found]
+    whole = None if any(of_ids is None for of_ids in raw) else sum(raw)
+    measured = Measurement(domain, len(pairs), *protocol, packed.total(), whole)
+    return measured, packed, content.hexdigest()
+
+
+def _open(folder: Path, domain: str) -> tuple[Path, Record | None]:
+    """Return the folder of a domain's predictions, and the record of what wrote them, if any."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f'{folder}: no such folder of predictions')
+    own = folder / place(domain)
+    return own if own.is_dir() else folder, _manifest(folder, domain)
+
+
+def _manifest(folder: Path, domain: str) -> Record | None:
+    above = [folder, *folder.absolute().parents[:2]]
+    file = next((place / MANIFEST for place in above if (place / MANIFEST).is_file()), None)
+    if file is None:
+        return None
+    record = records.read(file)
+    if domain not in (m.domain for m in record.domains):
+        raise ValueError(
+            f'{file} is of {", ".join(m.domain for m in record.domains)}; expected {domain} among '
+            'them'
+        )
+    return record
+
+
+def _protocol(
+    domain: str, number: int, skipped: str | None, like: Record | None
+) -> tuple[dict, str]:
+    """Return the protocol and its hash: that of `like`, or one that says what is known."""
+    if like is not None:
+        found = next((m for m in like.domains if m.domain == domain), None)
+        if found is None:
+            raise ValueError(f'--like: the record of {like.model} holds no {domain}')
+        cut = [key for key in found.protocol if key.startswith('label_')]
+        if cut:
+            raise ValueError(
+                f'{domain} was measured on scaled or cut labels ({", ".join(cut)}); predictions '
+                'as files are scored on labels in their own size only'
+            )
+        if found.protocol.get('skipped') != skipped:
+            raise ValueError(
+                f'{domain} was measured {_by(found.protocol.get("skipped"))}, now it would be '
+                f'{_by(skipped)}. Score it with the same --skip-list'
+            )
+        return found.protocol, found.protocol_hash
+    native = protocols.native(domain, number)
+    files = dataclasses.replace(native, name='files', mode='files', skipped=skipped)
+    # As plain JSON, like one read from a record.
+    return files.content() | dict(classes=list(files.classes)), files.hash
+
+
+def _by(skipped: str | None) -> str:
+    return f'without the pairs of skip list {skipped!s:.20}' if skipped else 'on all pairs'
+
+
+def _classes_of(ids: str, space: str) -> np.ndarray:
+    """Return uint8 (256,): the class that a value in a prediction means, 255 for none."""
+    task = labels.task(space)
+    if ids == 'train':
+        table = np.full(256, labels.IGNORE, np.uint8)
+        table[: len(task.classes)] = range(len(task.classes))
+        return table
+    chosen = space if ids == 'raw' else ids
+    same = [name for name in labels.SPACES if labels.task(name) is task]
+    if chosen not in same:
+        raise ValueError(f"--ids {ids}: choose 'train', 'raw', or a label space of {same}")
+    return labels.lut(chosen)
+
+
+def _matrices(
+    file: Path, truth_file: Path, space: str, to_class: np.ndarray, ids: str
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return an image's matrix, and that over raw ids where the data set has other label maps."""
+    number = len(labels.task(space).classes)
+    of_truth, raw = domains.read_raw(truth_file, space), read_prediction(file)
+    truth = labels.lut(space)[of_truth]
+    if raw.shape != truth.shape:
+        raise DataError(
+            f'{file}: prediction is {raw.shape[1]}x{raw.shape[0]}, its label {truth_file} is '
+            f'{truth.shape[1]}x{truth.shape[0]}; expected equal sizes. Scale the logits, or the '
+            'prediction by nearest neighbour, to the size of the label'
+        )
+    prediction = to_class[raw]
+    counts = truth < number
+    none = counts & (prediction == labels.IGNORE)
+    if none.any():
+        values, pixels = np.unique(raw[none], return_counts=True)
+        found = ', '.join(f'{v} ({n} px)' for v, n in zip(values[:5], pixels[:5], strict=True))
+        hint = " For the ids of the data set's own label files give --ids raw" * (ids == 'train')
+        raise DataError(
+            f'{file}: ids {found} are none of the {number} classes (--ids {ids}) where the '
+            f'truth is one; every such pixel needs a class.{hint}'
+        )
+    whole = None
+    # By another map, other pixels count.
+    if labels.maps(space) and not (prediction == labels.IGNORE).any():
+        whole = raw_confusion(of_truth, prediction, number)[: len(labels.space(space).names)]
+    prediction[~counts] = 0  # whatever it says there counts nowhere
+    return confusion(truth, prediction, number), whole

@@ -1,0 +1,100 @@
+"""Where a number comes from: the checkpoint, its training, the code and the versions behind it."""
+
+import datetime
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .. import __version__, _stack
+from ..disk import sha256
+
+
+def of_checkpoint(
+    checkpoint: str | Path, meta: Mapping[str, Any], config: Any, skipped: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return the provenance of a record.
+
+    Args:
+        checkpoint: file that was measured.
+        meta: what the checkpoint says of itself.
+        config: of the measurement (MMEngine's Config).
+        skipped: domain -> number of pairs that skip lists left out of the measurement.
+    """
+    trained = meta.get('trained', {})
+    return dict(
+        checkpoint=Path(checkpoint).name,
+        checkpoint_sha256=sha256(checkpoint),
+        iteration=meta.get('iter'),
+        training_iterations=trained.get('iterations'),
+        selection=trained.get('selection', 'last') if 'score' in meta else 'last',
+        validated=trained.get('validated', []),
+        shares=trained.get('shares'),
+        fine_tuned=trained.get('fine_tuned'),
+        placement=config.model.backbone.get('placement'),
+        method=method(config),
+        seed=meta.get('seed'),
+        **here(),
+        skip=dict(
+            lists=[
+                dict(file=str(path), sha256=sha256(path))
+                for path in config.test_dataloader.dataset.get('skip_lists', ())
+            ],
+            pairs=skipped,
+            trained=trained.get('skipped', {}),
+        ),
+        config=config.pretty_text,
+    )
+
+
+def method(config: Any) -> str | None:
+    """Return what was done to the plain network: the config's `method`, else its placement.
+
+    'bn' is the plain network. A placement spelled as Puts is named by them, 'IBN@norm1'.
+    """
+    stated = config.get('method') or config.model.backbone.get('placement')
+    if stated is None or isinstance(stated, str):
+        return stated
+    return '+'.join(f'{put["layer"]}@{put["at"]}' for put in stated)
+
+
+def here() -> dict[str, Any]:
+    """Return commit, date and versions of this process."""
+    return dict(
+        commit=code_commit(),
+        date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
+        versions=versions(),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Return the version of each package that a result depends on."""
+    stack = {f'mmsegmentation ({name})': v for name, v in _stack.installed().items()}
+    return {
+        'ibnseg': __version__,
+        'python': platform.python_version(),
+        'torch': metadata.version('torch'),
+        'numpy': metadata.version('numpy'),
+        **stack,
+    }
+
+
+def code_commit() -> str:
+    """Return the commit of this code ('-dirty' with local changes), or 'not a git checkout'."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ('git', '-C', str(Path(__file__).parent), *arguments),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
+    try:
+        git('ls-files', '--error-unmatch', Path(__file__).name)  # not some repository around us
+        changed = git('status', '--porcelain', '--untracked-files=no')
+        return git('rev-parse', 'HEAD') + ('-dirty' if changed else '')
+    except (OSError, subprocess.CalledProcessError):
+        return 'not a git checkout'

@@ -1,0 +1,167 @@
+"""Predictions as files: where they lie, writing them, reading them, finding those of others.
+
+A prediction is an 8-bit PNG of class ids in the size of the label. A saved one lies at
+`<folder>/<domain>/<split>/<the photo's path in its dataset>.png`, with `predictions.json`, the
+record of the evaluation that wrote them. `from_files` measures such a folder.
+"""
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from .. import disk, domains, labels
+from ..domains import DataError
+from . import records
+from .records import Record
+
+MANIFEST = 'predictions.json'
+
+
+def photo_keys(
+    domain: str, data_root: str | Path, skip_lists: Iterable[str | Path] = ()
+) -> list[str]:
+    """Return each photo's path relative to the data root, in the order of the data set."""
+    pairs = domains.find(domain, data_root, skip_lists)
+    return [photo.relative_to(data_root).as_posix() for photo, _ in pairs]
+
+
+def place(domain: str, key: str = '') -> PurePosixPath:
+    """Return where the prediction for a photo lies in a folder of predictions; without a key,
+    where all of `domain` lie."""
+    row, split = domains.parse(domain)
+    folder = PurePosixPath(row.name, split.replace('/', '+'))
+    # The data set's own folder says nothing that the domain doesn't.
+    return folder.joinpath(*PurePosixPath(key).parts[1:]).with_suffix('.png') if key else folder
+
+
+class Saver:
+    """Writes each prediction of an evaluation to a file of its own (`CrossDomainIoU.watch`).
+
+    Args:
+        folder: new, or empty.
+        measured: domains as 'name:split'.
+        data_root: where they are.
+        skip_lists: that the evaluation leaves out.
+
+    Raises:
+        FileExistsError: `folder` holds something. ValueError: two photos would share a file.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        measured: Iterable[str],
+        data_root: str | Path,
+        skip_lists: Iterable[str | Path] = (),
+    ):
+        self.folder = Path(folder)
+        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            raise FileExistsError(
+                f'--save-predictions {folder}: exists already. Delete it, or name another folder, '
+                'so that predictions of two models never mix'
+            )
+        self.paths: dict[str, list[PurePosixPath]] = {}
+        self.palettes = {}
+        taken: dict[PurePosixPath, str] = {}
+        for domain in measured:
+            keys = photo_keys(domain, data_root, skip_lists)
+            self.paths[domain] = [place(domain, key) for key in keys]
+            self.palettes[domain] = labels.task(domains.parse(domain)[0].space).palette
+            for key, path in zip(keys, self.paths[domain], strict=True):
+                other = taken.setdefault(path, key)
+                if other != key:
+                    raise ValueError(f'{other} and {key} would share the prediction file {path}')
+
+    def __call__(self, domain: str, number: int, prediction: np.ndarray) -> None:
+        content = encode(prediction, self.palettes[domain])
+        disk.write_atomically(self.folder / self.paths[domain][number], content)
+
+    def finish(self, record: Record) -> None:
+        """Say what the predictions are of, once all are written."""
+        records.write(record, self.folder / MANIFEST)
+
+
+def encode(prediction: np.ndarray, palette: np.ndarray) -> bytes:
+    """Return uint8 ids (H, W) as an 8-bit palette PNG."""
+    image = Image.fromarray(prediction)
+    # All 256 entries: of a shorter palette, Pillow makes 1, 2 or 4 bits a pixel.
+    image.putpalette([*palette.ravel().tolist(), *[0] * (768 - palette.size)])
+    out = io.BytesIO()
+    image.save(out, 'PNG', compress_level=1)
+    return out.getvalue()
+
+
+def read_prediction(path: str | Path) -> np.ndarray:
+    """Read a prediction: uint8 (H, W). Raises DataError: unreadable, or not one 8-bit channel."""
+    try:
+        with Image.open(path) as image:
+            found, mode = np.asarray(image), image.mode
+    except Exception as error:  # Pillow raises OSError, ValueError and SyntaxError of bad files
+        raise DataError(f'{path}: unreadable prediction ({error}). Write it again') from None
+    if found.ndim != 2 or found.dtype != np.uint8:
+        raise DataError(
+            f'{path}: prediction of mode {mode}, shape {found.shape}; expected a PNG with one '
+            '8-bit channel of class ids. A colour rendering is no prediction'
+        )
+    return found
+
+
+def match(keys: Sequence[str], label_names: Sequence[str], folder: Path) -> list[Path]:
+    """Find the prediction of each photo among the PNGs below `folder`.
+
+    It has the photo's path without suffix, relative to the data root or to the data set's own
+    folder, or, where none has, the photo's name, or else the label file's name, in any folder.
+
+    Args:
+        keys: `photo_keys`.
+        label_names: the label files' names, without suffix.
+
+    Raises DataError: a photo without a prediction or with several, a prediction for several photos
+    or for none.
+    """
+    files = sorted(folder.rglob('*.png'))
+    paths: dict[str, list[Path]] = {}
+    names: dict[str, list[Path]] = {}
+    for file in files:
+        paths.setdefault(file.relative_to(folder).with_suffix('').as_posix(), []).append(file)
+        names.setdefault(file.stem, []).append(file)
+    found, missing, owner = [], [], {}
+    for key, label_name in zip(keys, label_names, strict=True):
+        path = PurePosixPath(key).with_suffix('')
+        short = PurePosixPath(*path.parts[1:])
+        hits = (
+            paths.get(str(path), [])
+            or paths.get(str(short), [])
+            or names.get(path.name, [])
+            or names.get(label_name, [])
+        )
+        if len(hits) > 1:
+            raise DataError(
+                f'{key}: {len(hits)} predictions have its name, {hits[0]} and {hits[1]}. Keep one, '
+                f"or lay them out by the photo's path: {folder / short}.png"
+            )
+        missing += [] if hits else [key]
+        for file in hits:
+            if owner.setdefault(file, key) != key:
+                raise DataError(
+                    f'{file}: the prediction could be for {owner[file]} and for {key}. Lay '
+                    f"predictions out by the photos' paths, as {folder / short}.png"
+                )
+            found.append(file)
+    if missing:
+        path = PurePosixPath(missing[0])
+        raise DataError(
+            f'{missing[0]}: no prediction ({len(missing)} of {len(keys)} photos have none among '
+            f'the {len(files)} PNGs in {folder}). Expected {path.stem}.png in any folder, or '
+            f'{PurePosixPath(*path.parts[1:]).with_suffix(".png")}'
+        )
+    extra = [file for file in files if file not in owner]
+    if extra:
+        raise DataError(
+            f'{extra[0]}: a prediction for no photo ({len(extra)} such in {folder}, which has '
+            f'predictions for all {len(keys)} photos). Choose another split, or move them away'
+        )
+    return found

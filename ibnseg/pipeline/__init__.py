@@ -1,0 +1,10 @@
+"""From files to what a network sees: loading, datasets, augmentation, test-time geometry."""
+
+from .. import _stack
+
+_stack.require()
+
+from . import geometry, photos, transforms  # noqa: E402, F401
+from .dataset import CrossDomainDataset, DomainDataset, LoadLabels  # noqa: E402
+
+__all__ = ['CrossDomainDataset', 'DomainDataset', 'LoadLabels']

@@ -1,0 +1,150 @@
+"""What is checked before anything is run: source, data, classes, and how it will be measured.
+
+Imports neither torch nor mmseg, so that what is missing is said at once.
+"""
+
+import dataclasses
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+
+from .. import audit, domains
+from ..measure import protocols, selection
+from .config import LOADERS, domain_names
+
+
+def check_source(config: Config) -> None:
+    """Raise ValueError unless the config trains on what its `source` says: the record says that."""
+    data = config.train_dataloader.dataset
+    if 'domain' not in data or config.get('fine_tuned'):
+        return
+    trained, stated = domains.Source.of(data.domain, data.get('mixing')), config.source
+    if str(trained) != str(domains.Source.of(domains.whole(stated))):
+        raise ValueError(
+            f'the config says source {stated}, its train_dataloader reads {trained}. Change both: '
+            'source=... (and mixing) and train_dataloader.dataset.domain=... (and its mixing)'
+        )
+
+
+def choose_rule(config: Config, option: str | None) -> selection.Rule:
+    """Return the rule that selects the checkpoint, and have the config validate on what it needs.
+
+    Args:
+        option: of a `selection.RULES`; default: the config's `select`, else what its validation
+            amounts to.
+    """
+    validation = config.val_dataloader.dataset
+    option = option or config.get('select')
+    if option is None:
+        return selection.implied(config.source, validation.domains)
+    rule = selection.find(option)
+    validation.domains = selection.validation(
+        rule, config.source, validation.domains, config.test_dataloader.dataset.domains
+    )
+    config.select = option
+    return rule
+
+
+def count_pairs(config: Config, loader: str) -> dict[str, int]:
+    """Return domain -> number of its pairs, of each domain of a loader.
+
+    Raises DataError where files are missing.
+    """
+    data = config[loader].dataset
+    lists = data.get('skip_lists', ())
+    return {name: len(domains.find(name, data.data_root, lists)) for name in domain_names(data)}
+
+
+def audit_data(config: Config) -> None:
+    """Audit all the data of a config.
+
+    Raises DataError where training would use what is damaged; ValueError with a launcher: while one
+    process audits, the others' wait for it would time out.
+    """
+    used = [config[loader].dataset for loader in LOADERS]
+    if config.launcher != 'none':
+        sets = {
+            (name.split(':')[0], data.data_root): None
+            for data in used
+            for name in domain_names(data)
+        }
+        commands = ' && '.join(f'ibnseg audit {name} {shlex.quote(root)}' for name, root in sets)
+        raise ValueError(
+            f'--audit with --launcher {config.launcher}: an audit is for one process. Run it '
+            f'before, and train without --audit: {commands}'
+        )
+    with audit.bar() as progress:
+        reports = audit.before_training(
+            [(name, data.data_root) for data in used for name in domain_names(data)],
+            {path for data in used for path in data.get('skip_lists', ())},
+            progress,
+        )
+    for found in reports:
+        print(f'audit {found.domain}: {found.files:,} files, {found.verdict}', flush=True)
+
+
+def plan_measurement(config: Config) -> dict[str, protocols.Protocol]:
+    """Return the protocol of each domain to measure ('name:split'), and find its files.
+
+    Raises:
+        DataError: files are missing. ValueError: a head of other classes, a pipeline of the user's
+            own in the place of a protocol, or as `protocols.describe`.
+    """
+    data = config.test_dataloader.dataset
+    if data.get('pipeline') is not None:
+        raise ValueError(
+            'test_dataloader.dataset has a pipeline of its own; a measurement builds it from a '
+            'protocol. Leave it away and state protocol = dict(photo=(width, height), '
+            'keep_ratio=True), or the name of a published setting'
+        )
+    data.raw = True
+    trained = [row.name for row in domains.trained_on(config.source)]
+    check_heads(config, [*trained, *data.domains])
+    lists = data.get('skip_lists', ())
+    bfloat16 = bool(config.test_cfg.get('fp16'))
+    plan = {}
+    for domain in data.domains:
+        images = len(domains.find(domain, data.data_root, lists))
+        protocol = protocols.describe(
+            data.get('protocol'), domain, images, config.model.test_cfg, bfloat16
+        )
+        if classes := config.get('class_set'):
+            counted = protocols.class_set(protocol.space, classes)
+            protocol = dataclasses.replace(protocol, classes=counted)
+        skipped = domains.skipped(domain, data.data_root, lists)
+        protocol = dataclasses.replace(protocol, skipped=protocols.skipped_hash(skipped))
+        plan[f'{protocol.domain}:{protocol.split}'] = protocol
+    return plan
+
+
+def check_heads(config: Config, names: Sequence[str]) -> None:
+    """Raise ValueError unless every head has as many outputs as the domains have classes."""
+    classes = domains.task(names).classes
+    for key in ('decode_head', 'auxiliary_head'):
+        heads = config.model.get(key) or []
+        for head in heads if isinstance(heads, list | tuple) else [heads]:
+            if head.num_classes != len(classes):
+                shown = ', '.join(classes[:3]) + (', ...' if len(classes) > 3 else '')
+                raise ValueError(
+                    f'{", ".join(names)}: {len(classes)} classes ({shown}), but model.{key} tells '
+                    f'{head.num_classes} apart. Name domains of the same classes, or give the '
+                    f'heads num_classes={len(classes)} and train them on these'
+                )
+
+
+def count_skipped(data: Config) -> dict[str, int]:
+    """Return domain -> how many of its pairs the skip lists leave out, where there are any."""
+    lists = data.get('skip_lists', ())
+    counts = {
+        name: len(domains.skipped(name, data.data_root, lists)) for name in domain_names(data)
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
+def check_writable(out: Path) -> None:
+    """Make the folder of a file to write, now and not after hours of measuring."""
+    if out.is_dir():
+        raise ValueError(f'--out {out} is a folder; expected the name of a file to write')
+    out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,157 @@
+"""A config file and the command line become the config of a run. Needs neither torch nor mmseg."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import _stack, domains
+
+_stack.check()
+
+from mmengine.config import Config, DictAction  # noqa: E402
+
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+_NEEDED = ('source', 'model', *LOADERS)
+
+
+def load_config(
+    path: str | Path,
+    *,
+    work_dir: str | None = None,
+    data_root: str | None = None,
+    name: str | None = None,
+    amp: bool = False,
+    compile: bool = False,
+    launcher: str = 'none',
+    skip_lists: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> Config:
+    """Read a config file and apply the command line to it.
+
+    Args:
+        path: MMEngine config. It is Python and is run as such.
+        work_dir: default `work_dirs/<path of the config below configs/>`.
+        data_root: replaces that of every dataset.
+        name: of the model in records and tables; default: the config's `model_name`, else the
+            name of the file.
+        amp: train in mixed precision, float16 on a GPU, bfloat16 on a CPU; measure in float32.
+        compile: run the backbone by torch.compile, if that works here.
+        launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
+        skip_lists: files that name pairs to leave out (`ibnseg.domains.skip`).
+        options: dotted keys -> values, as MMEngine's `--cfg-options`.
+
+    Raises:
+        FileNotFoundError, ValueError: no such config, or one that lacks what a run needs.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'{path}: no such config file')
+    config = Config.fromfile(str(path))
+    config.merge_from_dict(dict(options or {}))
+    absent = [key for key in _NEEDED if key not in config]
+    if absent:
+        raise ValueError(f'{path}: no {", ".join(absent)}; see configs/ for what a config says')
+    if not isinstance(config.source, str):
+        config.source = str(domains.Source.of(config.source, config.get('mixing')))
+    _state_part(config)
+    _state_protocol(config)
+    config.launcher = launcher
+    config.work_dir = work_dir or config.get('work_dir') or str(default_work_dir(Path(path)))
+    config.model_name = name or config.get('model_name') or Path(path).stem
+    for loader in LOADERS:
+        if data_root is not None:
+            config[loader].dataset.data_root = str(data_root)
+        if skip_lists:
+            config[loader].dataset.skip_lists = [str(path) for path in skip_lists]
+    if compile:
+        config.compile_backbone = True
+    if amp:
+        config.optim_wrapper.type = _amp_wrapper()
+    return config
+
+
+def _amp_wrapper() -> str:
+    import torch
+
+    return 'AmpOptimWrapper' if torch.cuda.is_available() else 'CPUAmpOptimWrapper'
+
+
+def _state_part(config: Config) -> None:
+    """Have `source` say which part is trained on, also where a dumped config said another one."""
+    data = (config.train_dataloader or {}).get('dataset', {})
+    if 'domain' not in data:
+        return
+    part = fraction, seed = data.get('fraction', 1), data.get('subset_seed', 0)
+    if tuned := config.get('fine_tuned'):
+        if part != (tuned['fraction'], tuned['subset_seed']):
+            raise ValueError(
+                f'the config is of a network fine-tuned on {100 * tuned["fraction"]:g} % (subset '
+                f'{tuned["subset_seed"]}), its train_dataloader reads {100 * fraction:g} % (subset '
+                f'{seed}). Leave these as they were, or begin another with ibnseg finetune'
+            )
+        return
+    config.source = domains.whole(config.source)
+    if fraction != 1:
+        config.source = domains.part(config.source, *part)
+
+
+def _state_protocol(config: Config) -> None:
+    """Have the datasets say what the config's `protocol` says, also after --cfg-options.
+
+    A published setting is for the test alone: a run validates as its own config says.
+    """
+    protocol = config.get('protocol')
+    if protocol is None:
+        return
+    config.test_dataloader.dataset.protocol = protocol
+    if not isinstance(protocol, str) and config.get('val_dataloader'):
+        config.val_dataloader.dataset.protocol = protocol
+
+
+def default_work_dir(path: Path) -> Path:
+    """Return `work_dirs/<path of the config below configs/>`."""
+    return Path('work_dirs', *below_configs(path))
+
+
+def below_configs(path: str | Path) -> tuple[str, ...]:
+    """Return the parts of a config's path below `configs/`, without suffix; else its name."""
+    parts = Path(path).with_suffix('').parts
+    return parts[parts.index('configs') + 1 :] if 'configs' in parts else parts[-1:]
+
+
+def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """Parse `key=value` words as MMEngine's `--cfg-options` does. Raises ValueError for others."""
+    wrong = [pair for pair in pairs if '=' not in pair]
+    if wrong:
+        raise ValueError(f'--cfg-options: {wrong[0]!r} is not KEY=VALUE')
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--options', nargs='+', action=DictAction, default={})
+    return parser.parse_args(['--options', *pairs] if pairs else []).options
+
+
+def domain_names(data: Config) -> tuple[str, ...]:
+    """Return the domains of a config's dataset, 'name:split' each."""
+    if 'domains' in data:
+        return tuple(':'.join((row.name, split)) for row, split in map(domains.parse, data.domains))
+    return domains.Source.of(data.domain, data.get('mixing')).domains
+
+
+def check_given(config: str | Path, checkpoint: str | Path | None = None) -> None:
+    """Raise FileNotFoundError where a file that the command line names is not there."""
+    if not Path(config).is_file():
+        raise FileNotFoundError(f'{config}: no such config file')
+    if checkpoint is not None and not Path(checkpoint).is_file():
+        raise FileNotFoundError(f'{checkpoint}: no such checkpoint')
+
+
+def from_arguments(args: argparse.Namespace, checkpoint: str | None = None) -> Config:
+    """Return the config that the command line of train, test or finetune asks for."""
+    check_given(args.config, checkpoint)
+    given = vars(args)
+    keys = ('work_dir', 'data_root', 'name', 'amp', 'compile', 'launcher')
+    return load_config(
+        args.config,
+        skip_lists=given.get('skip_list', ()),
+        options=parse_options(args.cfg_options),
+        **{key: given[key] for key in keys if key in given},
+    )

@@ -1,0 +1,1 @@
+"""Many runs, one after another: sweeps over configs and seeds, and fine-tuning on parts."""
