@@ -26,10 +26,10 @@ def parser(name: str, doc: str) -> argparse.ArgumentParser:
 #: Options that several commands have: name -> arguments of `add_argument`.
 _SHARED: dict[str, dict[str, Any]] = {
     '--work-dir': dict(help='folder of the run; default work_dirs/<config>'),
-    '--data-root': dict(help='folder that holds one folder for each dataset; default data'),
+    '--data-root': dict(help='folder that holds the datasets; default data'),
     '--amp': dict(action='store_true', help='train in mixed precision'),
     '--compile': dict(action='store_true', help='run the backbone by torch.compile (needs g++)'),
-    '--name': dict(help="of the model in records and tables; default the config's model_name"),
+    '--name': dict(help="name of the model in records and tables; default the config's model_name"),
     '--skip-list': dict(
         nargs='+', default=[], metavar='FILE', help='leave these pairs out (see audit)'
     ),

@@ -10,8 +10,8 @@ from ibnseg.backbones import IBNResNet
 from ibnseg.norms import InstanceNorm
 
 
-def test_ones_own_project(tmp_path, monkeypatch, capsys):
-    (block,) = blocks('plug-in.md', "One's own PyTorch project")
+def test_plain_pytorch(tmp_path, monkeypatch, capsys):
+    (block,) = blocks('plug-in.md', 'Plain PyTorch')
     donor = IBNResNet(50, placement='ibn_a')
     state = dict(donor.state_dict(), **{'fc.weight': torch.ones(1), 'fc.bias': torch.ones(1)})
     torch.save(state, tmp_path / 'resnet50_ibn_a-d9d0bb7b.pth')

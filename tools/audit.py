@@ -1,10 +1,10 @@
-"""Say what is wrong with a data set on disk: files, pairs, ids, copies.
+"""Check a dataset on disk: files, pairs, ids, copies.
 
     python tools/audit.py cityscapes data
     python tools/audit.py gta5:train data --out audit.json --write-skip-list skip.txt
 
-Every file is decoded once, and remembered by its content. Exit code: 0 no error, 1 errors (with
---strict also warnings), 2 nothing to look at.
+Decodes every file once and keeps the findings by its content. Exit code: 0 no error, 1 errors (with
+--strict also warnings), 2 nothing to check.
 """
 
 import argparse
@@ -16,16 +16,16 @@ from ibnseg import command
 def parser() -> argparse.ArgumentParser:
     p = command.parser('audit', __doc__)
     p.add_argument('domain', help="e.g. cityscapes for all of its splits, or 'gta5:train'")
-    p.add_argument('root', help="the data root, or the data set's own folder")
+    p.add_argument('root', help="data root, or the dataset's own folder")
     p.add_argument('--out', metavar='FILE', help='write every finding, as JSON')
     p.add_argument(
         '--write-skip-list',
         metavar='FILE',
-        help='write the pairs with errors; train and test leave them out with --skip-list',
+        help='write the pairs with errors, for --skip-list of train, test and score',
     )
-    p.add_argument('--show', type=int, default=3, metavar='N', help='files shown a kind (3)')
-    p.add_argument('--strict', action='store_true', help='warnings, too, make it fail')
-    p.add_argument('--workers', type=int, help='processes; by default one a core')
+    p.add_argument('--show', type=int, default=3, metavar='N', help='files shown per kind (3)')
+    p.add_argument('--strict', action='store_true', help='exit with 1 for warnings, too')
+    p.add_argument('--workers', type=int, help='processes; default one per core')
     return p
 
 

@@ -5,16 +5,16 @@ import os
 import sys
 
 COMMANDS = {
-    'train': 'train on one world, then measure on the others',
-    'sweep': 'train configs with several seeds, into one report',
-    'finetune': 'go on training on part of a target, into one table',
-    'test': 'measure a checkpoint on any number of domains',
+    'train': 'train on one dataset, then evaluate on others',
+    'sweep': 'train configs with several seeds and write one report',
+    'finetune': 'fine-tune a checkpoint on parts of a target dataset',
+    'test': 'evaluate a checkpoint on any number of datasets',
     'score': 'score a folder of predictions',
-    'audit': 'what is wrong with a data set on disk',
-    'report': 'records -> tables',
-    'picture': 'photo, truth and predictions in one PNG',
-    'weights': 'published weights: list, inspect, convert',
-    'miniature': 'draw small stand-ins for the data sets',
+    'audit': 'check a dataset on disk for damage',
+    'report': 'write tables from records',
+    'picture': 'draw photo, ground truth and predictions into one PNG',
+    'weights': 'list, inspect and convert published weights',
+    'miniature': 'draw small synthetic datasets',
 }
 
 

@@ -1,10 +1,10 @@
-"""Fine-tune a checkpoint on parts of a target's training labels, into one table (as in the paper).
+"""Fine-tune a checkpoint on parts of a target dataset and print one table (as in the paper).
 
     python tools/finetune.py configs/ibn_b_gta5_to_cityscapes.py work_dirs/.../best_iter_N.pth \\
       --target cityscapes --fractions 10 20 30 100
 
-One run after another, each as tools/train.py would: 10 % are among the 20 %, and so on. The same
-command again continues: finished runs stay, an interrupted one goes on where it was. The table
+Trains one run after another, as tools/train.py does. The 10 % are part of the 20 %, and so on. Run
+the same command again to continue: it keeps finished runs and resumes an interrupted one. The table
 holds every model that was fine-tuned on the target into the same --work-dir.
 """
 
@@ -19,18 +19,18 @@ def parser() -> argparse.ArgumentParser:
     p = command.parser('finetune', __doc__)
     p.add_argument('config', help='the config that the checkpoint was trained with')
     p.add_argument('checkpoint')
-    p.add_argument('--target', required=True, help='name, or name:split to train on')
+    p.add_argument('--target', required=True, help='dataset to train on: name or name:split')
     p.add_argument(
         '--fractions', nargs='+', type=float, default=[10, 20, 30, 100], metavar='PERCENT',
-        help="of the target's training images (10 20 30 100)",
+        help="parts of the target's training images (10 20 30 100)",
     )  # fmt: skip
-    p.add_argument('--seeds', nargs='+', type=int, default=[0], help='of each fraction (0)')
-    p.add_argument('--subset-seed', type=int, default=0, help='which images make a fraction (0)')
-    p.add_argument('--iterations', type=int, help="of each run; default the config's")
+    p.add_argument('--seeds', nargs='+', type=int, default=[0], help='seeds of each fraction (0)')
+    p.add_argument('--subset-seed', type=int, default=0, help='seed of the fractions (0)')
+    p.add_argument('--iterations', type=int, help="iterations of each run; default the config's")
     p.add_argument('--processes', type=int, default=1, help='GPUs of this machine to train on (1)')
     where = dict(
         default='work_dirs/finetune',
-        help='run folders <model>/<target>/<percent>/seed-<seed> go there (work_dirs/finetune)',
+        help='folder for <model>/<target>/<percent>/seed-<seed> (work_dirs/finetune)',
     )
     command.add(p, '--work-dir', '--data-root', '--amp', '--cfg-options', work_dir=where)
     return p
@@ -97,13 +97,15 @@ def _report(base: Path, train: str, measured: list[str]) -> None:
 
     from ibnseg import disk
     from ibnseg.measure import records
+    from ibnseg.report import render
+    from ibnseg.report.screen import Screen
     from ibnseg.train.runs import finetune
 
     found = [records.read(path) for path in records.find([base])]
     tables = [finetune.tabulate(found, train, domain) for domain in measured]
     out = base / f'{train.replace("/", "-").replace(":", "-")}.md'
-    disk.write_atomically(out, finetune.markdown(tables))
-    Console(highlight=False).print(finetune.terminal(tables[0]))
+    disk.write_atomically(out, render.markdown(tables))
+    Console(highlight=False).print(Screen(tables[:1]))
     print(out)
 
 

@@ -1,8 +1,8 @@
-"""Write miniature data sets: procedural street scenes in the layouts of the real ones.
+"""Write small synthetic datasets: street scenes in the layouts of the real ones.
 
     python tools/miniature.py data/mini --train 200 --val 40
 
-Takes some seconds. The folders can stand wherever a real data set's folder can.
+Takes some seconds. Use such a folder wherever the folder of the real dataset can stand.
 """
 
 import argparse
@@ -22,16 +22,16 @@ def size(text: str) -> tuple[int, int]:
 
 def parser() -> argparse.ArgumentParser:
     p = command.parser('miniature', __doc__)
-    p.add_argument('out', help='folder to write to; each world gets a folder in it')
-    p.add_argument('--train', type=int, default=200, help='training pairs a world (200)')
-    p.add_argument('--val', type=int, default=40, help='validation pairs a world (40)')
+    p.add_argument('out', help='folder to write to, one folder for each dataset')
+    p.add_argument('--train', type=int, default=200, help='training pairs per dataset (200)')
+    p.add_argument('--val', type=int, default=40, help='validation pairs per dataset (40)')
     p.add_argument('--size', type=size, default=(256, 512), metavar='HxW', help='(256x512)')
-    p.add_argument('--seed', type=int, default=0, help='another seed, other scenes (0)')
+    p.add_argument('--seed', type=int, default=0, help='seed of the scenes (0)')
     p.add_argument(
         '--worlds', nargs='+', metavar='WORLD',
-        help="data sets to stand in for, or 'all' (gta5 cityscapes)",
+        help="datasets to draw, or 'all' (gta5 cityscapes)",
     )  # fmt: skip
-    p.add_argument('--workers', type=int, help='processes; by default one a core')
+    p.add_argument('--workers', type=int, help='processes; default one per core')
     return p
 
 

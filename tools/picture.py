@@ -8,7 +8,7 @@ from ibnseg import command
 
 def parser() -> argparse.ArgumentParser:
     p = command.parser('picture', __doc__)
-    p.add_argument('runs', nargs='+', help='work dirs of tools/train.py; their configs are run')
+    p.add_argument('runs', nargs='+', help='folders of runs; their configs are run as Python')
     p.add_argument('--domain', default='cityscapes', help='name or name:split')
     p.add_argument('--image', type=int, default=0, help='number of the image, from 0')
     p.add_argument('--out', default='picture.png')

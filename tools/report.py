@@ -2,9 +2,9 @@
 
     python tools/report.py work_dirs/ --out work_dirs/report
 
-Prints the table and writes report.md, report.csv, report.json and report.html. Where per-image
-matrices lie beside the records (*.images.npz), also intervals, paired comparisons and the worst
-images, in statistics.csv and images.csv, too.
+Prints the table and writes report.md, report.html, report.tex, report.csv and report.json. Where
+per-image matrices lie beside the records (*.images.npz), also intervals, paired comparisons and the
+worst images, in statistics.csv and images.csv, too.
 """
 
 import argparse
@@ -25,13 +25,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         '--mixed',
         action='store_true',
-        help='show (marked) numbers of one domain measured by different protocols',
+        help='show numbers of different protocols in one column, marked',
     )
     p.add_argument(
         '--classes',
         choices=['19', '16', '13', 'present'],
-        help="count these classes instead of the protocols'; 16 and 13 are those of SYNTHIA, "
-        'present are those in the truth',
+        help="classes that count instead of the protocol's; 16 and 13 as usual for SYNTHIA, "
+        'present: those in the ground truth',
     )
     return p
 
@@ -43,25 +43,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _job(args: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from ibnseg import report
     from ibnseg.measure import records
-    from ibnseg.text import clean
 
     files = records.find(args.records)
-    found = [records.read(file) for file in files]
-    table = report.tabulate(found, args.baseline, args.mixed, files, args.classes)
-    statistics = report.gather(table)
-    written = report.write(
-        found, args.out, args.baseline, args.mixed, files, statistics, args.classes
-    )
-    console = Console(highlight=False)
-    console.print(report.terminal(table))
-    if statistics:
-        console.print(report.statistics.terminal(statistics))
-    for path in written:
-        print(clean(str(path)))
+    report.make(files, args.out, args.baseline, args.mixed, args.classes)
 
 
 if __name__ == '__main__':

@@ -11,7 +11,7 @@ def parser() -> argparse.ArgumentParser:
     p = command.parser('run', __doc__)
     jobs = p.add_subparsers(dest='job', required=True, metavar='train|test')
     train = jobs.add_parser('train', help='train by epochs')
-    test = jobs.add_parser('test', help='measure a checkpoint')
+    test = jobs.add_parser('test', help='evaluate a checkpoint')
     train.add_argument('config', help='e.g. configs/detection/ibn_a_faster_rcnn_coco.py')
     test.add_argument('config', help='the config that the checkpoint was trained with')
     test.add_argument('checkpoint')

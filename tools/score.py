@@ -1,10 +1,9 @@
-"""Score a folder of predictions, from this toolkit or another, on a domain.
+"""Score a folder of predictions, from ibnseg or another toolkit, on a dataset.
 
     python tools/score.py cityscapes results/ --name segformer
 
-A prediction is a PNG of class ids in the size of the label, named as its photo: by the photo's
-path in the data set, or by its name alone where that is unique. Writes the record that
-tools/report.py reads.
+A prediction is a PNG of class ids in the size of the label. Its name is the path of the photo in
+the dataset, or the photo's file name if that is unique. Writes a record for tools/report.py.
 """
 
 import argparse
@@ -17,22 +16,22 @@ from ibnseg import command
 def parser() -> argparse.ArgumentParser:
     p = command.parser('score', __doc__)
     p.add_argument('domain', help='e.g. cityscapes, camvid:Seq05VD')
-    p.add_argument('predictions', help="a folder, or one of tools/test.py's --save-predictions")
-    p.add_argument('--name', help='of the model; not needed for predictions saved here')
-    p.add_argument('--source', metavar='NAME:SPLIT', help='what it was trained on, if known')
-    p.add_argument('--seed', type=int, help='that it was trained with, if known')
+    p.add_argument('predictions', help='folder of PNGs, e.g. from tools/test.py --save-predictions')
+    p.add_argument('--name', help='name of the model; not needed for predictions of tools/test.py')
+    p.add_argument('--source', metavar='NAME:SPLIT', help='what the model was trained on, if known')
+    p.add_argument('--seed', type=int, help='seed of the training, if known')
     p.add_argument(
         '--ids',
         default='train',
         metavar='train|raw|SPACE',
-        help="what a value means: a class's number (train, the default), the id in the domain's "
-        'own label files (raw), or in those of a label space (cityscapes: its labelIds)',
+        help="what a pixel value means: class number (train, the default), id in the dataset's own "
+        'label files (raw), or id in a label space (cityscapes: its labelIds)',
     )
     p.add_argument(
         '--like',
         metavar='RECORD',
-        help='a record whose protocol the predictions followed; else they count as of a protocol '
-        'of their own, which report shows beside others with --mixed only',
+        help='record whose protocol the predictions followed; without it they get a protocol of '
+        'their own, which report shows beside others only with --mixed',
     )
     p.add_argument('--out', help='record file; default <predictions>.<domain>.record.json')
     command.add(p, '--data-root', '--skip-list', data_root=dict(default='data'))

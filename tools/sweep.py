@@ -2,8 +2,8 @@
 
     python tools/sweep.py configs/camvid/*.py --seeds 0 1 2
 
-One run after another, each as tools/train.py would. The same command again continues: finished
-runs stay, an interrupted one goes on where it was. A run that fails does not stop the others.
+Trains one run after another, as tools/train.py does. Run the same command again to continue: it
+keeps finished runs and resumes an interrupted one. A failed run does not stop the others.
 """
 
 import argparse
@@ -15,12 +15,12 @@ from ibnseg import command
 
 def parser() -> argparse.ArgumentParser:
     p = command.parser('sweep', __doc__)
-    p.add_argument('configs', nargs='+', metavar='CONFIG', help='they are Python and are run')
+    p.add_argument('configs', nargs='+', metavar='CONFIG', help='config files, run as Python')
     p.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], help='(0 1 2)')
     p.add_argument('--baseline', metavar='NAME', help='model to compare with in the report')
     where = dict(
         default='work_dirs/sweep',
-        help='run folders <config>/seed-<seed> and report/ go there (work_dirs/sweep)',
+        help='folder for <config>/seed-<seed> and report/ (work_dirs/sweep)',
     )
     command.add(p, '--work-dir', '--data-root', '--amp', '--cfg-options', work_dir=where)
     return p
@@ -73,24 +73,13 @@ def _job(args: argparse.Namespace) -> int:
 
 
 def _report(files: list[Path], args: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from ibnseg import report
     from ibnseg.measure import records
 
-    found = [records.read(file) for file in files]
     # Its runs may all have failed.
-    baseline = args.baseline if args.baseline in {record.model for record in found} else None
-    table = report.tabulate(found, baseline, files=files)
-    statistics = report.gather(table)
-    out = Path(args.work_dir) / 'report'
-    written = report.write(found, out, baseline, files=files, found=statistics)
-    console = Console(highlight=False)
-    console.print(report.terminal(table))
-    if statistics:
-        console.print(report.statistics.terminal(statistics))
-    for path in written:
-        print(path)
+    models = {records.read(file).model for file in files}
+    baseline = args.baseline if args.baseline in models else None
+    report.make(files, Path(args.work_dir) / 'report', baseline)
 
 
 if __name__ == '__main__':

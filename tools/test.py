@@ -1,4 +1,4 @@
-"""Measure a checkpoint on any number of domains in one run."""
+"""Evaluate a checkpoint on any number of datasets in one run."""
 
 import argparse
 import os
@@ -17,22 +17,22 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         '--protocol',
         metavar='NAME',
-        help="a published setting in the place of the config's protocol: native, "
+        help="published protocol instead of the config's own: native, "
         'robustnet-1536, blindnet-1024, hrda-1024, hrda-2048, tqdm-2048, rein-half, soma-half '
         '(docs/protocols.md)',
     )
     p.add_argument(
         '--classes',
         choices=['19', '16', '13'],
-        help='classes that count; 16 and 13 are those of SYNTHIA',
+        help='number of classes that count; 16 and 13 as usual for SYNTHIA',
     )
     p.add_argument('--out', help='record file; default <work dir>/test/<model>.record.json')
     p.add_argument(
         '--save-predictions',
         metavar='DIR',
-        help='also write each prediction as a PNG; tools/score.py scores such a folder',
+        help='also write each prediction as a PNG, for ibnseg score',
     )
-    log = 'folder of the run; default work_dirs/<config>. The log goes to test/ in it'
+    log = 'folder of the run; default work_dirs/<config>; logs go to test/ in it'
     command.add(p, '--work-dir', work_dir=dict(help=log))
     command.add(p, '--data-root', '--name', '--compile', '--skip-list', '--launcher')
     command.add(p, '--cfg-options')

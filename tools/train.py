@@ -1,4 +1,4 @@
-"""Train on one world, then measure the selected checkpoint on the others."""
+"""Train on one dataset, then evaluate the selected checkpoint on others."""
 
 import argparse
 import os
@@ -12,18 +12,18 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument('config', help='e.g. configs/ibn_b_gta5_to_cityscapes.py')
     p.add_argument('--resume', action='store_true', help='continue from the newest checkpoint')
     p.add_argument(
-        '--seed', type=int, help="of weights, sampling and augmentation; default the config's"
+        '--seed', type=int, help="seed of weights, sampling and augmentation; default the config's"
     )
     p.add_argument(
         '--select',
         choices=['last', 'source', 'oracle'],
-        help='the checkpoint to report: the last, the best on the source (default), or the best '
-        'on the targets, which every table marks as an oracle',
+        help='checkpoint to report: the last, the best on the source (default), or the best on the '
+        'targets (tables mark it as an oracle)',
     )
     p.add_argument(
-        '--audit', action='store_true', help='check every file first; errors end the run (audit)'
+        '--audit', action='store_true', help='audit the data first; stop if there are errors'
     )
-    p.add_argument('--no-table', action='store_true', help='leave the table to tools/report.py')
+    p.add_argument('--no-table', action='store_true', help='do not print the table')
     command.add(p, '--work-dir', '--data-root', '--name', '--amp', '--compile', '--skip-list')
     command.add(p, '--launcher', '--cfg-options')
     return p

@@ -9,21 +9,21 @@ from ibnseg import command
 def parser() -> argparse.ArgumentParser:
     p = command.parser('weights', __doc__)
     jobs = p.add_subparsers(dest='job', required=True, metavar='list|inspect|convert')
-    jobs.add_parser('list', help='the published files: name, errors, hash, whether it is here')
-    source = dict(metavar='FILE', help='a path, an http(s) address, or ibn://NAME from the list')
-    inspect = jobs.add_parser('inspect', help='what a file is: names, network, size, hash')
+    jobs.add_parser('list', help='list the published files: name, errors, hash, whether downloaded')
+    source = dict(metavar='FILE', help='path, URL, or ibn://NAME from the list')
+    inspect = jobs.add_parser('inspect', help='show what a file is: dialect, network, size, hash')
     inspect.add_argument('file', **source)
-    convert = jobs.add_parser('convert', help='write a file anew, as safetensors')
+    convert = jobs.add_parser('convert', help='convert a file to safetensors')
     convert.add_argument('file', **source)
     convert.add_argument('out', metavar='OUT.safetensors')
     convert.add_argument(
         '--to',
         choices=['original', 'ours'],
         default='ours',
-        help="names of the IBN-Net release, with its classifier, or the backbone's own (default)",
+        help="tensor names: the IBN-Net release's with its classifier, or ibnseg's (default)",
     )
     convert.add_argument(
-        '--arch', metavar='NAME', help='fit to this network, e.g. resnet50_ibn_b for plain weights'
+        '--arch', metavar='NAME', help='network to fit plain weights to, e.g. resnet50_ibn_b'
     )
     return p
 

@@ -1,17 +1,14 @@
 """A table for other programs: CSV in the long format, JSON in full precision."""
 
-import csv as _csv
-import io
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ..measure.records import Measurement
-from ..text import clean
-from .maps import by_map, by_other_maps, scores
-from .table import Provenance, Row, Run, Table
+from . import render
+from .grid import Grid
+from .recount import Relabelled, by_other_maps, relabelled
+from .table import Cell, Row, Run, Stat, Table, scores
 from .words import short_commit
 
 SCHEMA = 'ibnseg-report-1'
@@ -26,64 +23,41 @@ _HEADER = (
 def csv(table: Table) -> str:
     """Return one line a model x seed x domain x class, and one each for mIoU and pixel accuracy.
 
-    Where a data set has two label maps, its domain by the other map follows from the raw ids.
-
-    Percent with two decimals, empty where nothing was counted. Text that a spreadsheet would take
-    for a formula is preceded by an apostrophe.
+    Where a dataset has two label maps, its domain by the other map follows from the raw ids.
+    Percent with two decimals, empty where nothing was counted.
     """
-    out = io.StringIO()
-    writer = _csv.writer(out, lineterminator='\n')
-    writer.writerow(_HEADER)
-    for row in table.rows:
-        for run in row.runs:
-            writer.writerows([_text(cell) for cell in line] for line in _lines(table, row, run))
-    return out.getvalue()
+    lines = [line for row in table.rows for run in row.runs for line in _lines(table, row, run)]
+    return render.csv(Grid(_HEADER, lines))
 
 
 def _lines(table: Table, row: Row, run: Run) -> Iterator[list[Any]]:
     origin = run.provenance[0]
-    for domain, measurement in run.measured.items():
-        comparable = measurement.protocol_hash == next(iter(table.protocols[domain]))
-        others = (one for one in by_other_maps(measurement) if one.domain not in run.measured)
-        for one in (measurement, *others):
-            yield from _of_domain(table, row, origin, one, 'yes' if comparable else 'no')
-
-
-def _of_domain(
-    table: Table, row: Row, origin: Provenance, measurement: Measurement, comparable: str
-) -> Iterator[list[Any]]:
-    scored, protocol = scores(measurement), measurement.protocol
-    values = [
-        ('mIoU', '', scored.miou),
-        ('pixel accuracy', '', scored.accuracy),
-        *(
-            ('IoU', table.classes[index], iou)
-            for index, iou in zip(scored.classes, scored.iou, strict=True)
-        ),
-    ]
-    for measure, name, value in values:
-        yield [
-            *(row.model, row.source, row.rule, 'yes' if row.oracle else 'no', origin.seed),
-            *(measurement.domain, measure, name, 100 * float(value)),
-            *(scored.counted, len(scored.classes), measurement.images),
-            *(str(protocol.get('space', '')), str(protocol.get('name', ''))),
-            *(measurement.protocol_hash, comparable),
-            *((origin.sha256 or '')[:12], short_commit(origin.commit)),
-        ]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f'{value:.2f}' if math.isfinite(value) else ''
-    if not isinstance(value, str):
-        return '' if value is None else str(value)
-    value = clean(value)
-    return f"'{value}" if value.lstrip().startswith(('=', '+', '-', '@')) else value
+    for domain, measured in run.measured.items():
+        comparable = measured.protocol_hash == next(iter(table.protocols[domain]))
+        others = (one for one in by_other_maps(measured) if one.domain not in run.measured)
+        for one in (measured, *others):
+            scored = scores(one)
+            names = (table.classes[index] for index in scored.classes)
+            values = [
+                ('mIoU', '', scored.miou),
+                ('pixel accuracy', '', scored.accuracy),
+                *(('IoU', name, iou) for name, iou in zip(names, scored.iou, strict=True)),
+            ]
+            for measure, name, value in values:
+                yield [
+                    *(row.model, row.source, row.rule, 'yes' if row.oracle else 'no', origin.seed),
+                    *(one.domain, measure, name, 100 * float(value)),
+                    *(scored.counted, len(scored.classes), one.images),
+                    *(str(one.protocol.get(key, '')) for key in ('space', 'name')),
+                    *(one.protocol_hash, 'yes' if comparable else 'no'),
+                    *((origin.sha256 or '')[:12], short_commit(origin.commit)),
+                ]
 
 
 def to_json(table: Table, statistics: Mapping[str, Any] | None = None) -> str:
     """Return the table, and the statistics if any, as strict JSON, in percent; null where nothing
     was counted."""
+    maps = (one for group in table.groups for _, rows in relabelled(group) for one in rows)
     content = dict(
         schema=SCHEMA,
         unit='percent',
@@ -92,27 +66,7 @@ def to_json(table: Table, statistics: Mapping[str, Any] | None = None) -> str:
         notes=table.notes,
         protocols=table.protocols,
         rows=[_row(table, row) for row in table.rows],
-        label_maps=[
-            dict(
-                model=one.row.model,
-                source=one.row.source,
-                selected_by=one.row.rule,
-                domain=one.domain,
-                other=one.other.domain,
-                protocol=one.other.protocol,
-                protocol_hash=one.other.protocol_hash,
-                miou=asdict(one.before),
-                miou_other=asdict(one.after),
-                difference=asdict(one.change),
-                iou_difference=[
-                    {'class': table.classes[index], **asdict(stat)}
-                    for index, stat in one.iou.items()
-                ],
-            )
-            for group in table.groups
-            for _, rows in by_map(group)
-            for one in rows
-        ],
+        label_maps=[_label_map(table, one) for one in maps],
     )
     if statistics is not None:
         content['statistics'] = statistics
@@ -127,38 +81,58 @@ def _row(table: Table, row: Row) -> dict[str, Any]:
         source=row.source,
         selected_by=row.rule,
         oracle=row.oracle,
-        domains={
-            domain: dict(
-                miou=asdict(cell.miou),
-                gap=cell.gap and asdict(cell.gap),
-                delta=cell.delta,
-                accuracy=asdict(cell.accuracy),
-                comparable=not cell.mixed,
-                iou=[
-                    {'class': table.classes[index], **asdict(iou)}
-                    for index, iou in cell.iou.items()
-                ],
-            )
-            for domain, cell in row.cells.items()
-        },
+        domains={domain: _cell(table, cell) for domain, cell in row.cells.items()},
         runs=[
             dict(
                 seed=run.seed,
                 records=[asdict(origin) for origin in run.provenance],
-                domains={
-                    domain: dict(
-                        protocol_hash=run.measured[domain].protocol_hash,
-                        images=run.measured[domain].images,
-                        miou=100 * scores.miou,
-                        accuracy=100 * scores.accuracy,
-                        counted=scores.counted,
-                        of=len(scores.classes),
-                        iou=[100 * float(value) for value in scores.iou],
-                        classes=list(scores.classes),
-                    )
-                    for domain, scores in run.scores.items()
-                },
+                domains={domain: _measured(run, domain) for domain in run.measured},
             )
             for run in row.runs
         ],
+    )
+
+
+def _cell(table: Table, cell: Cell) -> dict[str, Any]:
+    return dict(
+        miou=asdict(cell.miou),
+        gap=cell.gap and asdict(cell.gap),
+        delta=cell.delta,
+        accuracy=asdict(cell.accuracy),
+        comparable=not cell.mixed,
+        iou=_by_class(table, cell.iou),
+    )
+
+
+def _by_class(table: Table, stats: Mapping[int, Stat]) -> list[dict[str, Any]]:
+    return [{'class': table.classes[index], **asdict(stat)} for index, stat in stats.items()]
+
+
+def _measured(run: Run, domain: str) -> dict[str, Any]:
+    scored = run.scores[domain]
+    return dict(
+        protocol_hash=run.measured[domain].protocol_hash,
+        images=run.measured[domain].images,
+        miou=100 * scored.miou,
+        accuracy=100 * scored.accuracy,
+        counted=scored.counted,
+        of=len(scored.classes),
+        iou=[100 * float(value) for value in scored.iou],
+        classes=list(scored.classes),
+    )
+
+
+def _label_map(table: Table, one: Relabelled) -> dict[str, Any]:
+    return dict(
+        model=one.row.model,
+        source=one.row.source,
+        selected_by=one.row.rule,
+        domain=one.domain,
+        other=one.other.domain,
+        protocol=one.other.protocol,
+        protocol_hash=one.other.protocol_hash,
+        miou=asdict(one.before),
+        miou_other=asdict(one.after),
+        difference=asdict(one.change),
+        iou_difference=_by_class(table, one.iou),
     )

@@ -1,12 +1,16 @@
-"""The same matrices over other classes: 19, 16, 13, or those that the truth holds."""
+"""The same predictions counted otherwise: over other classes, or by a dataset's other label map."""
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from .. import labels
+from .. import domains, labels
 from ..measure import protocols
+from ..measure.confusion import Scores
 from ..measure.records import Measurement, Record
+from .table import Group, Row, Stat, counted, fractions, scores
 
 CHOICES = (*protocols.CLASS_SETS, 'present')
 
@@ -15,24 +19,118 @@ def recount(record: Record, classes: str) -> Record:
     """Return the record over another class set; its protocols say so, so they have other hashes.
 
     Args:
-        classes: of `protocols.CLASS_SETS`, or 'present': those with a pixel in the truth. So the
-            denominator does not depend on what a model predicts.
+        classes: of `protocols.CLASS_SETS`, or 'present': those with a pixel in the ground truth.
+            So the denominator does not depend on what a model predicts.
 
     Raises ValueError: unknown class set, or a measurement of no known label space.
     """
-    return replace(record, domains=[_measurement(m, classes) for m in record.domains])
+    found = []
+    for measured in record.domains:
+        space = measured.protocol.get('space')
+        if space not in labels.SPACES:
+            raise ValueError(
+                f'{measured.domain}: label space {space!r:.40} is unknown, so is which of its '
+                'classes are in a class set; leave --classes away'
+            )
+        if classes == 'present':
+            ids = [int(i) for i in np.flatnonzero(measured.matrix.sum(1))]
+        else:
+            ids = list(protocols.class_set(space, classes))
+        found.append(_changed(measured, dict(classes=ids)))
+    return replace(record, domains=found)
 
 
-def _measurement(measured: Measurement, classes: str) -> Measurement:
-    space = measured.protocol.get('space')
-    if space not in labels.SPACES:
-        raise ValueError(
-            f'{measured.domain}: label space {space!r:.40} is unknown, so is which of its classes '
-            'are in a class set; leave --classes away'
+def _changed(measured: Measurement, changes: dict[str, Any], **fields: Any) -> Measurement:
+    protocol = measured.protocol | changes
+    digest = protocols.protocol_hash(protocol)
+    return replace(measured, protocol=protocol, protocol_hash=digest, **fields)
+
+
+def by_other_maps(measured: Measurement) -> list[Measurement]:
+    """Return the same predictions, measured by each other published map of the dataset's ids.
+
+    Name and hash of the protocol are those that measuring so would have given. Where its setting
+    says nothing of the dataset by that map, nobody publishes such numbers, and the name ends with
+    ', relabelled'.
+    """
+    if measured.raw is None or measured.domain.split(':')[0] not in domains.DOMAINS:
+        return []
+    row, split = domains.parse(measured.domain)
+    every = set(measured.classes) == set(labels.class_ids(row.space))
+    name = str(measured.protocol.get('name', ''))
+    setting = protocols.SETTINGS.get(name.removesuffix('-bfloat16'))
+    found = []
+    for other in domains.DOMAINS.values():
+        if other.folder == row.folder and other.space in {*labels.maps(row.space)} - {row.space}:
+            classes = labels.class_ids(other.space) if every else measured.classes
+            changes = dict(domain=other.name, space=other.space, classes=list(classes))
+            if setting and not setting.covers(other.name):
+                changes['name'] = f'{name}, relabelled'
+            matrix = labels.fold(measured.raw, other.space)
+            domain = f'{other.name}:{split}'
+            found.append(_changed(measured, changes, domain=domain, matrix=matrix))
+    return found
+
+
+@dataclass(frozen=True)
+class Relabelled:
+    """A row on a domain, by the label map it was measured by and by another. In percent.
+
+    Args:
+        domain: as measured.
+        other: by the other label map, of the first run.
+        before, after: mIoU by the one and by the other map; `change` is their difference.
+        counted: classes counted, of how many, by the one and by the other.
+        iou: the difference of each class that both count.
+    """
+
+    row: Row
+    domain: str
+    other: Measurement
+    before: Stat
+    after: Stat
+    change: Stat
+    counted: str
+    iou: dict[int, Stat]
+
+
+def relabelled(group: Group) -> list[tuple[str, list[Relabelled]]]:
+    """Return (domain, rows) for each other label map of each domain.
+
+    Only of rows that were measured by the column's protocol.
+    """
+    found: dict[tuple[str, str], list[Relabelled]] = {}
+    for domain in group.domains:
+        for row in group.rows:
+            for one in _of_row(row, domain):
+                found.setdefault((domain, one.other.domain), []).append(one)
+    return [(domain, rows) for (domain, _), rows in found.items()]
+
+
+def _of_row(row: Row, domain: str) -> Iterator[Relabelled]:
+    runs = [run for run in row.runs if domain in run.measured]
+    if not runs or row.cells[domain].mixed:
+        return
+    before = [run.scores[domain] for run in runs]
+    # As many measurements of each run as there are other maps; none of a run without its raw ids.
+    for others in zip(*(by_other_maps(run.measured[domain]) for run in runs), strict=False):
+        after = [scores(other) for other in others]
+        pairs = list(zip(before, after, strict=True))
+        yield Relabelled(
+            row=row,
+            domain=domain,
+            other=others[0],
+            before=row.cells[domain].miou,
+            after=Stat.of(100 * one.miou for one in after),
+            change=Stat.of(100 * (b.miou - a.miou) for a, b in pairs),
+            counted=', '.join(fractions(counted(side)) for side in (before, after)),
+            iou={
+                i: Stat.of(100 * (_iou(b, i) - _iou(a, i)) for a, b in pairs)
+                for i in before[0].classes
+                if i in after[0].classes
+            },
         )
-    if classes == 'present':
-        ids = [int(i) for i in np.flatnonzero(measured.matrix.sum(1))]
-    else:
-        ids = list(protocols.class_set(space, classes))
-    protocol = measured.protocol | dict(classes=ids)
-    return replace(measured, protocol=protocol, protocol_hash=protocols.protocol_hash(protocol))
+
+
+def _iou(scored: Scores, index: int) -> float:
+    return scored.iou[scored.classes.index(index)]

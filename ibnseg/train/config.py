@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import _stack, domains
+from .. import _stack
 
 _stack.check()
 
 from mmengine.config import Config, DictAction  # noqa: E402
+
+from .. import domains  # noqa: E402
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _NEEDED = ('source', 'model', *LOADERS)

@@ -5,23 +5,19 @@ A fine-tuned network has seen the target. Its source says so ('gta5:train -> cit
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from rich import box
-from rich.table import Table as Grid
-from rich.text import Text
 
 from ... import disk, domains, weights
 from ...measure import records
-from ...measure.confusion import score
 from ...measure.selection import RULES
-from ...report.table import Stat
-from ...report.words import escape, percent
-from ...text import clean
+from ...report.grid import Grid, Section
+from ...report.table import Stat, scores
+from ...report.words import percent
 from ..checkpoint import newest
 from .states import BEGUN, FINISHED, NEW
 
@@ -187,37 +183,11 @@ def _flat(fine_tuned: Any, seed: int | None, iterations: int | None) -> dict[str
 # ------------------------------------------------------------------------ the table
 
 
-@dataclass(frozen=True)
-class Line:
-    """A model from one checkpoint: fraction -> mIoU in percent over seeds."""
-
-    model: str
-    source: str
-    sha256: str
-    cells: dict[float, Stat]
-
-
-@dataclass(frozen=True)
-class FineTuned:
-    """The table of one target: rows are models, columns are fractions.
-
-    Args:
-        target: 'name:split' trained on.
-        domain: 'name:split' measured.
-        protocol: hash.
-        images: fraction -> number of training images.
-        lines: rows.
-    """
-
-    target: str
-    domain: str
-    protocol: str
-    images: dict[float, int]
-    lines: list[Line]
-
-
-def tabulate(found: Sequence[records.Record], target: str, domain: str) -> FineTuned:
+def tabulate(found: Sequence[records.Record], target: str, domain: str) -> Section:
     """Put the fine-tuned records of one target side by side; others are left out.
+
+    Rows are models, each from one checkpoint; columns are fractions: mIoU on `domain`, mean ±
+    standard deviation (n - 1) where there are seeds.
 
     Raises ValueError: none is left, they were measured by several protocols, or those of one model
     and checkpoint were trained by several settings, or two of them have one fraction and seed.
@@ -256,54 +226,19 @@ def tabulate(found: Sequence[records.Record], target: str, domain: str) -> FineT
             raise ValueError(
                 f'two records of {record.model} on {100 * fraction:g} % of {target}, seed {run[0]}'
             )
-        runs[run] = 100 * score(measured.matrix.astype(float), measured.classes).miou
-    lines = [
-        Line(*key, {fraction: Stat.of(runs.values()) for fraction, runs in by_fraction.items()})
-        for key, by_fraction in sorted(values.items())
-    ]
-    return FineTuned(target, domain, protocols.pop(), dict(sorted(images.items())), lines)
-
-
-def _cells(table: FineTuned) -> tuple[list[str], list[list[str]]]:
+        runs[run] = 100 * scores(measured).miou
     header = ['model', 'checkpoint', 'trained on']
-    header += [f'{100 * f:g} % ({n} images)' for f, n in table.images.items()]
-    rows = []
-    for line in table.lines:
-        stats = (line.cells.get(fraction) for fraction in table.images)
-        numbers = [
-            percent(stat) + (f' (n={stat.n})' if stat is not None and stat.n > 1 else '')
-            for stat in stats
-        ]
-        rows.append([line.model, line.sha256[:8], line.source, *numbers])
-    return header, rows
-
-
-def _title(table: FineTuned) -> str:
-    return (
-        f'Fine-tuned on part of {table.target}: mIoU in % on {table.domain} '
-        f'(protocol {table.protocol}), last checkpoint'
+    header += [f'{100 * f:g} % ({images[f]} images)' for f in sorted(images)]
+    lines = [
+        [model, sha256[:8], source, *(_shown(by_fraction.get(f, {})) for f in sorted(images))]
+        for (model, source, sha256), by_fraction in sorted(values.items())
+    ]
+    title = (
+        f'Fine-tuned on part of {target}: mIoU in % on {domain} (protocol {protocols.pop()}), '
+        'last checkpoint'
     )
+    return Section(title, grid=Grid(header, lines, left=3, cut=80))
 
 
-def terminal(table: FineTuned) -> Grid:
-    """Return a rich renderable."""
-    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), title_justify='left')
-    grid.title = Text(clean(_title(table)), 'bold')
-    header, rows = _cells(table)
-    for i, name in enumerate(header):
-        grid.add_column(Text(clean(name)), justify='right' if i > 2 else 'left')
-    for row in rows:
-        grid.add_row(*(Text(clean(cell, 80)) for cell in row))
-    return grid
-
-
-def markdown(tables: Sequence[FineTuned]) -> str:
-    """Return the tables as Markdown: mean ± standard deviation (n - 1) where there are seeds."""
-    parts = []
-    for table in tables:
-        header, rows = _cells(table)
-        lines = [f'## {escape(_title(table))}', '', f'| {" | ".join(map(escape, header))} |']
-        lines.append(f'| {" | ".join([":--"] * 3 + ["--:"] * (len(header) - 3))} |')
-        lines += [f'| {" | ".join(map(escape, row))} |' for row in rows]
-        parts.append('\n'.join(lines))
-    return '\n\n'.join(parts) + '\n'
+def _shown(runs: Mapping[tuple, float]) -> str:
+    return percent(Stat.of(runs.values())) + f' (n={len(runs)})' * (len(runs) > 1)

@@ -1,0 +1,56 @@
+"""What every table of ibnseg is made of before it is rendered."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A cell with a `mark` that is never cut off, however long `text` is; `best` is set bold."""
+
+    text: str
+    mark: str = ''
+    best: bool = False
+
+    @classmethod
+    def of(cls, cell: Any) -> 'Marked':
+        return cell if isinstance(cell, cls) else cls(str(cell))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of `Marked` or plain text; for CSV also of numbers and None.
+
+    Args:
+        header: the columns' names.
+        rows: as many cells each.
+        foot: rows that say something of the columns, e.g. the protocol; not on a terminal.
+        left: how many columns are text, aligned to the left. The others are numbers.
+        breaks: columns where a terminal may break the table. Those before the first are repeated.
+        cut: characters of a cell on a terminal.
+    """
+
+    header: Sequence[Any]
+    rows: Sequence[Sequence[Any]]
+    foot: Sequence[Sequence[Any]] = ()
+    left: int = 1
+    breaks: Sequence[int] = ()
+    cut: int = 40
+
+    def columns(self, keep: Iterable[int]) -> 'Grid':
+        """Return the table of some columns."""
+        keep = list(keep)
+        rows = [[row[i] for i in keep] for row in self.rows]
+        return replace(self, header=[self.header[i] for i in keep], rows=rows, foot=(), breaks=())
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a report. `text` explains the grid and is not on a terminal."""
+
+    title: str = ''
+    text: str = ''
+    grid: Grid | None = None
+    items: Sequence[str] = ()
+    level: int = 2

@@ -1,0 +1,187 @@
+"""Sections and grids as Markdown, HTML, LaTeX and CSV. Each format escapes foreign text once."""
+
+import csv as _csv
+import io
+import math
+import re
+from collections.abc import Callable, Iterable
+from html import escape
+from typing import Any
+
+from ..text import clean
+from .grid import Grid, Marked, Section
+
+_CUT = 300  # characters of a cell or a title
+
+
+def markdown(sections: Iterable[Section]) -> str:
+    """Return GitHub-flavoured Markdown."""
+    parts = []
+    for section in sections:
+        if section.title:
+            parts.append(f'{"#" * section.level} {_literal(section.title, _CUT)}')
+        if section.text:
+            parts.append(_literal(section.text))
+        if grid := section.grid:
+            rule = [':--' if i < grid.left else '--:' for i in range(len(grid.header))]
+            head, body, foot = _cells(grid, _literal, '**{}**')
+            lines = (*head, rule, *body, *foot)
+            parts.append('\n'.join(f'| {" | ".join(line)} |' for line in lines))
+        if section.items:
+            parts.append('\n'.join(f'- {_item(item)}' for item in section.items))
+    return '\n\n'.join(parts) + '\n'
+
+
+def _cells(grid: Grid, text: Callable[..., str], bold: str) -> list[list[list[str]]]:
+    """Return header, rows and foot in a format, where `text(words, limit)` escapes."""
+
+    def shown(cell: Marked) -> str:
+        words = text(cell.text, _CUT) + text(cell.mark, _CUT)
+        return bold.format(words) if cell.best else words
+
+    blocks = [grid.header], grid.rows, grid.foot
+    return [[[shown(Marked.of(cell)) for cell in line] for line in block] for block in blocks]
+
+
+def _literal(text: str, limit: int | None = None) -> str:
+    """Escape text for a Markdown paragraph or table cell."""
+    text = clean(text, limit)
+    text = text.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;')
+    text = re.sub(r'([\\`*\[\]|~$])', r'\\\1', text)
+    # An underscore within a word is literal; escaping it would only spoil the plain text.
+    text = re.sub(r'(?<![^\W_])_|_(?![^\W_])', r'\\_', text)
+    # GitHub links bare addresses.
+    return text.replace('://', ':&#47;&#47;').replace('www.', 'www&#46;')
+
+
+def _item(text: str) -> str:
+    """Escape text for a list item, which would be a heading or a list by its first character."""
+    return re.sub(r'^(\d*)([#+=.)-])', r'\1\\\2', _literal(text).strip())
+
+
+_STYLE = """
+body { font: 16px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem }
+h2 { border-bottom: 1px solid #8886; margin-top: 2.5rem; padding-bottom: .2rem }
+.wide { overflow-x: auto }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+th, td { padding: .25rem .7rem; border-bottom: 1px solid #8884; text-align: left }
+.n { text-align: right; white-space: nowrap }
+tbody tr:hover { background: #8882 }
+tfoot { color: #888; font-size: .85em }
+:root { color-scheme: light dark }
+"""
+
+
+def html(sections: Iterable[Section]) -> str:
+    """Return one HTML page. It loads nothing and runs nothing."""
+    parts = []
+    for section in sections:
+        if section.title:
+            parts.append(f'<h{section.level}>{_escaped(section.title, _CUT)}</h{section.level}>')
+        if section.text:
+            parts.append(f'<p>{_escaped(section.text)}</p>')
+        if section.grid:
+            parts.append(_html_table(section.grid))
+        if section.items:
+            items = '\n'.join(f'<li>{_escaped(item)}</li>' for item in section.items)
+            parts.append(f'<ul>\n{items}\n</ul>')
+    return (
+        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+        '<meta http-equiv="Content-Security-Policy" '
+        "content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+        '<meta name="viewport" content="width=device-width">\n<title>Results</title>\n'
+        f'<style>{_STYLE}</style>\n' + '\n'.join(parts) + '\n</html>\n'
+    )
+
+
+def _escaped(text: str, limit: int | None = None) -> str:
+    return escape(clean(text, limit))
+
+
+def _html_table(grid: Grid) -> str:
+    parts = ['<div class="wide"><table>']
+    blocks = zip(
+        ('thead', 'tbody', 'tfoot'), _cells(grid, _escaped, '<strong>{}</strong>'), strict=True
+    )
+    for block, lines in blocks:
+        tag = 'th' if block == 'thead' else 'td'
+        starts = [
+            f'<{tag}>' if i < grid.left else f'<{tag} class="n">' for i in range(len(grid.header))
+        ]
+        rows = (
+            ''.join(f'{start}{cell}</{tag}>' for start, cell in zip(starts, line, strict=True))
+            for line in lines
+        )
+        parts += [f'<{block}>', *(f'<tr>{row}</tr>' for row in rows), f'</{block}>']
+    return '\n'.join([*parts, '</table></div>'])
+
+
+_LATEX = {
+    **{c: f'\\{c}' for c in '&%$#_{}'},
+    **{c: f'{{{c}}}' for c in '[]*'},  # which a row's end before them would take for its own
+    '\\': r'\textbackslash{}',
+    '~': r'\textasciitilde{}',
+    '^': r'\textasciicircum{}',
+    '<': r'\textless{}',
+    '>': r'\textgreater{}',
+    '|': r'\textbar{}',
+    '"': "''",
+    '±': r'$\pm$',
+    '×': r'$\times$',
+    'Δ': r'$\Delta$',
+    '†': r'$\dagger$',
+    '·': r'$\cdot$',
+    '…': r'\ldots{}',
+}
+
+
+def latex(sections: Iterable[Section]) -> str:
+    """Return tables for a paper, in booktabs' style. Characters that LaTeX lacks are `\\u1234`."""
+    parts = [r'% In the preamble: \usepackage{booktabs}. Then \input{report.tex}.']
+    for section in sections:
+        if grid := section.grid:
+            head, body, foot = (
+                [' & '.join(line) + r' \\' for line in lines]
+                for lines in _cells(grid, _tex, r'\textbf{{{}}}')
+            )
+            columns = 'l' * grid.left + 'r' * (len(grid.header) - grid.left)
+            said = (_tex(words, 2 * _CUT) for words in (section.title, section.text) if words)
+            caption = '. '.join(said)
+            parts += [r'\begin{table}', r'\centering', rf'\caption{{{caption}}}']
+            parts += [rf'\begin{{tabular}}{{{columns}}}', r'\toprule', *head]
+            parts += [r'\midrule', *body]
+            parts += [*([r'\midrule', *foot] if foot else ()), r'\bottomrule']
+            parts += [r'\end{tabular}', r'\end{table}', '']
+        if section.items:
+            items = (rf'\item {_tex(item)}' for item in section.items)
+            parts += [r'\begin{itemize}', *items, r'\end{itemize}', '']
+    return '\n'.join(parts)
+
+
+def _tex(text: str, limit: int | None = None) -> str:
+    def one(c: str) -> str:
+        known = _LATEX.get(c)
+        return known or (c if c.isascii() else _tex(c.encode('ascii', 'backslashreplace').decode()))
+
+    return ''.join(map(one, clean(text, limit)))
+
+
+def csv(grid: Grid) -> str:
+    """Return numbers with two decimals, empty where there is none.
+
+    Text that a spreadsheet would take for a formula is preceded by an apostrophe.
+    """
+    out = io.StringIO()
+    writer = _csv.writer(out, lineterminator='\n')
+    writer.writerow(grid.header)
+    writer.writerows([_csv_cell(cell) for cell in row] for row in grid.rows)
+    return out.getvalue()
+
+
+def _csv_cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f'{value:.2f}' if math.isfinite(value) else ''
+    if not isinstance(value, str):
+        return '' if value is None else str(value)
+    value = clean(value)
+    return f"'{value}" if value.lstrip().startswith(('=', '+', '-', '@')) else value

@@ -1,0 +1,205 @@
+"""Intervals, paired comparisons and worst images in every form of a report."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+from test_report import CLASSES, html_elements, latex_commands, markdown_tokens
+
+from ibnseg import report
+from ibnseg.measure import bootstrap, matrices, records
+from ibnseg.measure.confusion import score
+from ibnseg.measure.matrices import Images
+from ibnseg.measure.protocols import protocol_hash
+from ibnseg.measure.records import Measurement, Record, RecordError
+from ibnseg.report import certainty, render
+
+KEYS = tuple(f'camvid/test/{i}.png' for i in range(6))
+EVIL = '<script>alert(1)</script>|`*[x](javascript:y)\x1b[31m'
+
+
+def drawn(model: int, seed: int, number: int = 6) -> np.ndarray:
+    """Images of one truth for all; a model with a higher number has more right."""
+    truth = np.random.default_rng(0).integers(50, 90, (number, 3))
+    wrong = np.random.default_rng([model, seed]).integers(10, 30, (number, 3)) - 4 * model
+    counts = np.zeros((number, 3, 3), np.int64)
+    for c in range(3):
+        counts[:, c, c] = truth[:, c] - wrong[:, c]
+        counts[:, c, (c + 1) % 3] = wrong[:, c]
+    return counts
+
+
+def write(folder, name, model, seed, domain='camvid:0001TP', keys=KEYS, files=True, **protocol):
+    """Write a record and its images; returns the record's path."""
+    content = dict(name='native', images=len(keys), mode='whole', classes=[0, 1, 2], **protocol)
+    packed = Images.pack(drawn(model, seed, len(keys)), keys)
+    measured = Measurement(domain, len(keys), content, protocol_hash(content), packed.total())
+    origin = dict(seed=seed, selection='source validation', checkpoint_sha256=f'{name}{seed}')
+    record = Record(name, 'camvid:train', CLASSES, origin, [measured])
+    path = records.write(record, folder / f'{abs(hash(name))}-{seed}.record.json')
+    if files:
+        matrices.write(path, record, {domain: packed})
+    return path
+
+
+def tabulate(*files, **kwargs):
+    return report.tabulate([records.read(file) for file in files], files=files, **kwargs)
+
+
+def gather(*files, **kwargs):
+    return report.gather(tabulate(*files, **kwargs))
+
+
+def markdown(found, worst=10) -> str:
+    return render.markdown(certainty.sections(found, worst))
+
+
+def screen(table, found, width) -> str:
+    console = Console(width=width, file=io.StringIO())
+    console.print(report.terminal(table, found))
+    return console.file.getvalue()
+
+
+@pytest.fixture
+def files(tmp_path):
+    return [
+        write(tmp_path, name, model, seed)
+        for model, name in enumerate(['bn', 'ibn_a'])
+        for seed in (0, 1, 2)
+    ]
+
+
+def miou(model: int, seed: int) -> float:
+    return 100 * score(drawn(model, seed).sum(0)).miou
+
+
+def test_numbers_by_hand(files):
+    found = gather(*files)
+    plain, ours = found.alone
+    assert (plain.model, ours.model, plain.against) == ('bn', 'ibn_a', None)
+    assert (plain.images, plain.seeds) == (6, 3)
+    for model, one in enumerate((plain, ours)):
+        values = [miou(model, seed) for seed in (0, 1, 2)]
+        assert one.interval.value == one.by_seed.mean == pytest.approx(np.mean(values))
+        assert one.by_seed.std == pytest.approx(np.std(values, ddof=1))
+        total = np.zeros(bootstrap.TIMES)
+        for seed in (0, 1, 2):
+            margins = Images.pack(drawn(model, seed)).margins()
+            total += bootstrap.resample(margins[None], range(3)).drawn[:, 0] / 3
+        limits = np.quantile(100 * total, [0.025, 0.975])
+        assert (one.interval.low, one.interval.high) == pytest.approx(tuple(limits))
+    (pair,) = found.pairs
+    assert (pair.model, pair.against, pair.seeds) == ('ibn_a', 'bn', 3)
+    changes = [miou(1, seed) - miou(0, seed) for seed in (0, 1, 2)]
+    assert pair.interval.value == pytest.approx(np.mean(changes))
+    assert (pair.by_seed.std, pair.by_seed.n) == pytest.approx((np.std(changes, ddof=1), 3))
+    assert pair.interval.low > 0 and pair.interval.other_sign == 0
+
+
+def test_pairs_are_of_common_seeds_or_else_of_means(tmp_path, files):
+    alone = write(tmp_path, 'ibn_a', 1, 9)
+    (pair,) = gather(*files[:3], files[4], alone).pairs
+    assert (pair.seeds, pair.by_seed.n) == (1, 1)
+    assert pair.interval.value == pytest.approx(miou(1, 1) - miou(0, 1))
+    found = gather(*files[:2], alone)
+    (pair,) = found.pairs
+    assert pair.by_seed.n == 0
+    assert pair.interval.value == pytest.approx(miou(1, 9) - (miou(0, 0) + miou(0, 1)) / 2)
+    assert '| n/a |' in markdown(found)
+
+
+def test_worst_images_come_first(files):
+    found = gather(*files)
+    (photos,) = found.photos
+    scored = [[[score(one) for one in drawn(m, s)] for s in (0, 1, 2)] for m in (0, 1)]
+    miou = 100 * np.array([[[one.miou for one in run] for run in runs] for runs in scored]).mean(1)
+    right = [[[one.accuracy for one in run] for run in runs] for runs in scored]
+    order = np.argsort(miou.mean(0))
+    assert (photos.keys, photos.models) == ([KEYS[i] for i in order], ['bn', 'ibn_a'])
+    np.testing.assert_allclose(photos.miou, miou[:, order])
+    np.testing.assert_allclose(photos.accuracy, 100 * np.array(right).mean(1)[:, order])
+    assert [markdown(found, most).count('| camvid/test/') for most in (0, 2)] == [0, 2]
+
+
+def test_no_images_no_intervals(tmp_path):
+    table = tabulate(write(tmp_path, 'bn', 0, 0, files=False))
+    assert report.gather(table) is None
+    names = {file.name for file in report.write(table, tmp_path / 'out')}
+    assert not names & {'statistics.csv', 'images.csv'}
+    assert 'statistics' not in json.loads((tmp_path / 'out/report.json').read_text())
+    assert gather(write(tmp_path, 'one', 0, 0, keys=KEYS[:1])) is None
+
+
+@pytest.mark.parametrize(
+    'change',
+    [dict(files=False), dict(keys=tuple('abcdef')), dict(photo=[4, 2])],
+    ids=['no images', 'other photos', 'another protocol'],
+)
+def test_what_cannot_be_paired_is_left_out_and_told(tmp_path, files, change):
+    found = gather(*files, write(tmp_path, 'other', 1, 0, **change), mixed=True)
+    assert {one.model for one in found.alone} == {'bn', 'ibn_a'}
+    (note,) = found.notes
+    assert note.startswith('other on camvid:0001TP: 1 of 1 runs left out')
+    assert note in markdown(found)
+
+
+def test_a_damaged_file_is_an_error_not_a_gap(files):
+    matrices.beside(files[0]).write_bytes(b'no zip')
+    with pytest.raises(RecordError, match=str(matrices.beside(files[0]))):
+        gather(*files)
+
+
+def test_of_many_models_each_is_compared_with_the_baseline(tmp_path):
+    paths = [write(tmp_path, name, i, 0) for i, name in enumerate(['a', 'b', 'c', 'd', 'plain'])]
+    assert [pair.against for pair in gather(*paths).pairs] == ['plain'] * 4
+    assert len(gather(*paths[1:]).pairs) == 6
+
+
+def test_strangers_text_does_nothing(tmp_path):
+    def made(evil, folder):
+        keys = (evil, '=HYPERLINK("x")', *KEYS[2:])
+        names = ('bn', '@' + evil)
+        paths = [write(folder, name, 0, 0, 'camvid:' + evil, keys) for name in names]
+        return (table := tabulate(*paths)), report.gather(table)
+
+    evil, calm = made(EVIL, tmp_path / 'evil'), made('calm', tmp_path / 'calm')
+    for structure in (markdown_tokens, html_elements, latex_commands):
+        output = getattr(report, structure.__name__.partition('_')[0])
+        assert structure(output(*evil)) == structure(output(*calm))
+        assert '\x1b' not in output(*evil)
+    assert '\x1b' not in screen(*evil, 100)
+    for grid in (certainty.flat(evil[1]), certainty.images_flat(evil[1])):
+        for line in csv.reader(io.StringIO(render.csv(grid))):
+            assert not [cell for cell in line if cell.startswith(('=', '@', '\x1b'))]
+
+
+def test_every_form_says_the_same(tmp_path, files):
+    table = tabulate(*files)
+    found = report.gather(table)
+    pair = found.pairs[0].interval
+    change = f'{pair.value:+.1f}', f'{pair.low:+.1f} to {pair.high:+.1f}', '0.0 %'
+    out = {path.name: path for path in report.write(table, tmp_path / 'out', found)}
+    assert len(out) == 7
+    assert f'| {" | ".join(change)} |' in out['report.md'].read_text()
+    cells = ''.join(f'<td class="n">{word}</td>' for word in change)
+    assert cells in out['report.html'].read_text()
+    assert f'{change[0]} & {change[1]} & 0.0 \\% &' in out['report.tex'].read_text()
+    assert change[1] in screen(table, found, 120)
+    lines = list(csv.DictReader(out['statistics.csv'].open()))
+    assert [line['against'] for line in lines] == ['', '', 'bn']
+    assert (lines[2]['value'], lines[2]['other_sign']) == (f'{pair.value:.2f}', '0.0000')
+    assert len(list(csv.DictReader(out['images.csv'].open()))) == 12
+    content = json.loads(out['report.json'].read_text(), parse_constant=pytest.fail)
+    assert content['statistics']['pairs'][0]['interval']['value'] == pytest.approx(pair.value)
+
+
+def test_names_are_whole_in_eighty_columns(tmp_path):
+    paths = [write(tmp_path, name, i, i, 'cityscapes:val') for i in (0, 1)
+             for name in ('resnet50', 'ibn_a')]  # fmt: skip
+    table = tabulate(*paths)
+    shown = screen(table, report.gather(table), 80).partition('Paired')[2].partition('Worst')[0]
+    (line,) = (line for line in shown.splitlines() if 'n=2' in line)
+    assert line.split()[:3] == ['cityscapes:val', 'ibn_a', 'resnet50']
