@@ -1,9 +1,7 @@
 """What a weight file is, and the same weights as safetensors, by the original's names or ours."""
 
-import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,22 +161,11 @@ def _check_place(out: Path) -> None:
 
 
 def _write(state: Mapping[str, Tensor], metadata: dict[str, str], out: Path) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     # Copies: safetensors refuses tensors that share memory.
     state = {key: value.detach().clone().contiguous() for key, value in state.items()}
-    temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f'.{out.name}.')
-        os.close(handle)
-        save_file(state, temporary, metadata)
-        with open(temporary, 'rb+') as file:
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp's own is 0o600
-        os.replace(temporary, out)
-    except Exception as error:  # safetensors has its own kind of error for a full disk
+        disk.write_atomically(out, save(state, metadata))
+    except OSError as error:
         raise ValueError(f'{out}: could not be written ({error})') from error
-    finally:
-        if temporary:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()

@@ -76,6 +76,34 @@ def load_weights(
 
     sources = dict(file.sources)
     result = _convert(backbone, file.tensors, sources, report)
+    if problems := _problems(backbone, result, sources, report):
+        names = '' if dialect.name == 'original' else f' (names: {dialect.name})'
+        hints = [text for applies, text in _HINTS if applies(file.tensors, wanted)]
+        hints = hints or ['Check depth, placement, ratio and deep_stem against the file']
+        if config := networks.guess(dialects.without_heads(file.tensors)):
+            hints.append(f'The file fits {networks.spell(config)}')
+        raise ValueError(
+            f'{name}{names} does not fit this {type(backbone).__name__}. '
+            f'{"; ".join(problems)}. {". ".join(hints)}'
+        )
+    backbone.load_state_dict(result, strict=False)
+    settled = {*report.converted, *report.dropped}
+    report.loaded = [key for new in result for key in sources[new] if key not in settled]
+    _stack.log(f'{name}: {report}')
+    return report
+
+
+def _problems(
+    backbone: nn.Module,
+    result: dict[str, Tensor],
+    sources: Mapping[str, tuple[str, ...]],
+    report: Report,
+) -> list[str]:
+    """Return what does not fit, in words; drop heads and stages not built from `result`.
+
+    `report.dropped` and `report.initial` are kept up to date.
+    """
+    wanted = backbone.state_dict()
     unexplained = []
     for key in [key for key in result if key not in wanted]:
         if dialects.is_head(key) or _stage_not_built(key, wanted):
@@ -93,40 +121,19 @@ def load_weights(
         for key in missing
         if key.startswith(f'{path}.')
     }
-    counters = {key for key in missing if key.endswith('num_batches_tracked')}
     report.initial = [key for key in missing if key in inserted]
-    missing = [key for key in missing if key not in inserted | counters]
     wrong = [
         f'{key} {tuple(result[key].shape)}, expected {tuple(wanted[key].shape)}'
         for key in result
         if key in wanted and result[key].shape != wanted[key].shape
     ]
-    problems = [
-        f'{what}: {_some(keys, 8)}'
-        for what, keys in (
-            ('keys with no place in the backbone', unexplained),
-            ('keys the backbone needs and the file lacks', missing),
-            ('wrong shapes', wrong),
-        )
-        if keys
-    ]
-    if problems:
-        names = '' if dialect.name == 'original' else f' (names: {dialect.name})'
-        hints = [text for applies, text in _HINTS if applies(file.tensors, wanted)]
-        hints = hints or ['Check depth, placement, ratio and deep_stem against the file']
-        if config := networks.guess(dialects.without_heads(file.tensors)):
-            hints.append(f'The file fits {networks.spell(config)}')
-        raise ValueError(
-            f'{name}{names} does not fit this {type(backbone).__name__}. '
-            + '; '.join(problems)
-            + '. '
-            + '. '.join(hints)
-        )
-    backbone.load_state_dict(result, strict=False)
-    settled = {*report.converted, *report.dropped}
-    report.loaded = [key for new in result for key in sources[new] if key not in settled]
-    _stack.log(f'{name}: {report}')
-    return report
+    missing = [k for k in missing if k not in inserted and not k.endswith('num_batches_tracked')]
+    found = {
+        'keys with no place in the backbone': unexplained,
+        'keys the backbone needs and the file lacks': missing,
+        'wrong shapes': wrong,
+    }
+    return [f'{what}: {_some(keys, 8)}' for what, keys in found.items() if keys]
 
 
 _State = Mapping[str, Tensor]

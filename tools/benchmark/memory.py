@@ -21,6 +21,8 @@ def measure(kind: str, counts: list[int]) -> list[float]:
     """Return the MiB a process has in use after as many images."""
     import torch
 
+    import ibnseg.registered  # noqa: F401  (imports MMSeg quietly)
+
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     if kind == 'ours':

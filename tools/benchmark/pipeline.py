@@ -65,11 +65,10 @@ def pipeline(side: str) -> dict[str, list[dict]]:
 
 @cache
 def built(side: str) -> dict[str, list]:
+    import ibnseg.registered  # noqa: F401, I001  (first: imports MMSeg quietly)
     import cv2
     from mmengine.registry import DefaultScope
     from mmseg.registry import TRANSFORMS
-
-    import ibnseg  # noqa: F401  (registers its transforms)
 
     cv2.setNumThreads(0)
     with DefaultScope.overwrite_default_scope('mmseg'):
@@ -91,8 +90,8 @@ def once(side: str, sample: dict, seed: int) -> tuple[dict[str, float], object, 
     return seconds, sample['inputs'].numpy(), sample['data_samples'].gt_sem_seg.data.numpy()
 
 
-def measure(pairs: list, rounds: int, folder: Path) -> tuple[dict, bool, float]:
-    """Return (side -> step -> seconds, whether all labels are equal, mean difference in grey)."""
+def samples(pairs: list, folder: Path) -> list[dict[str, dict]]:
+    """Return what each side is given of each photo."""
     import numpy as np
     from PIL import Image
 
@@ -100,10 +99,21 @@ def measure(pairs: list, rounds: int, folder: Path) -> tuple[dict, bool, float]:
 
     table, ids = labels.lut('gta5'), np.flatnonzero(labels.possible('gta5')).tolist()
     mapping = dict(zip(ids, table[ids].tolist(), strict=True))
-    converted = {}
-    for _, path in pairs:
-        converted[path] = folder / f'converted-{path.name}'
-        Image.fromarray(domains.read_labels(path, 'gta5')).save(converted[path])
+    found = []
+    for photo, label in pairs:
+        converted = folder / f'converted-{label.name}'
+        Image.fromarray(domains.read_labels(label, 'gta5')).save(converted)
+        sample = dict(img_path=str(photo), seg_map_path=str(label), label_space='gta5',
+                      label_map=mapping, reduce_zero_label=False, seg_fields=[])  # fmt: skip
+        found.append(dict.fromkeys(SIDES[:2], sample))
+        found[-1][SIDES[2]] = sample | dict(seg_map_path=str(converted), label_map=None)
+    return found
+
+
+def measure(given: list[dict[str, dict]], rounds: int) -> tuple[dict, bool, float]:
+    """Return (side -> step -> seconds, whether all labels are equal, mean difference in grey)."""
+    import numpy as np
+
     seconds = {side: {name: [] for name in STEPS} for side in SIDES}
     equal, gap = True, 0.0
     with ExitStack() as stack:
@@ -111,17 +121,11 @@ def measure(pairs: list, rounds: int, folder: Path) -> tuple[dict, bool, float]:
         context = multiprocessing.get_context('spawn')
         workers = {side: stack.enter_context(context.Pool(1)) for side in SIDES}
         for turn in range(rounds + 1):
-            for number, (photo, label) in enumerate(pairs):
+            for number, sample in enumerate(given):
                 photos, truths = {}, {}
                 for side in SIDES if turn % 2 else SIDES[::-1]:
-                    own = side != SIDES[2]
-                    sample = dict(
-                        img_path=str(photo), seg_map_path=str(label if own else converted[label]),
-                        label_space='gta5', label_map=mapping if own else None,
-                        reduce_zero_label=False, seg_fields=[],
-                    )  # fmt: skip
-                    given = side, sample, 1000 * turn + number
-                    took, photos[side], truths[side] = workers[side].apply(once, given)
+                    job = side, sample[side], 1000 * turn + number
+                    took, photos[side], truths[side] = workers[side].apply(once, job)
                     if turn:  # the first round warms up
                         for name in STEPS:
                             seconds[side][name].append(took[name])
@@ -162,7 +166,7 @@ def main() -> None:
             miniature.write(root, ('gta5',), train=args.images, val=1, size=(1052, 1914))
         pairs = domains.find('gta5:train', root)[: args.images]
         size = statistics.mean(photo.stat().st_size for photo, _ in pairs)
-        seconds, equal, gap = measure(pairs, args.rounds, Path(folder))
+        seconds, equal, gap = measure(samples(pairs, Path(folder)), args.rounds)
     report(seconds)
     decoder = 'imagecodecs' if photos.imagecodecs() else 'Pillow (imagecodecs is not installed)'
     print(
