@@ -243,9 +243,9 @@ def test_training_without_the_skipped(data, tmp_path):
     assert record.provenance['skip']['trained'] == {'gta5:train': 1}
     assert record.provenance['skip']['pairs'] == {}
     config = load_config(ROOT / 'configs/miniature/ibn_b.py', data_root=str(data))
-    config.skipped = {}
+    config.skipped, meta = {}, weights.read(tmp_path / 'run' / 'iter_4.pth')['meta']
     with pytest.raises(ValueError, match='Resume with the same --skip-list'):
-        training._resume(config, tmp_path / 'run' / 'iter_4.pth', None)
+        training._check_as_begun(config, Path('iter_4.pth'), meta)
 
 
 def state(path):

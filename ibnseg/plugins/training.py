@@ -18,9 +18,10 @@ from mmengine.dist import barrier, get_rank, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from .. import disk, weights
+from .. import disk
 from ..disk import sha256
 from ..measure import origin
+from ..train.begin import begin
 from ..train.checkpoint import check_finite, newest, remove_older
 from ..train.config import default_work_dir
 from ..train.progress import ProgressHook
@@ -109,36 +110,14 @@ def train(config: Config, *, resume: bool = False, seed: int | None = None) -> N
         FileExistsError, FileNotFoundError, ValueError: the folder, data, weights or config are
             not as expected.
     """
-    work_dir = Path(config.work_dir)
-    latest = newest(work_dir, _PATTERN)
-    if resume:
-        if latest is None:
-            raise FileNotFoundError(
-                f'--resume: no {_PATTERN} in {work_dir}. Leave --resume away to start anew, or '
-                'name the folder of the run with --work-dir'
-            )
-        begun_with = weights.read(latest)['meta']['seed']
-        if seed not in (None, begun_with):
-            raise ValueError(
-                f'--seed {seed}: {latest} was trained with seed {begun_with}. Leave --seed away '
-                'to continue it'
-            )
-        seed = begun_with
-    elif latest is not None:
-        raise FileExistsError(
-            f'{work_dir} holds a run already ({latest.name}). Continue it with --resume, name '
-            'another folder with --work-dir, or delete it'
-        )
-    config.resume, config.load_from = resume, str(latest) if resume else config.get('load_from')
-    config.randomness = dict(config.get('randomness') or dict(seed=0))
-    if seed is not None:
-        config.randomness.seed = seed
+    config.randomness = config.get('randomness') or dict(seed=0)
+    begin(config, resume, seed, _PATTERN)
     _prepare(config)
     with _stdout_to_log():
         runner = build(config)
         runner.train()
     if is_main_process():
-        print(f'checkpoint  {newest(work_dir, _PATTERN)}')
+        print(f'checkpoint  {newest(config.work_dir, _PATTERN)}')
         print(f'log         {runner.log_file}')
 
 

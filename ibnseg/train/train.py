@@ -1,13 +1,15 @@
 """One training run: checks, training, and the measurement of the selected checkpoint."""
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
-from .. import weights
 from ..measure import selection
 from ..measure.records import Record
 from . import checks
+from .begin import begin
 from .checkpoint import newest
 from .runner import build
 from .test import measure
@@ -39,7 +41,7 @@ def train(
     plan = checks.plan_measurement(config)
     checks.count_pairs(config, 'val_dataloader')
     config.skipped = checks.count_skipped(config.train_dataloader.dataset)
-    begin(config, resume, seed)
+    begin(config, resume, seed, check=partial(_check_as_begun, config))
     runner = build(config)
     runner.train()
     work_dir = Path(config.work_dir)
@@ -47,56 +49,19 @@ def train(
     return measure(runner, plan, chosen, work_dir / f'{config.model_name}.record.json', show)
 
 
-def begin(config: Config, resume: bool, seed: int | None) -> None:
-    """Have the config begin a run in its work dir, or continue the one that is there.
-
-    Raises:
-        FileNotFoundError, FileExistsError: nothing to continue, or a run to begin over another.
-        ValueError: what would be continued was begun otherwise.
-    """
-    work_dir = Path(config.work_dir)
-    latest = newest(work_dir)
-    if resume:
-        _resume(config, latest, seed)
-        return
-    # A dumped config of a resumed run would continue that one.
-    if config.get('resume'):
-        config.resume, config.load_from = False, None
-    if seed is not None:
-        config.randomness = dict(config.get('randomness', {}), seed=seed)
-    begun = sorted(work_dir.glob('*iter_*.pth'))
-    if begun:
-        way_out = 'Continue it with --resume, name' if latest else 'Name'
-        raise FileExistsError(
-            f'{work_dir} holds a run already ({begun[0].name}). {way_out} another folder with '
-            '--work-dir, or delete it'
-        )
-
-
-def _resume(config: Config, latest: Path | None, seed: int | None) -> None:
-    if latest is None:
-        raise FileNotFoundError(
-            f'--resume: no iter_*.pth in {config.work_dir}. Leave --resume away to start anew, or '
-            'name the folder of the run with --work-dir'
-        )
-    meta = weights.read(latest)['meta']
-    begun_with, left_out = meta['seed'], meta.get('trained', {}).get('skipped', {})
+def _check_as_begun(config: Config, latest: Path, meta: dict[str, Any]) -> None:
+    """Refuse to continue a run with other data left out, or selected by another rule."""
+    trained = meta.get('trained', {})
+    left_out = trained.get('skipped', {})
     if left_out != config.skipped:
         raise ValueError(
             f'{latest} was trained without {left_out or "leaving out anything"}, now it would be '
             f'without {config.skipped or "leaving out anything"}. Resume with the same --skip-list'
         )
-    if seed not in (None, begun_with):
-        raise ValueError(
-            f'--seed {seed}: {latest} was trained with seed {begun_with}. Leave --seed away to '
-            'continue it'
-        )
     now = selection.implied(config.source, config.val_dataloader.dataset.domains).name
-    before = meta.get('trained', {}).get('selection', now)
+    before = trained.get('selection', now)
     if now != before:  # scores on other images can't be compared with the best one so far
         raise ValueError(
             f'--select: {latest} was begun with {before}, this is {now}. Continue it as it was '
             'begun, or name another folder with --work-dir'
         )
-    config.randomness = dict(config.get('randomness', {}), seed=begun_with)
-    config.resume, config.load_from = True, str(latest)
