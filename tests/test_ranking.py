@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ibnseg.plugins.ranking import JUNK, Photos, measure, score
+from ibnseg.plugins.ranking import JUNK, Photos, average_precision, measure
 
 
 def oracle(distances, query, gallery, ranks):
@@ -48,7 +48,7 @@ def test_score_is_the_oracles_on_random_distances(seed, ties):
         distances = np.floor(distances * 4)
     same = np.array([[q[0] == g[0] for g in gallery] for q in query])
     ignored = np.array([[q == g or g[0] == JUNK for g in gallery] for q in query])
-    average, first = score(*map(torch.from_numpy, (distances, same, ignored)))
+    average, first = average_precision(*map(torch.from_numpy, (distances, same, ignored)))
     for i, (row, person) in enumerate(zip(distances, query, strict=True)):
         if (same[i] & ~ignored[i]).any():
             expected = oracle([row], [person], gallery, range(1, 41))

@@ -53,7 +53,7 @@ def measure(
     for features, identities, cameras in zip(*(x.split(chunk) for x in queries), strict=True):
         same = identities[:, None] == gallery.identities
         ignored = same & (cameras[:, None] == gallery.cameras) | (gallery.identities == JUNK)
-        precision, first = score(1 - F.normalize(features) @ found, same, ignored)
+        precision, first = average_precision(1 - F.normalize(features) @ found, same, ignored)
         precisions.append(precision)
         firsts.append(first)
     precision, first = torch.cat(precisions), torch.cat(firsts)
@@ -72,7 +72,7 @@ def measure(
     }
 
 
-def score(distances: Tensor, same: Tensor, ignored: Tensor) -> tuple[Tensor, Tensor]:
+def average_precision(distances: Tensor, same: Tensor, ignored: Tensor) -> tuple[Tensor, Tensor]:
     """Score rankings of G photos for Q queries; the arguments are (Q, G).
 
     Args:
