@@ -7,7 +7,8 @@ import torch
 from mmengine.config import ConfigDict
 
 from ibnseg import weights
-from ibnseg.train.checkpoint import AtomicCheckpointHook, checkpoint
+from ibnseg.train import checkpoint
+from ibnseg.train.checkpoint import AtomicCheckpointHook
 from ibnseg.train.runner import SegRunner, _plain
 
 
