@@ -901,19 +901,6 @@ def test_a_later_start_continues_the_stream(training, start):
     assert all(map(same, whole[start:], drawn(training, 8 - start, start=start)))
 
 
-@pytest.mark.parametrize('world_size', [1, 2, 3, 7])
-@pytest.mark.parametrize('start', [0, 5, 1000])
-def test_stream_does_not_depend_on_the_ranks(world_size, start):
-    def take(rank: int, world_size: int, start: int, count: int) -> list:
-        sampler = PositionSampler(range(10), seed=3)
-        sampler.rank, sampler.world_size, sampler.start = rank, world_size, start
-        return list(islice(sampler, count))
-
-    whole = take(0, 1, 0, start + 42)[start:]
-    ranks = [take(rank, world_size, start, 42 // world_size) for rank in range(world_size)]
-    assert [item for turn in zip(*ranks, strict=True) for item in turn] == whole
-
-
 def test_every_epoch_is_a_new_order_of_all():
     sampler = PositionSampler(range(10), seed=3)
     drawn = list(islice(sampler, 40))
