@@ -17,7 +17,7 @@ from ibnseg.domains import DataError
 from ibnseg.measure import protocols, records
 from ibnseg.report import render
 from ibnseg.train.config import load_config, parse_options
-from ibnseg.train.runs import finetune
+from ibnseg.train.runs import finetune, states
 
 CONFIG = 'configs/miniature/ibn_b.py'
 
@@ -210,14 +210,13 @@ def test_other_subsets_have_another_name(data, checkpoint):
 
 
 def test_a_folder_of_another_fine_tuning_is_refused(tuned, data, checkpoint):
-    folder = record_of(tuned[0], '10').parent
     config = configured(data, checkpoint)
-    assert finetune.state(config, 0, folder) == finetune.FINISHED
-    assert finetune.state(config, 0, folder / 'elsewhere') == finetune.NEW
-    with pytest.raises(ValueError, match='seed 0, expected 1'):
-        finetune.state(config, 1, folder)
-    with pytest.raises(ValueError, match=r'fraction 0\.1, expected 0\.2'):
-        finetune.state(configured(data, checkpoint, 0.2), 0, folder)
+    run = finetune.planned(config, 0, tuned[0])
+    assert (run.state, run.record) == (states.FINISHED, record_of(tuned[0], '10'))
+    assert finetune.planned(config, 1, tuned[0]).state == states.NEW
+    other = configured(data, checkpoint, iterations=240)
+    with pytest.raises(ValueError, match='finished run of another config; they differ in'):
+        finetune.planned(other, 0, tuned[0])
 
 
 def test_targets():
@@ -229,8 +228,7 @@ def test_targets():
 
 def fake(model, percent, seed, correct, domain='cityscapes:val', subset_seed=0, **changes):
     """A record of `correct` of 100 pixels right."""
-    protocol = protocols.native(domain, 5, [dict(type=name) for name in (
-        'LoadImageFromFile', 'LoadLabels', 'PackSegInputs')], dict(mode='whole'))  # fmt: skip
+    protocol = protocols.native(domain, 5)
     matrix = np.zeros((19, 19), np.int64)
     matrix[0, :2] = correct, 100 - correct
     facts = dict(

@@ -137,7 +137,7 @@ def test_a_setting_says_all_of_a_domain(name, domain):
     assert (found.photo is None) == (found.keep_ratio is None)
     assert (found.label_crop is None) == (found.label_pad is None)
     steps = [step['type'] for step in found.pipeline()]
-    assert steps[:2] == ['LoadImageFromFile', 'LoadLabels'] and steps[-1] == 'PackSegInputs'
+    assert steps[:2] == ['LoadPhoto', 'LoadLabels'] and steps[-1] == 'PackSegInputs'
     assert found.test_cfg()['mode'] == found.mode
     assert protocols.protocol_hash(json.loads(json.dumps(found.content()))) == found.hash
     assert protocols.named(name, domain, 7, bfloat16=True).name == f'{name}-bfloat16'

@@ -101,8 +101,8 @@ def test_a_failing_run_is_told_and_the_others_go_on(data, tmp_path):
     assert '| ibn_b | 1 |' in (out / 'report/report.md').read_text()
 
 
-def planned(folder: Path, state: str) -> sweep.Planned:
-    return sweep.Planned('c.py', 'x', 3, folder, folder / 'x.record.json', state)
+def planned(folder: Path, state: str) -> states.Planned:
+    return states.Planned('c.py', 'x', 3, folder, folder / 'x.record.json', state, 'sweep.config')
 
 
 @pytest.mark.parametrize('state', [states.NEW, states.BEGUN])
@@ -111,7 +111,7 @@ def test_a_run_is_given_its_seed_its_folder_and_its_place(tmp_path, state):
     script.write_text(
         f"import sys; open({str(tmp_path / 'said')!r}, 'w').write(' '.join(sys.argv[1:]))"
     )
-    assert sweep.begin(planned(tmp_path, state), script, ['--amp']) == 0
+    assert states.begin(planned(tmp_path, state), script, ['--amp']) == 0
     said = (tmp_path / 'said').read_text()
     expected = f'c.py --work-dir {tmp_path} --seed 3 --no-table --amp'
     assert said == expected + ' --resume' * (state == states.BEGUN)
@@ -120,9 +120,9 @@ def test_a_run_is_given_its_seed_its_folder_and_its_place(tmp_path, state):
 def test_exit_codes_are_passed_on_and_an_interrupted_run_stops_the_sweep(tmp_path):
     for name, code in (('failing', 2), ('interrupted', 130)):
         (tmp_path / name).write_text(f'raise SystemExit({code})')
-    assert sweep.begin(planned(tmp_path, states.NEW), tmp_path / 'failing', []) == 2
+    assert states.begin(planned(tmp_path, states.NEW), tmp_path / 'failing', []) == 2
     with pytest.raises(KeyboardInterrupt):
-        sweep.begin(planned(tmp_path, states.NEW), tmp_path / 'interrupted', [])
+        states.begin(planned(tmp_path, states.NEW), tmp_path / 'interrupted', [])
 
 
 def test_terminated_it_leaves_no_process(tmp_path):
@@ -131,10 +131,10 @@ def test_terminated_it_leaves_no_process(tmp_path):
     train.write_text(f"import time; open({str(tmp_path / 'up')!r}, 'w'); time.sleep(3600)")
     driver = (
         'import sys; from pathlib import Path; from ibnseg import command\n'
-        'from ibnseg.train.runs import states, sweep\n'
+        'from ibnseg.train.runs import states\n'
         f'where = Path({str(tmp_path / "run")!r})\n'
-        "planned = sweep.Planned('c', 'x', 0, where, Path('r'), states.NEW)\n"
-        f'sys.exit(command.run(lambda: sweep.begin(planned, {str(train)!r}, []), "continue"))'
+        "planned = states.Planned('c', 'x', 0, where, Path('r'), states.NEW, 'note')\n"
+        f'sys.exit(command.run(lambda: states.begin(planned, {str(train)!r}, []), "continue"))'
     )
     process = subprocess.Popen([sys.executable, '-c', driver], stderr=subprocess.PIPE, cwd=ROOT)
     while not (tmp_path / 'up').exists():
@@ -195,7 +195,7 @@ def test_a_run_of_another_config_is_refused_and_its_config_not_run(tmp_path, mon
     path, folder = config(tmp_path), tmp_path / 'out/a/seed-0'
     folder.mkdir(parents=True)
     (folder / 'iter_2.pth').touch()
-    with pytest.raises(ValueError, match=r'seed-0 holds a begun run that no sweep began'):
+    with pytest.raises(ValueError, match='seed-0 holds a begun run that this command did not'):
         sweep.plan([path], [0], tmp_path / 'out', load)
     (folder / 'sweep.config').write_text(text)
     with pytest.raises(ValueError, match=r'seed-0 holds a begun run .* differ in length'):

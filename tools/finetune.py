@@ -42,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _job(args: argparse.Namespace) -> None:
+    from ibnseg.disk import write_atomically
     from ibnseg.train.config import from_arguments
 
     for name, values in (('fractions', args.fractions), ('seeds', args.seeds)):
@@ -53,43 +54,29 @@ def _job(args: argparse.Namespace) -> None:
 
     train, _ = finetune.splits(args.target)
     begin = finetune.start(first, args.checkpoint)
-    base = Path(args.work_dir)
-    planned = []
+    runs = []
     for fraction in sorted(args.fractions):
         for seed in args.seeds:
             config = from_arguments(args)
             options = fraction / 100, args.subset_seed, args.iterations
             finetune.configure(config, begin, args.target, *options)
-            part = f'{fraction:g}' + (f'-subset-{args.subset_seed}' if args.subset_seed else '')
-            where = train.replace('/', '-').replace(':', '-')
-            folder = base / config.model_name / where / part / f'seed-{seed}'
-            config.work_dir = str(folder)
-            planned.append((config, seed, folder, finetune.state(config, seed, folder)))
-    for number, (config, seed, folder, state) in enumerate(planned, 1):
-        facts = config.fine_tuned
+            runs.append((finetune.planned(config, seed, args.work_dir), config.fine_tuned))
+    for number, (run, facts) in enumerate(runs, 1):
         print(
-            f'[{number}/{len(planned)}] {100 * facts.fraction:g} % of {train} ({facts.images} '
-            f'images), seed {seed}: {states.DOING[state]}',
+            f'[{number}/{len(runs)}] {100 * facts.fraction:g} % of {train} ({facts.images} '
+            f'images), seed {run.seed}: {states.DOING[run.state]}',
             flush=True,
         )
-        if state != states.FINISHED:
-            _train(config, seed, folder, state, args.processes)
-    _report(base, train, planned[0][0].test_dataloader.dataset.domains)
-
-
-def _train(config, seed: int, folder: Path, state: str, processes: int) -> None:
-    from ibnseg.disk import write_atomically
-    from ibnseg.train.runs import states
-
-    path = folder / 'finetune.py'
-    write_atomically(path, config.pretty_text)
-    script = Path(__file__).with_name('train.py')
-    code = states.train(script, path, folder, seed, state, processes=processes)
-    if code:
-        raise ValueError(
-            f'{folder}: fine-tuning ended with exit code {code}; what went wrong is said above. '
-            'The same command continues'
-        )
+        if run.state == states.FINISHED:
+            continue
+        write_atomically(run.config, run.text)
+        code = states.begin(run, Path(__file__).with_name('train.py'), (), args.processes)
+        if code:
+            raise ValueError(
+                f'{run.folder}: fine-tuning ended with exit code {code}; what went wrong is said '
+                'above. The same command continues'
+            )
+    _report(Path(args.work_dir), train, config.test_dataloader.dataset.domains)
 
 
 def _report(base: Path, train: str, measured: list[str]) -> None:

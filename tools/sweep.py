@@ -56,7 +56,7 @@ def _job(args: argparse.Namespace) -> int:
         print(f'[{number}/{len(runs)}] {planned}: {states.DOING[planned.state]}', flush=True)
         if planned.state == states.FINISHED:
             continue
-        code = sweep.begin(planned, Path(__file__).with_name('train.py'), words)
+        code = states.begin(planned, Path(__file__).with_name('train.py'), words)
         if code or not planned.record.is_file():
             failed.append(str(planned))
             print(f'[{number}/{len(runs)}] {planned}: FAILED, exit code {code}', flush=True)

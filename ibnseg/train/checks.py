@@ -12,7 +12,7 @@ from mmengine.config import Config
 
 from .. import audit, domains
 from ..measure import protocols, selection
-from .config import LOADERS, domain_names
+from .config import LOADERS, domain_names, state_protocol
 
 
 def check_source(config: Config) -> None:
@@ -92,6 +92,7 @@ def plan_measurement(config: Config) -> dict[str, protocols.Protocol]:
         DataError: files are missing. ValueError: a head of other classes, a pipeline of the user's
             own in the place of a protocol, or as `protocols.describe`.
     """
+    state_protocol(config)
     data = config.test_dataloader.dataset
     if data.get('pipeline') is not None:
         raise ValueError(

@@ -56,7 +56,7 @@ def load_config(
     if not isinstance(config.source, str):
         config.source = str(domains.Source.of(config.source, config.get('mixing')))
     _state_part(config)
-    _state_protocol(config)
+    state_protocol(config)
     config.launcher = launcher
     config.work_dir = work_dir or config.get('work_dir') or str(default_work_dir(Path(path)))
     config.model_name = name or config.get('model_name') or Path(path).stem
@@ -97,7 +97,7 @@ def _state_part(config: Config) -> None:
         config.source = domains.part(config.source, *part)
 
 
-def _state_protocol(config: Config) -> None:
+def state_protocol(config: Config) -> None:
     """Have the datasets say what the config's `protocol` says, also after --cfg-options.
 
     A published setting is for the test alone: a run validates as its own config says.

@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 
@@ -18,8 +17,8 @@ from ...measure.selection import RULES
 from ...report.grid import Grid, Section
 from ...report.table import Stat, scores
 from ...report.words import percent
-from ..checkpoint import newest
-from .states import BEGUN, FINISHED, NEW
+from . import states
+from .states import Planned
 
 
 @dataclass(frozen=True)
@@ -144,40 +143,19 @@ def _stretch(config: Config, iterations: int) -> None:
     config.train_cfg.max_iters = iterations
 
 
-def state(config: Config, seed: int, folder: Path) -> str:
-    """Say how far the run in `folder` is: FINISHED, BEGUN or NEW.
+def planned(config: Config, seed: int, work_dir: str | Path) -> Planned:
+    """Return the run of a configured fine-tuning in its folder below `work_dir`.
 
-    Raises ValueError where the folder holds another run than the config's.
+    Its config file is written there when it is begun. Raises ValueError where the folder holds
+    another run.
     """
-    path = folder / f'{config.model_name}.record.json'
-    if path.is_file():
-        origin = records.read(path).provenance
-        found, iterations, where = origin, origin.get('training_iterations'), path
-    else:
-        where = newest(folder)
-        if where is None:
-            return NEW
-        meta = weights.read(where)['meta']
-        trained = meta.get('trained', {})
-        found = dict(fine_tuned=trained.get('fine_tuned'), seed=meta.get('seed'))
-        iterations = trained.get('iterations')
-    before = _flat(found.get('fine_tuned') or {}, found.get('seed'), iterations)
-    now = _flat(config.fine_tuned, seed, config.train_cfg.max_iters)
-    other = [
-        f'{key} {before.get(key)!s:.20}, expected {now.get(key)!s:.20}'
-        for key in now
-        if before.get(key) != now[key]
-    ]
-    if other:
-        raise ValueError(
-            f'{where} is of another fine-tuning: {"; ".join(other)}. Name another folder with '
-            '--work-dir, or delete that one'
-        )
-    return FINISHED if path.is_file() else BEGUN
-
-
-def _flat(fine_tuned: Any, seed: int | None, iterations: int | None) -> dict[str, Any]:
-    return dict(fine_tuned) | dict(seed=seed, iterations=iterations)
+    facts = config.fine_tuned
+    part = f'{100 * facts.fraction:g}'
+    part += f'-subset-{facts.subset_seed}' if facts.subset_seed else ''
+    where = facts.target.replace('/', '-').replace(':', '-')
+    folder = Path(work_dir, config.model_name, where, part, f'seed-{seed}')
+    config.work_dir = str(folder)
+    return states.planned(folder / 'finetune.py', config, seed, folder, 'finetune.config')
 
 
 # ------------------------------------------------------------------------ the table

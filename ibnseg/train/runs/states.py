@@ -1,40 +1,125 @@
-"""How far a run is, and running it in a process of its own."""
+"""How far a run of many is, and running it in a process of its own."""
 
+import ast
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from mmengine.config import Config
+
+from ... import disk
+from ...measure import records
 
 FINISHED, BEGUN, NEW = 'finished', 'begun', 'new'
 #: What a command says it does with a run in each state.
 DOING = {FINISHED: 'finished before', BEGUN: 'continued', NEW: 'begun'}
 _PATIENCE = 10  # seconds
+# Where a run is kept and how it went on there; its seed is compared by itself.
+_NOT_THE_RUN = ('work_dir', 'randomness', 'resume', 'load_from', 'launcher')
 
 
-def train(
-    script: str | Path,
-    config: str | Path,
-    folder: Path,
-    seed: int,
-    state: str,
-    words: Sequence[str] = (),
-    processes: int = 1,
-) -> int:
-    """Run `ibnseg train` in a process of its own, as `launch` does: it leaves nothing to the next.
+@dataclass(frozen=True)
+class Planned:
+    """One run of many.
+
+    Args:
+        config: file.
+        note: in the run's folder, its config as it was begun.
+        text: the config's content now.
+    """
+
+    config: str
+    model: str
+    seed: int
+    folder: Path
+    record: Path
+    state: str
+    note: str
+    text: str = ''
+
+    def __str__(self) -> str:
+        return f'{self.config}, seed {self.seed}'
+
+
+def planned(path: str, config: Config, seed: int, folder: Path, note: str) -> Planned:
+    """Return the run of a config in `folder`, and how far it is.
+
+    Raises ValueError where the folder holds a run of another config or seed.
+    """
+    record = folder / f'{config.model_name}.record.json'
+    state = _state(config, seed, folder, record, note)
+    text = config.pretty_text
+    return Planned(str(path), config.model_name, seed, folder, record, state, note, text)
+
+
+def _state(config: Config, seed: int, folder: Path, record: Path, note: str) -> str:
+    if record.is_file():
+        found = records.read(record).provenance.get('seed')
+        if found != seed:
+            raise ValueError(
+                f'{record}: of seed {found!r:.20}, expected {seed}. Move the folder away, or name '
+                'another with --work-dir'
+            )
+        state = FINISHED
+    elif any(folder.glob('*iter_*.pth')):
+        state = BEGUN
+    else:
+        return NEW
+    way_out = 'Name another folder with --work-dir, or delete that one'
+    if not (folder / note).is_file():
+        raise ValueError(
+            f'{folder} holds a {state} run that this command did not begin (no {note}). {way_out}'
+        )
+    before = _content((folder / note).read_bytes(), folder / note, folder)
+    now = _content(config.pretty_text, config.filename, folder)
+    other = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if other:
+        raise ValueError(
+            f'{folder} holds a {state} run of another config; they differ in {", ".join(other)}. '
+            f'{way_out}'
+        )
+    return state
+
+
+def _content(text: str | bytes, origin: str | Path, folder: Path) -> dict[str, str]:
+    """Return the config's values by name, without running it.
+
+    Raises ValueError where it is anything but names and values: what can't be read can't be
+    compared.
+    """
+    try:
+        values = {line.targets[0].id: ast.unparse(line.value) for line in ast.parse(text).body}
+    except (SyntaxError, ValueError, RecursionError, MemoryError, AttributeError):
+        raise ValueError(
+            f'{origin}: its values do not read as lines of name = value, so whether {folder} holds '
+            'a run of this config is not known. Name another folder with --work-dir, or delete '
+            'that one'
+        ) from None
+    return {name: value for name, value in values.items() if name not in _NOT_THE_RUN}
+
+
+def begin(run: Planned, script: str | Path, words: Sequence[str] = (), processes: int = 1) -> int:
+    """Begin or continue a run as `ibnseg train` does, in a process of its own, as `launch` does.
 
     Args:
         script: tools/train.py.
-        folder: work dir of the run.
         words: further words of its command line.
         processes: GPUs of this machine to train on.
+
+    Returns:
+        the exit code.
     """
+    if run.state == NEW:
+        disk.write_atomically(run.folder / run.note, run.text)
     command = [sys.executable]
     if processes > 1:
         command += ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
-    command += [str(script), str(config), '--work-dir', str(folder), '--seed', str(seed)]
+    command += [str(script), run.config, '--work-dir', str(run.folder), '--seed', str(run.seed)]
     command += ['--no-table', *words]
-    command += ['--launcher', 'pytorch'] * (processes > 1) + ['--resume'] * (state == BEGUN)
+    command += ['--launcher', 'pytorch'] * (processes > 1) + ['--resume'] * (run.state == BEGUN)
     return launch(command)
 
 
