@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from ibnseg.backbones import IBNResNet
+from ibnseg.placement import Put
 from ibnseg.weights import Report, load_weights, read
 
 TINY = dict(stem_channels=16, base_channels=8)
@@ -123,6 +124,46 @@ def test_plain_weights_at_any_ratio(ratio):
     net, state = build('ibn_a', ratio=ratio), plain()
     load_weights(net, state)
     assert_state(net, expected_a(state, ratio))
+
+
+class Gated(nn.Module):
+    """A site layer of a stranger's: the network's norm under a gate that is open at first."""
+
+    def __init__(self, num_features: int, norm):
+        super().__init__()
+        self.inner, self.gate = norm(num_features), nn.Parameter(torch.ones(1))
+        self.log_weight = nn.Parameter(torch.zeros(num_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gate * self.inner(x) * self.log_weight.exp()[:, None, None]
+
+    def from_plain(self, plain):
+        ones = torch.ones_like(plain['weight'])
+        inner = {f'inner.{k}': v for k, v in (dict(plain) | {'weight': ones}).items()}
+        inner['inner.bias'] = plain['bias'] / plain['weight']
+        return inner | {'log_weight': plain['weight'].log()}
+
+
+def test_a_layer_says_itself_how_it_starts_from_a_plain_norm():
+    state, original = plain(), ResNet(18, **TINY)
+    original.load_state_dict(without_fc(state))
+    original.eval()
+    net = build([Put(Gated, 'norm1', (1,))]).eval()
+    report = load_weights(net, state)
+    x = torch.randn(1, 3, 64, 64)
+    assert_close(net(x), original(x))
+    replaced = [f'layer1.{i}.bn1' for i in (0, 1)]
+    assert report.initial == [f'{path}.gate' for path in replaced]
+    assert report.converted == [
+        f'{p}.{n}' for p in replaced for n in ('weight', 'bias', *STATISTICS)
+    ]
+
+    own = drawn(net)
+    assert load_weights(net, own) == Report(loaded=list(own))
+    assert_state(net, own)
+    del state['layer1.0.bn1.running_var']
+    with pytest.raises(ValueError, match=r'lacks: layer1\.0\.bn1\.inner\.running_var'):
+        load_weights(net, state)
 
 
 @pytest.mark.parametrize('way', ['argument', 'list', 'pretrained'])
