@@ -304,7 +304,7 @@ def test_depths_without_bottlenecks():
     for network in ('IBNResNeXt', 'IBNSEResNeXt'):
         with pytest.raises(KeyError, match='18'):
             MODELS.build(dict(type=network, depth=18))
-    with pytest.raises(ValueError, match=r'depth is 50; choose from \(121, 161, 169, 201\)'):
+    with pytest.raises(ValueError, match=r'depth is 50; choose from \[121, 161, 169, 201\]'):
         backbones.IBNDenseNet(50)
 
 
