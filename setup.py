@@ -23,7 +23,6 @@ setup(
     install_requires=[
         'torch>=2.4',
         'numpy>=2',
-        'numba>=0.68',
         'pillow',
         'opencv-python',
         'rich',

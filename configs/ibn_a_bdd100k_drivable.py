@@ -13,10 +13,7 @@ model_name = 'ibn_a'
 model = dict(
     backbone=dict(
         placement='ibn_a',
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='ibn://resnet50_ibn_a',
-        ),
+        init_cfg=dict(type='Pretrained', checkpoint='ibn://resnet50_ibn_a'),
     ),
     decode_head=dict(num_classes=3),
 )

@@ -13,9 +13,6 @@ model_name = 'ibn_a'
 model = dict(
     backbone=dict(
         placement='ibn_a',
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='ibn://resnet50_ibn_a',
-        ),
+        init_cfg=dict(type='Pretrained', checkpoint='ibn://resnet50_ibn_a'),
     )
 )

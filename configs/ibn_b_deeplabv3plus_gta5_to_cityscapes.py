@@ -13,9 +13,6 @@ model_name = 'ibn_b_deeplabv3plus'
 model = dict(
     backbone=dict(
         placement='ibn_b',
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='ibn://resnet50_ibn_b',
-        ),
+        init_cfg=dict(type='Pretrained', checkpoint='ibn://resnet50_ibn_b'),
     )
 )

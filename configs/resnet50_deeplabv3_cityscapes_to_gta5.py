@@ -13,9 +13,6 @@ model_name = 'resnet50_deeplabv3'
 model = dict(
     backbone=dict(
         placement='bn',
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='ibn://resnet50',
-        ),
+        init_cfg=dict(type='Pretrained', checkpoint='ibn://resnet50'),
     )
 )

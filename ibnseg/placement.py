@@ -4,12 +4,14 @@ A network lists its `Site`s. A placement is a tuple of `Put`s, each a layer and 
 `PLACEMENTS` names those of the paper. A new variant is a row.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from .norms import IBN, LAYERS, InstanceNorm, ParallelIBN, PartialInstanceNorm
 
@@ -222,4 +224,9 @@ def _widen(site: Site, layer: nn.Module) -> None:
     conv.in_channels = channels * times
     conv.weight = nn.Parameter(conv.weight.new_empty(out, channels * times, *kernel))
     conv.reset_parameters()
-    conv.copies = times  # plain weights are spread over them (`weights.load_weights`)
+    conv.from_plain = functools.partial(_repeated, times=times)
+
+
+def _repeated(plain: Mapping[str, Tensor], times: int) -> dict[str, Tensor]:
+    """Weights of a convolution that sees `times` copies of its maps, and takes their mean."""
+    return dict(plain, weight=torch.cat([plain['weight'] / times] * times, 1))

@@ -167,10 +167,10 @@ def photo_renamed(t):
     return [('label-alone', t.label), ('photo-alone' if listed else 'foreign', moved)]
 
 
-def empty(which):
+def replaced(which, content, kind):
     def damage(t):
-        getattr(t, which).write_bytes(b'')
-        return [('empty', getattr(t, which))]
+        getattr(t, which).write_bytes(content)
+        return [(kind, getattr(t, which))]
 
     return damage
 
@@ -181,14 +181,6 @@ def cut(which, share):
         content = path.read_bytes()
         path.write_bytes(content[: int(share * len(content))])
         return [('damaged', path)]
-
-    return damage
-
-
-def is_text(which, text):
-    def damage(t):
-        getattr(t, which).write_bytes(text)
-        return [('wrong-type', getattr(t, which))]
 
     return damage
 
@@ -231,52 +223,33 @@ def turned_by_tag(orientation):
     return damage
 
 
-def photo_black(t):
-    t.redraw(lambda image: Image.new('RGB', image.size))
-    return [('constant', t.photo)]
+def redrawn(change, *kinds, **how):
+    def damage(t):
+        t.redraw(change, **how)
+        return [(kind, t.photo) for kind in kinds]
+
+    return damage
 
 
-def photo_grey(t):
-    t.redraw(lambda image: image.convert('L'))
-    return [('grey', t.photo)]
+def in_16_bits(image: Image.Image) -> Image.Image:
+    return Image.fromarray(np.asarray(image)[..., 0].astype(np.uint16) * 257)
 
 
-def photo_grey_in_three_channels(t):
-    t.redraw(lambda image: image.convert('L').convert('RGB'), format='png')
-    return [('grey', t.photo)]
+def label_drawn(change, kind):
+    def damage(t):
+        t.draw(change(t))
+        return [(kind, t.label)]
+
+    return damage
 
 
-def photo_with_alpha(t):
-    t.redraw(lambda image: image.convert('RGBA'), format='png')
-    return [('photo-form', t.photo)]
+def photo_of_another_shape(change, kind):
+    def damage(t):
+        t.redraw(change)
+        odd = [('odd-size', t.photo)] if t.row.size else []
+        return [(kind, t.label), *odd]
 
-
-def photo_in_16_bits(t):
-    t.redraw(lambda image: Image.fromarray(np.asarray(image)[..., 0].astype(np.uint16) * 257),
-             format='png')  # fmt: skip
-    return [('grey', t.photo), ('photo-form', t.photo)]
-
-
-def label_turned(t):
-    t.draw(np.rot90(t.ids))
-    return [('rotated', t.label)]
-
-
-def photo_turned(t):
-    t.redraw(lambda image: image.transpose(Image.Transpose.ROTATE_90))
-    odd = [('odd-size', t.photo)] if t.row.size else []
-    return [('rotated', t.label), *odd]
-
-
-def label_cropped(t):
-    t.draw(t.ids[:-1])
-    return [('size', t.label)]
-
-
-def photo_scaled(t):
-    t.redraw(lambda image: image.resize((96, 48)))
-    odd = [('odd-size', t.photo)] if t.row.size else []
-    return [('size', t.label), *odd]
+    return damage
 
 
 @only(lambda row: row.size)
@@ -327,16 +300,13 @@ def unknown_id(t):
     return [('ids', t.label)]
 
 
-@only(lambda row: row.space in ('cityscapes', 'gta5', 'kitti'))
-def training_classes(t):
-    t.draw(labels.lut(t.row.space)[t.ids])
-    return [('train-ids', t.label)]
+training_classes = only(lambda row: row.space in ('cityscapes', 'gta5', 'kitti'))(
+    label_drawn(lambda t: labels.lut(t.row.space)[t.ids], 'train-ids')
+)
 
 
-def without_class(t):
-    ignored = t.id(lambda label: label == labels.IGNORE)
-    t.draw(np.full_like(t.ids, ignored))
-    return [('all-ignored', t.label)]
+def of_one_id(holds):
+    return lambda t: np.full_like(t.ids, t.id(holds))
 
 
 @only(lambda row: encoding(row) == 'polygons')
@@ -345,16 +315,10 @@ def without_polygons(t):
     return [('all-ignored', t.label)]
 
 
-def of_one_class(t):
-    t.draw(np.full_like(t.ids, t.id(lambda label: label != labels.IGNORE)))
-    return [('single-class', t.label)]
-
-
 def label_is_the_photo(t):
-    if t.encoding == 'polygons':
-        shutil.copy(t.photo, t.label)
-        return [('wrong-type', t.label)]
     shutil.copy(t.photo, t.label)
+    if t.encoding == 'polygons':
+        return [('wrong-type', t.label)]
     if len(t.photos) > 1:  # which the others share: to them it is a colour rendering
         return [('same-file', t.label), ('colour', t.label)]
     return [('same-file', t.label)]
@@ -392,14 +356,18 @@ DAMAGES = {
     'photo missing': photo_missing,
     'label missing': label_missing,
     'photo renamed': photo_renamed,
-    'photo empty': empty('photo'),
-    'label empty': empty('label'),
+    'photo empty': replaced('photo', b'', 'empty'),
+    'label empty': replaced('label', b'', 'empty'),
     'photo cut in its middle': cut('photo', 0.5),
     'photo cut in its header': cut('photo', 0.01),
     'label cut in its middle': cut('label', 0.5),
-    'photo is a web page': is_text('photo', b'<!DOCTYPE html><html>Please log in</html>'),
-    'label is a pointer': is_text('label', b'version https://git-lfs.github.com/spec/v1\n'),
-    'label of zeros': is_text('label', bytes(5000)),
+    'photo is a web page': replaced(
+        'photo', b'<!DOCTYPE html><html>Please log in</html>', 'wrong-type'
+    ),
+    'label is a pointer': replaced(
+        'label', b'version https://git-lfs.github.com/spec/v1\n', 'wrong-type'
+    ),
+    'label of zeros': replaced('label', bytes(5000), 'wrong-type'),
     'bit flipped in the photo': bit_flipped('photo'),
     'bit flipped in the label': bit_flipped('label'),
     'photo is a folder': is_folder('photo'),
@@ -407,15 +375,19 @@ DAMAGES = {
     'label is a dangling link': dangling_link,
     'photo turned by a tag': turned_by_tag(6),
     'photo upside down by a tag': turned_by_tag(3),
-    'photo black': photo_black,
-    'photo grey': photo_grey,
-    'photo grey in three channels': photo_grey_in_three_channels,
-    'photo with alpha': photo_with_alpha,
-    'photo in 16 bits': photo_in_16_bits,
-    'photo turned': photo_turned,
-    'photo scaled': photo_scaled,
-    'label turned': label_turned,
-    'label cropped': label_cropped,
+    'photo black': redrawn(lambda image: Image.new('RGB', image.size), 'constant'),
+    'photo grey': redrawn(lambda image: image.convert('L'), 'grey'),
+    'photo grey in three channels': redrawn(
+        lambda image: image.convert('L').convert('RGB'), 'grey', format='png'
+    ),
+    'photo with alpha': redrawn(lambda image: image.convert('RGBA'), 'photo-form', format='png'),
+    'photo in 16 bits': redrawn(in_16_bits, 'grey', 'photo-form', format='png'),
+    'photo turned': photo_of_another_shape(
+        lambda image: image.transpose(Image.Transpose.ROTATE_90), 'rotated'
+    ),
+    'photo scaled': photo_of_another_shape(lambda image: image.resize((96, 48)), 'size'),
+    'label turned': label_drawn(lambda t: np.rot90(t.ids), 'rotated'),
+    'label cropped': label_drawn(lambda t: t.ids[:-1], 'size'),
     'pair scaled': pair_scaled,
     'label in colour': label_in_colour,
     'label in another depth': label_in_another_depth,
@@ -423,9 +395,13 @@ DAMAGES = {
     'label without its size': label_without_its_size,
     'unknown id': unknown_id,
     'training classes': training_classes,
-    'label without a class': without_class,
+    'label without a class': label_drawn(
+        of_one_id(lambda label: label == labels.IGNORE), 'all-ignored'
+    ),
     'label without polygons': without_polygons,
-    'label of one class': of_one_class,
+    'label of one class': label_drawn(
+        of_one_id(lambda label: label != labels.IGNORE), 'single-class'
+    ),
     'label is the photo': label_is_the_photo,
     'photo and label exchanged': exchanged,
     'photo twice': photo_twice,

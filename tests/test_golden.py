@@ -11,7 +11,6 @@ from conftest import SHARED
 from torch import Tensor, nn
 
 from ibnseg import backbones
-from ibnseg.norms import fused
 from ibnseg.weights import load_weights
 
 NAMES = sorted(path.stem for path in SHARED.glob('golden/*.json')) or ['absent']
@@ -109,10 +108,7 @@ def test_eval_and_logits(golden, recipe, weights):
     assert_sample(recipe, 'logits', logits, golden['logits'])
 
 
-@pytest.mark.parametrize('path', ['plain', 'fast'])
-def test_train_gradients_and_statistics(golden, recipe, weights, tmp_path, monkeypatch, path):
-    if path == 'plain':
-        monkeypatch.setattr(fused, 'usable', lambda *_: False)
+def test_train_gradients_and_statistics(golden, recipe, weights, tmp_path):
     torch.save(weights, tmp_path / 'original.pth')
     net = build(
         golden['model'],
@@ -131,7 +127,7 @@ def test_train_gradients_and_statistics(golden, recipe, weights, tmp_path, monke
         {key: norm for key, norm in golden['grads'].items() if not is_head(key)},
         # A shift before an InstanceNorm has no gradient: the golden 2e-17 is rounding, which only
         # the same order of operations repeats.
-        atol=1e-15 if path == 'fast' else 0,
+        atol=1e-15,
     )
     statistics = {k: v for k, v in net.named_buffers() if not k.endswith('num_batches_tracked')}
     assert_norms(statistics, golden['buffers_after'])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from ibnseg.backbones import IBNResNet
+from ibnseg.placement import Put
 from ibnseg.weights import Report, load_weights, read
 
 TINY = dict(stem_channels=16, base_channels=8)
@@ -125,6 +126,46 @@ def test_plain_weights_at_any_ratio(ratio):
     assert_state(net, expected_a(state, ratio))
 
 
+class Gated(nn.Module):
+    """A site layer of a stranger's: the network's norm under a gate that is open at first."""
+
+    def __init__(self, num_features: int, norm):
+        super().__init__()
+        self.inner, self.gate = norm(num_features), nn.Parameter(torch.ones(1))
+        self.log_weight = nn.Parameter(torch.zeros(num_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gate * self.inner(x) * self.log_weight.exp()[:, None, None]
+
+    def from_plain(self, plain):
+        ones = torch.ones_like(plain['weight'])
+        inner = {f'inner.{k}': v for k, v in (dict(plain) | {'weight': ones}).items()}
+        inner['inner.bias'] = plain['bias'] / plain['weight']
+        return inner | {'log_weight': plain['weight'].log()}
+
+
+def test_a_layer_says_itself_how_it_starts_from_a_plain_norm():
+    state, original = plain(), ResNet(18, **TINY)
+    original.load_state_dict(without_fc(state))
+    original.eval()
+    net = build([Put(Gated, 'norm1', (1,))]).eval()
+    report = load_weights(net, state)
+    x = torch.randn(1, 3, 64, 64)
+    assert_close(net(x), original(x))
+    replaced = [f'layer1.{i}.bn1' for i in (0, 1)]
+    assert report.initial == [f'{path}.gate' for path in replaced]
+    assert report.converted == [
+        f'{p}.{n}' for p in replaced for n in ('weight', 'bias', *STATISTICS)
+    ]
+
+    own = drawn(net)
+    assert load_weights(net, own) == Report(loaded=list(own))
+    assert_state(net, own)
+    del state['layer1.0.bn1.running_var']
+    with pytest.raises(ValueError, match=r'lacks: layer1\.0\.bn1\.inner\.running_var'):
+        load_weights(net, state)
+
+
 @pytest.mark.parametrize('way', ['argument', 'list', 'pretrained'])
 def test_spellings_of_pretrained(way, tmp_path):
     path, state = tmp_path / 'plain.pth', plain()
@@ -203,29 +244,28 @@ SEGMENTOR_HEADS = {
     'decode_head.conv_seg.weight': torch.rand(19, 8, 1, 1),
     'auxiliary_head.convs.0.bn.running_mean': torch.rand(8),
 }
+
+
+def below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f'{prefix}{key}': tensor for key, tensor in state.items()}
+
+
+def segmentor(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return below('backbone.', without_fc(state)) | SEGMENTOR_HEADS
+
+
 WRAPPINGS = {
     'state_dict': lambda s: dict(state_dict=s, epoch=3),
     'model': lambda s: dict(model=s, optimizer={'state': {}}),
-    'module.': lambda s: {f'module.{k}': v for k, v in s.items()},
-    'backbone.': lambda s: {f'backbone.{k}': v for k, v in s.items()},
-    'base.': lambda s: {f'base.{k}': v for k, v in s.items()},
-    'module.backbone.': lambda s: {f'module.backbone.{k}': v for k, v in s.items()},
-    'model, module.': lambda s: dict(model={f'module.{k}': v for k, v in s.items()}),
-    'segmentor': lambda s: dict(
-        meta=dict(iter=7),
-        state_dict={f'backbone.{k}': v for k, v in without_fc(s).items()} | SEGMENTOR_HEADS,
-    ),
-    'parallel segmentor': lambda s: dict(
-        state_dict={
-            f'module.{k}': v
-            for k, v in (
-                {f'backbone.{k}': v for k, v in without_fc(s).items()} | SEGMENTOR_HEADS
-            ).items()
-        }
-    ),
+    'module.': lambda s: below('module.', s),
+    'backbone.': lambda s: below('backbone.', s),
+    'base.': lambda s: below('base.', s),
+    'module.backbone.': lambda s: below('module.backbone.', s),
+    'model, module.': lambda s: dict(model=below('module.', s)),
+    'segmentor': lambda s: dict(meta=dict(iter=7), state_dict=segmentor(s)),
+    'parallel segmentor': lambda s: dict(state_dict=below('module.', segmentor(s))),
     'mmpretrain': lambda s: dict(
-        state_dict={f'backbone.{k}': v for k, v in without_fc(s).items()}
-        | {'head.fc.weight': torch.rand(10, 8)}
+        state_dict=below('backbone.', without_fc(s)) | {'head.fc.weight': torch.rand(10, 8)}
     ),
 }
 
@@ -330,14 +370,6 @@ MISFITS = {
         lambda: (build(), drawn(build('ibn_a'))),
         ['layer1.0.bn1.IN.weight', 'lacks: layer1.0.bn1.weight', 'placement'],
     ),
-    'a into b': (
-        lambda: (build('ibn_b'), drawn(build('ibn_a'))),
-        ['layer1.0.bn1.IN.weight', 'lacks: layer1.0.bn1.weight', 'placement'],
-    ),
-    'b into bn': (
-        lambda: (build(), drawn(build('ibn_b'))),
-        ['layer1.1.IN.weight', 'lacks: bn1.running_mean', 'placement'],
-    ),
     'b into a': (
         lambda: (build('ibn_a'), drawn(build('ibn_b'))),
         ['layer1.1.IN.weight', 'lacks: bn1.running_mean', 'placement'],
@@ -350,17 +382,9 @@ MISFITS = {
         lambda: (build('ibn_a'), drawn(build('ibn_a', 34))),
         ['no place in the backbone: layer1.2.conv1.weight', 'depth'],
     ),
-    '18 into 34': (
-        lambda: (build('ibn_a', 34), plain()),
-        ['the file lacks: layer1.2.conv1.weight', 'depth'],
-    ),
     '50 into 18': (
         lambda: (build('ibn_b'), plain(50)),
         ['layer1.0.conv3.weight', 'layer1.0.conv1.weight (8, 16, 1, 1), expected (8, 16, 3, 3)'],
-    ),
-    'plain stem into deep stem': (
-        lambda: (build('ibn_a', deep_stem=True), plain()),
-        ['conv1.weight', 'stem.0.weight', 'deep_stem'],
     ),
     'no tensors': (lambda: (build(), dict(epoch=3)), ['the file lacks: conv1.weight']),
 }
@@ -544,15 +568,3 @@ def test_an_address_in_the_cache_needs_no_network(hub, way):
     else:
         load_weights(net, url)
     assert_state(net, expected_a(state))
-
-
-def test_an_address_out_of_reach_says_where_to_lay_the_file(hub):
-    url = 'http://127.0.0.1:9/v1.0/resnet18_ibn_a-2f571257.pth'
-    where = hub / 'resnet18_ibn_a-2f571257.pth'
-    net = build('ibn_a', init_cfg=dict(type='Pretrained', checkpoint=url))
-    for load in (net.init_weights, lambda: load_weights(net, url)):
-        with pytest.raises(FileNotFoundError) as caught:
-            load()
-        for part in (url, str(where), 'init_cfg=None'):
-            assert part in str(caught.value)
-        assert not where.exists()

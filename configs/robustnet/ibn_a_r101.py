@@ -13,9 +13,6 @@ model_name = 'ibn_a_r101'
 model = dict(
     backbone=dict(
         placement='ibn_a',
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='ibn://resnet101_ibn_a',
-        ),
+        init_cfg=dict(type='Pretrained', checkpoint='ibn://resnet101_ibn_a'),
     )
 )

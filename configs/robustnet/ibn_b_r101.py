@@ -14,9 +14,6 @@ model_name = 'ibn_b_r101'
 model = dict(
     backbone=dict(
         placement='ibn_b',
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='ibn://resnet101',
-        ),
+        init_cfg=dict(type='Pretrained', checkpoint='ibn://resnet101'),
     )
 )

@@ -14,9 +14,6 @@ model_name = 'ibn_b_r50'
 model = dict(
     backbone=dict(
         placement='ibn_b',
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='ibn://resnet50',
-        ),
+        init_cfg=dict(type='Pretrained', checkpoint='ibn://resnet50'),
     )
 )

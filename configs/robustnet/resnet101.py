@@ -13,9 +13,6 @@ model_name = 'resnet101'
 model = dict(
     backbone=dict(
         placement='bn',
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='ibn://resnet101',
-        ),
+        init_cfg=dict(type='Pretrained', checkpoint='ibn://resnet101'),
     )
 )

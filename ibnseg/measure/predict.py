@@ -64,21 +64,12 @@ def label_map(logits: np.ndarray, sizes: Sequence[Size]) -> np.ndarray:
 def for_inference(model: nn.Module) -> nn.Module:
     """Return a copy of a segmentor for a CPU, channels_last, to be used without gradients.
 
-    BatchNorms are folded into convolutions, and large 3x3 convolutions taken by Winograd's method.
-    The outputs are the model's own in eval mode, as far as rounding goes.
+    BatchNorms are folded into convolutions. The outputs are the model's own in eval mode, as far as
+    rounding goes.
     """
     folded = copy.deepcopy(model).eval()
     _fold(folded)
-    folded.to(memory_format=torch.channels_last)
-    try:
-        from .. import winograd
-    except ImportError:  # torch without GNU OpenMP
-        return folded
-    for parent in list(folded.modules()):
-        for name, child in list(parent.named_children()):
-            if winograd.suits(child):
-                setattr(parent, name, winograd.WinogradConv2d(child))
-    return folded
+    return folded.to(memory_format=torch.channels_last)
 
 
 def _fold(module: nn.Module) -> None:

@@ -1,11 +1,10 @@
 """InstanceNorm and BatchNorm in one layer: on different channels, or side by side."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from . import fused
 from .instance import InstanceNorm, in_channels
 
 
@@ -52,15 +51,36 @@ class IBN(nn.Module):
             return self.BN(input)
         if self.BN is None:
             return self.IN(input)
-        if fused.usable(input, self.IN, self.BN):
-            self.IN.check(input)
-            layout = fused.Layout(self.in_part, self.bn_part)
-            return fused.normalize(input, layout, self.IN, self.BN)
-        parts = self.IN(input[:, self.in_part]), self.BN(input[:, self.bn_part])
+        sizes = self.num_in, self.num_features - self.num_in
+        if self.bn_first:
+            of_bn, of_in = input.split(sizes[::-1], 1)
+        else:
+            of_in, of_bn = input.split(sizes, 1)
+        trains = self.training and not torch.compiler.is_compiling()
+        # In training, BatchNorm is slow on slices, forward and backward; a clone is dense, in the
+        # same layout.
+        parts = self.IN(of_in), self.BN(of_bn.clone() if trains else of_bn)
+        if trains and parts[1].requires_grad:
+            parts[1].register_hook(_dense)
         return torch.cat(parts[::-1] if self.bn_first else parts, 1)
+
+    def from_plain(self, plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Give each part its channels: of scale and shift, BN also of the statistics."""
+        own = {}
+        if self.IN is not None:
+            of_in = self.IN.from_plain(plain)
+            own |= {f'IN.{name}': tensor[self.in_part] for name, tensor in of_in.items()}
+        if self.BN is not None:
+            for name, tensor in plain.items():
+                own[f'BN.{name}'] = tensor[self.bn_part] if tensor.ndim else tensor
+        return own
 
     def extra_repr(self) -> str:
         return f'{self.num_features}, num_in={self.num_in}, bn_first={self.bn_first}'
+
+
+def _dense(gradient: Tensor | None) -> Tensor | None:
+    return gradient if gradient is None else gradient.clone()
 
 
 class ParallelIBN(nn.Module):
@@ -72,7 +92,6 @@ class ParallelIBN(nn.Module):
 
     abbr = 'PIBN'
     expansion = 2
-    in_part = bn_part = slice(None)
 
     def __init__(
         self,
@@ -87,3 +106,8 @@ class ParallelIBN(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return torch.cat((self.IN(input), self.BN(input)), 1)
+
+    def from_plain(self, plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Give both parts all channels; the next convolution then takes the mean of the two."""
+        own = {f'IN.{name}': tensor for name, tensor in self.IN.from_plain(plain).items()}
+        return own | {f'BN.{name}': tensor for name, tensor in plain.items()}

@@ -1,9 +1,10 @@
 """InstanceNorm, whole and on a part of the channels."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
-
-from . import fused
+from torch.nn import functional as F
 
 
 def in_channels(num_features: int, ratio: float) -> int:
@@ -20,9 +21,10 @@ def in_channels(num_features: int, ratio: float) -> int:
 class InstanceNorm(nn.InstanceNorm2d):
     """Affine InstanceNorm without running statistics (Pan et al., ECCV 2018, sec. 3).
 
-    Maps (N, C, H, W) to the same shape, each image and channel to mean `bias` and standard
-    deviation `weight`. Raises ValueError on maps of one pixel, whose deviation is not defined; the
-    message names the layer by `site`, which `placement.install` sets.
+    Maps (N, C, H, W) to the same shape and layout, each image and channel to mean `bias` and
+    standard deviation `weight`. Raises ValueError on maps of one pixel, whose deviation is not
+    defined; the message names the layer by `site`, which `placement.install` sets.
+    `torch.func.vmap` and forward-mode derivatives need contiguous maps.
     """
 
     abbr = 'IN'
@@ -31,24 +33,33 @@ class InstanceNorm(nn.InstanceNorm2d):
     def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = True, norm=None):
         super().__init__(num_features, eps=eps, affine=affine)
 
-    def check(self, input: Tensor) -> None:
-        """Raise ValueError for maps of one pixel."""
+    def forward(self, input: Tensor) -> Tensor:
         if input.shape[-1] * input.shape[-2] == 1:
             raise ValueError(
                 f'{self.site or "InstanceNorm"}: got a {tuple(input.shape)} map; InstanceNorm '
                 'needs more than one pixel a channel. Use a larger input or crop, or a smaller '
                 'output stride (strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))'
             )
-
-    def forward(self, input: Tensor) -> Tensor:
-        self.check(input)
-        if fused.usable(input, self):
-            return fused.normalize(input, fused.Layout(slice(None), slice(0)), self, None)
-        y = super().forward(input)
-        if y.requires_grad and fused.in_memory(y):
-            # torch 2.13 takes a channels_last gradient's numbers in the wrong order.
-            y.register_hook(Tensor.contiguous)
+        # Contiguous: torch 2.13 has wrong gradients for channels_last.
+        y = self._on_cpu(input) if input.is_cpu else super().forward(input.contiguous())
+        if input.stride(1) == 1 and y.stride(1) != 1:
+            y = y.contiguous(memory_format=torch.channels_last)
         return y
+
+    def _on_cpu(self, input: Tensor) -> Tensor:
+        """The same by group_norm, groups of one channel: faster, and it keeps channels_last."""
+        x = input.to(torch.promote_types(input.dtype, torch.float32))
+        # Changes no output, but group_norm takes the variance as the difference of two squares,
+        # which is far off where the mean is large.
+        x = x - x[:, :, :1, :1].detach()
+        weight, bias = self.weight, self.bias
+        if weight is not None:
+            weight, bias = weight.to(x.dtype), bias.to(x.dtype)
+        return F.group_norm(x, x.shape[1], weight, bias, self.eps).to(input.dtype)
+
+    def from_plain(self, plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Keep scale and shift; there are no running statistics."""
+        return {name: plain[name] for name in ('weight', 'bias') if name in plain}
 
 
 class PartialInstanceNorm(nn.Module):
@@ -70,4 +81,11 @@ class PartialInstanceNorm(nn.Module):
             return input
         if self.num_in == self.num_features:
             return self.IN(input)
-        return torch.cat((self.IN(input[:, : self.num_in]), input[:, self.num_in :]), 1)
+        of_in, rest = input.split((self.num_in, self.num_features - self.num_in), 1)
+        return torch.cat((self.IN(of_in), rest), 1)
+
+    def from_plain(self, plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Give IN its channels of the scale and shift."""
+        if self.IN is None:
+            return {}
+        return {f'IN.{k}': v[: self.num_in] for k, v in self.IN.from_plain(plain).items()}

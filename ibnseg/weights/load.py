@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .. import _stack
-from ..norms import IBN, InstanceNorm, ParallelIBN
 from . import dialects, files, networks
+
+_State = Mapping[str, Tensor]
 
 
 @dataclass
@@ -52,12 +52,10 @@ def load_weights(
     """Load weights into an IBN backbone and say what became of each key.
 
     Takes whatever `files.read` takes, or a mapping, in any of `dialects.DIALECTS`. Plain ImageNet
-    weights are converted: where the backbone has an IBN layer and the file a plain norm, the first
-    part of its scale and shift goes to IN, all of the rest to BN; where the backbone has an IN,
-    scale and shift are kept and the statistics dropped; inserted layers that the file does not know
-    stay as they were built. Where IN and BN see the same channels (variant c) both get the plain
-    norm's values, and the next convolution's weights are halved and repeated: it sees the mean of
-    the two. Heads are dropped, and stages that the backbone does not have.
+    weights are converted: where the file has a plain norm and the backbone another layer, that
+    layer says what it takes of the norm's tensors (`from_plain`, see `ibnseg.norms`). Inserted
+    layers that the file does not know stay as they were built. Heads are dropped, and stages that
+    the backbone does not have.
 
     Raises:
         FileNotFoundError, ValueError: as `files.read`; keys left unexplained, missing keys and
@@ -111,7 +109,7 @@ def _problems(
             del result[key]
         else:
             unexplained += sources[key]
-    missing = [key for key in wanted if key not in result]
+    missing = [key for key in wanted if key not in result and key not in report.initial]
     # Only inserted layers may go without: one that replaces a norm has that norm's values.
     inserted = {
         key
@@ -121,7 +119,7 @@ def _problems(
         for key in missing
         if key.startswith(f'{path}.')
     }
-    report.initial = [key for key in missing if key in inserted]
+    report.initial += [key for key in missing if key in inserted]
     wrong = [
         f'{key} {tuple(result[key].shape)}, expected {tuple(wanted[key].shape)}'
         for key in result
@@ -134,9 +132,6 @@ def _problems(
         'wrong shapes': wrong,
     }
     return [f'{what}: {_some(keys, 8)}' for what, keys in found.items() if keys]
-
-
-_State = Mapping[str, Tensor]
 
 
 def _shortcut(state: _State) -> str:
@@ -165,7 +160,7 @@ _HINTS: tuple[tuple[Callable[[_State, _State], bool], str], ...] = (
 )
 
 
-def _stage_not_built(key: str, wanted: Mapping[str, Tensor]) -> bool:
+def _stage_not_built(key: str, wanted: _State) -> bool:
     """Whether a key is of a stage beyond the backbone's last (`num_stages`)."""
     key = re.sub(r'^features\.norm5\.', 'features.denseblock4.', key)  # it ends the fourth
     key = re.sub(  # a transition leads into the next
@@ -178,44 +173,56 @@ def _stage_not_built(key: str, wanted: Mapping[str, Tensor]) -> bool:
     return bool(built) and int(stage[2]) > max(built)
 
 
+#: Tensors of a plain norm.
+_PLAIN = {'weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked'}
+
+
 def _convert(
     backbone: nn.Module,
-    given: Mapping[str, Tensor],
+    given: _State,
     sources: dict[str, tuple[str, ...]],
     report: Report,
 ) -> dict[str, Tensor]:
-    """Split or strip the plain norms that stand where the backbone has IBN or IN.
+    """Let each layer with `from_plain` start from the plain norm that the file has in its place.
 
     `sources` (key -> names in the file) is kept up to date.
     """
     result = dict(given)
     report.converted += [k for keys in sources.values() if len(keys) > 1 for k in keys]
     for path, module in backbone.named_modules():
-        norm = {
-            name: result[f'{path}.{name}']
-            for name in ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')
-            if f'{path}.{name}' in result
-        }
-        if isinstance(module, (IBN, ParallelIBN)) and 'weight' in norm:
-            for name, tensor in norm.items():
-                del result[f'{path}.{name}']
-                origin = sources.pop(f'{path}.{name}')
-                if module.IN is not None and name in ('weight', 'bias'):
-                    result[f'{path}.IN.{name}'] = tensor[module.in_part]
-                    sources[f'{path}.IN.{name}'] = origin
-                if module.BN is not None:
-                    part = tensor[module.bn_part] if tensor.ndim else tensor
-                    result[f'{path}.BN.{name}'] = part
-                    sources[f'{path}.BN.{name}'] = origin
-                report.converted += origin
-        elif isinstance(module, InstanceNorm) and 'running_mean' in norm:
-            for name in norm:
-                if name not in ('weight', 'bias'):
-                    del result[f'{path}.{name}']
-                    report.dropped += sources.pop(f'{path}.{name}')
-        elif hasattr(module, 'copies') and 'weight' in norm:
-            shares = [norm['weight'] / module.copies] * module.copies
-            if norm['weight'].ndim == 4 and module.in_channels == sum(w.shape[1] for w in shares):
-                result[f'{path}.weight'] = torch.cat(shares, 1)
-                report.converted += sources[f'{path}.weight']
+        if not hasattr(module, 'from_plain'):
+            continue
+        names = [key.removeprefix(f'{path}.') for key in result if key.startswith(f'{path}.')]
+        plain = {name: result[f'{path}.{name}'] for name in names}
+        if 'weight' not in plain or not plain.keys() <= _PLAIN or _fits(plain, module):
+            continue
+        own = module.from_plain(plain)
+        origins = {name: sources[f'{path}.{name}'] for name in names}
+        every = tuple(key for keys in origins.values() for key in keys)
+        for name in plain:
+            if name in own and own[name] is plain[name]:
+                continue
+            used = any(_leaf(new) == name or _leaf(new) not in plain for new in own)
+            (report.converted if used else report.dropped).extend(origins[name])
+            if name not in own:
+                del result[f'{path}.{name}'], sources[f'{path}.{name}']
+        for name, tensor in own.items():
+            result[f'{path}.{name}'] = tensor
+            sources[f'{path}.{name}'] = origins.get(_leaf(name), every)
+        for name in module.state_dict():
+            if name not in own and _leaf(name) not in _PLAIN:
+                report.initial.append(f'{path}.{name}')
     return result
+
+
+def _fits(tensors: _State, module: nn.Module) -> bool:
+    """Whether these are the module's own tensors, by names and shapes, but for counters."""
+    sizes = [
+        {name: t.shape for name, t in state.items() if not name.endswith('num_batches_tracked')}
+        for state in (tensors, module.state_dict())
+    ]
+    return sizes[0] == sizes[1]
+
+
+def _leaf(name: str) -> str:
+    return name.rpartition('.')[2]

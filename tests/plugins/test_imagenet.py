@@ -16,7 +16,7 @@ import torch
 from documented import blocks
 from PIL import Image
 
-from tests.plugins.processes import ROOT, need
+from .processes import ROOT, need
 
 need('mmpretrain', 'torchvision')
 

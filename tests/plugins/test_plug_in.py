@@ -8,7 +8,7 @@ from documented import blocks
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from tests.plugins.processes import ROOT, need
+from .processes import ROOT, need
 
 need('mmdet', 'mmcv.ops', 'mmpretrain', 'torchvision')
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.plugins.processes import ROOT, need, run
+from .processes import ROOT, need, run
 
 need('mmdet', 'mmcv.ops', 'mmpretrain', 'torchvision')
 

@@ -64,7 +64,7 @@ def build(kind: str, config, data: str, work_dir: str, state: dict):
             type='CrossDomainDataset',
             domains=['cityscapes:val'],
             data_root=data,
-            pipeline=[load, resize, dict(type='LoadLabels'), dict(type='PackSegInputs')],
+            protocol=dict(photo=(1024, 512), keep_ratio=True),
         )
     config.model.backbone.init_cfg = None
     runner = (Runner if kind == 'mmseg' else SegRunner)(

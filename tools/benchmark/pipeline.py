@@ -4,9 +4,8 @@
 
 The same files, the same draws, the same kind of sample: labels in 19 classes, scale 0.5 to 2, crop
 768, photometric distortion, flip. A process a side, one OpenCV thread, alternating photo by photo;
-medians of the milliseconds of CPU time a photo. MMSeg is measured twice: mapping the ids of GTA5's
-label files as it loads them, as ibnseg does, and reading label files that were converted before.
-Prints a Markdown table.
+medians of the milliseconds of CPU time a photo. MMSeg maps the ids of GTA5 labels as it loads
+them, as ibnseg does. Prints a Markdown table.
 """
 
 import argparse
@@ -16,9 +15,10 @@ import tempfile
 import time
 from contextlib import ExitStack
 from functools import cache
-from pathlib import Path
 
-SIDES = ('ibnseg', 'MMSeg', 'MMSeg, labels converted')
+from timing import row
+
+SIDES = ('ibnseg', 'MMSeg')
 STEPS = {
     'photo': 'decode the photo',
     'label': 'decode the label, map its ids',
@@ -90,27 +90,22 @@ def once(side: str, sample: dict, seed: int) -> tuple[dict[str, float], object, 
     return seconds, sample['inputs'].numpy(), sample['data_samples'].gt_sem_seg.data.numpy()
 
 
-def samples(pairs: list, folder: Path) -> list[dict[str, dict]]:
+def samples(pairs: list) -> list[dict]:
     """Return what each side is given of each photo."""
     import numpy as np
-    from PIL import Image
 
-    from ibnseg import domains, labels
+    from ibnseg import labels
 
     table, ids = labels.lut('gta5'), np.flatnonzero(labels.possible('gta5')).tolist()
     mapping = dict(zip(ids, table[ids].tolist(), strict=True))
-    found = []
-    for photo, label in pairs:
-        converted = folder / f'converted-{label.name}'
-        Image.fromarray(domains.read_labels(label, 'gta5')).save(converted)
-        sample = dict(img_path=str(photo), seg_map_path=str(label), label_space='gta5',
-                      label_map=mapping, reduce_zero_label=False, seg_fields=[])  # fmt: skip
-        found.append(dict.fromkeys(SIDES[:2], sample))
-        found[-1][SIDES[2]] = sample | dict(seg_map_path=str(converted), label_map=None)
-    return found
+    return [
+        dict(img_path=str(photo), seg_map_path=str(label), label_space='gta5', label_map=mapping,
+             reduce_zero_label=False, seg_fields=[])
+        for photo, label in pairs
+    ]  # fmt: skip
 
 
-def measure(given: list[dict[str, dict]], rounds: int) -> tuple[dict, bool, float]:
+def measure(given: list[dict], rounds: int) -> tuple[dict, bool, float]:
     """Return (side -> step -> seconds, whether all labels are equal, mean difference in grey)."""
     import numpy as np
 
@@ -124,12 +119,12 @@ def measure(given: list[dict[str, dict]], rounds: int) -> tuple[dict, bool, floa
             for number, sample in enumerate(given):
                 photos, truths = {}, {}
                 for side in SIDES if turn % 2 else SIDES[::-1]:
-                    job = side, sample[side], 1000 * turn + number
+                    job = side, sample, 1000 * turn + number
                     took, photos[side], truths[side] = workers[side].apply(once, job)
                     if turn:  # the first round warms up
                         for name in STEPS:
                             seconds[side][name].append(took[name])
-                equal &= all(np.array_equal(truths[SIDES[0]], truths[side]) for side in SIDES[1:])
+                equal &= np.array_equal(*truths.values())
                 difference = np.abs(photos[SIDES[0]].astype(int) - photos[SIDES[1]])
                 gap = max(gap, float(difference.mean()))
     return seconds, equal, gap
@@ -140,19 +135,12 @@ def report(seconds: dict) -> None:
         runs = zip(*(seconds[side][name] for name in names), strict=True)
         return 1e3 * statistics.median(map(sum, runs))
 
-    def line(text: str, values: list[float], ratios: list[float]) -> None:
-        cells = [f'{value:.1f}' for value in values]
-        cells[1:] = [f'{c} ({r:.1f}x)' for c, r in zip(cells[1:], ratios, strict=True)]
-        print(f'| {text} | {" | ".join(cells)} |')
-
-    print(f'| milliseconds | {" | ".join(SIDES)} |\n| :-- | {" ".join(["--: |"] * len(SIDES))}')
+    print(row('milliseconds', *SIDES, 'ratio'))
+    print(row(':--', *['--:'] * 3))
     groups = {text: [name] for name, text in STEPS.items()}
-    groups |= {'all but decoding the photo': list(STEPS)[1:], 'all': list(STEPS)}
-    for text, names in groups.items():
-        values = [median(side, names) for side in SIDES]
-        line(text, values, [value / values[0] for value in values[1:]])
-    rates = [1e3 / value for value in values]
-    line('images a second', rates, [rates[0] / rate for rate in rates[1:]])
+    for text, names in (groups | {'all': list(STEPS)}).items():
+        ours, theirs = (median(side, names) for side in SIDES)
+        print(row(text, f'{ours:.1f}', f'{theirs:.1f}', f'{theirs / ours:.2f}'))
 
 
 def main() -> None:
@@ -166,7 +154,7 @@ def main() -> None:
             miniature.write(root, ('gta5',), train=args.images, val=1, size=(1052, 1914))
         pairs = domains.find('gta5:train', root)[: args.images]
         size = statistics.mean(photo.stat().st_size for photo, _ in pairs)
-        seconds, equal, gap = measure(samples(pairs, Path(folder)), args.rounds)
+        seconds, equal, gap = measure(samples(pairs), args.rounds)
     report(seconds)
     decoder = 'imagecodecs' if photos.imagecodecs() else 'Pillow (imagecodecs is not installed)'
     print(

@@ -1,17 +1,15 @@
-"""A training step of ResNet-50 IBN-a + FCN against MMSegmentation's plain ResNet-50, same head.
+"""A training step of ResNet-50 with FCN: ibnseg's networks against MMSegmentation's ResNet-50.
 
-Forward, loss, backward and update (SGD) of one batch of random images, by MMEngine's own
-train_step, as tools/train.py runs it. The networks take turns in one run; medians. Each line gives
-the time and the ratio to MMSegmentation's ResNet-50 in the same memory format.
+Forward, loss, backward and update (SGD) of one batch of random images, by MMEngine's train_step, as
+tools/train.py runs it. The networks take turns in one run; medians. Each line gives the time and
+the ratio to MMSegmentation's ResNet-50 in the same memory format.
 """
 
 import argparse
-import contextlib
 import sys
-import time
 from pathlib import Path
 
-from timing import alternate, machine
+from timing import alternate, machine, row
 
 MODEL = Path(__file__).parents[2] / 'configs' / '_base_' / 'models' / 'fcn_ibn_r50.py'
 #: Line -> arguments of the backbone that differ.
@@ -19,7 +17,6 @@ NETWORKS = {
     'MMSegmentation ResNet-50': dict(type='ResNet'),
     'ibnseg ResNet-50': dict(placement='bn'),
     'ibnseg ResNet-50 IBN-a': dict(placement='ibn_a'),
-    'the same, two branches': dict(placement='ibn_a'),
     'ibnseg ResNet-50 IBN-b': dict(placement='ibn_b'),
 }
 FORMATS = 'contiguous', 'channels_last'
@@ -30,12 +27,9 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog='step', description=__doc__)
     p.add_argument('--repeats', type=int, default=7)
     p.add_argument('--threads', type=int, default=2)
-    p.add_argument('--processor-time', action='store_true', help='for one thread on a busy machine')
     p.add_argument('--device', help='default: a GPU if there is one')
     p.add_argument('--batch', type=int, default=2)
     p.add_argument('--size', type=int, nargs=2, default=(256, 256), metavar=('H', 'W'))
-    p.add_argument('--formats', nargs='+', choices=FORMATS, default=list(FORMATS))
-    p.add_argument('--networks', nargs='+', choices=NETWORKS, default=list(NETWORKS), metavar='ROW')
     p.add_argument('--amp', action='store_true', help='as tools/train.py --amp')
     p.add_argument('--compile', action='store_true', help='as tools/train.py --compile')
     return p
@@ -82,49 +76,31 @@ def trainer(backbone: dict, args: argparse.Namespace, form: str):
     return step
 
 
-@contextlib.contextmanager
-def plain_path():
-    """The layers' own kernels, as if there were no fast path."""
-    from ibnseg.norms import fused
-
-    usable, fused.usable = fused.usable, lambda *_: False
-    try:
-        yield
-    finally:
-        fused.usable = usable
-
-
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     import torch
     from mmengine.logging import MMLogger
     from mmengine.registry import DefaultScope
 
-    import ibnseg  # noqa: F401
+    import ibnseg.registered  # noqa: F401
 
     torch.set_num_threads(args.threads)
-    args.clock = time.process_time if args.processor_time else time.perf_counter
-    unit = ' of processor time' if args.processor_time else ''
     MMLogger.get_instance('step', log_level='ERROR')
     args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     batch = f'{args.batch} images of {args.size[0]} x {args.size[1]}'
     print(f'{machine(args.device)}, {"mixed precision" if args.amp else "float32"}, {batch},')
-    print(f'medians of {args.repeats}, milliseconds{unit}.\n')
-    print('| network |', ' | '.join(f'{form} | ratio' for form in args.formats), '|')
-    print('| :-- |' + ' --: | --: |' * len(args.formats))
-    rows = list(dict.fromkeys([PEER, *args.networks]))
-    cells = {row: [] for row in rows}
-    for form in args.formats:
+    print(f'medians of {args.repeats}, milliseconds.\n')
+    print(row('network', *(cell for form in FORMATS for cell in (form, 'ratio'))))
+    print(row(':--', *['--:'] * 2 * len(FORMATS)))
+    cells = {name: [] for name in NETWORKS}
+    for form in FORMATS:
         with DefaultScope.overwrite_default_scope('mmseg'):
-            steps = {row: trainer(NETWORKS[row], args, form) for row in rows}
-        for row in rows:
-            if 'two branches' in row:
-                steps[row] = plain_path()(steps[row])
-        found = alternate(steps, args.repeats, warmup=1, clock=args.clock)
-        for row in rows:
-            cells[row] += [f'{found[row]:.0f}', f'{found[row] / found[PEER]:.2f}']
-    for row in rows:
-        print('|', ' | '.join([row, *cells[row]]), '|')
+            steps = {name: trainer(NETWORKS[name], args, form) for name in NETWORKS}
+        found = alternate(steps, args.repeats, warmup=1)
+        for name, milliseconds in found.items():
+            cells[name] += [f'{milliseconds:.0f}', f'{milliseconds / found[PEER]:.2f}']
+    for name, numbers in cells.items():
+        print(row(name, *numbers))
     return 0
 
 

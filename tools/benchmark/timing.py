@@ -9,12 +9,10 @@ def alternate(
     functions: Mapping[str, Callable[[], object]],
     repeats: int,
     warmup: int = 2,
-    clock: Callable[[], float] = time.perf_counter,
     settle: int = 0,
 ) -> dict[str, float]:
     """Call the functions in turns; return the median milliseconds of each.
 
-    `clock=time.process_time` is for one thread on a busy machine: it stands while others run.
     `settle` calls go before each that is timed, so that no function pays for the memory that the
     one before it gave back to the system.
     """
@@ -27,11 +25,11 @@ def alternate(
             for _ in range(settle):
                 function()
             finish()
-            start = clock()
+            start = time.perf_counter()
             function()
             finish()
             if i >= warmup:
-                times[name].append(clock() - start)
+                times[name].append(time.perf_counter() - start)
     return {name: 1e3 * statistics.median(seconds) for name, seconds in times.items()}
 
 

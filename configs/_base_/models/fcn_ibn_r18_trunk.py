@@ -7,10 +7,7 @@ model = dict(
         strides=(1, 2, 2),
         dilations=(1, 1, 1),
         out_indices=(0, 1, 2),
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='ibn://resnet18',
-        ),
+        init_cfg=dict(type='Pretrained', checkpoint='ibn://resnet18'),
     ),
     decode_head=dict(in_channels=256, channels=256, in_index=2),
 )
