@@ -225,27 +225,21 @@ def test_without_a_network(tmp_path, monkeypatch, capsys):
         ('densenet121', dict(pretrained=True, num_classes=7), r'`model\.classifier`'),
         ('resnet50', dict(placement='ibn_z'), "unknown placement 'ibn_z'; choose from"),
         ('densenet121', dict(placement='ibn_b'), "unknown placement 'ibn_b'; choose from"),
+        ('resnet51', {}, r'resnet51: depth is 51; choose from \[18, 34, 50, 101, 152\]'),
+        ('resnext18', {}, r'resnext18: depth is 18; choose from \[50, 101, 152\]'),
+        ('densenet50', {}, r'densenet50: depth is 50; choose from \[121, 161, 169, 201\]'),
         ('resnext50', dict(placement='ibn_c'), r'resnext50: layer1\.0\.norm1: ParallelIBN gives'),
     ],
 )
 def test_errors(name, arguments, message):
     with pytest.raises(ValueError, match=message):
-        load(name, **arguments)
-
-
-@pytest.mark.parametrize('name', ['resnet51', 'resnext18', 'densenet50'])
-def test_depths_of_no_network(name):
-    with pytest.raises(ValueError, match=rf'{name}: depth is {name[-2:]}; choose from \['):
-        hub.build(name)
-
-
-def test_every_published_file_has_an_entry():
-    assert set(table.PUBLISHED) <= set(hub.NAMES)
+        hub.build(name, **arguments)
 
 
 def test_entries_are_all_that_hubconf_shows():
     shown = {k for k, v in runpy.run_path(str(ROOT / 'hubconf.py')).items() if callable(v)}
     assert {name for name in shown if not name.startswith('_')} == set(hub.NAMES)
+    assert set(table.PUBLISHED) <= set(hub.NAMES)
 
 
 def test_the_documents_blocks(publish, tmp_path):
