@@ -5,7 +5,6 @@ The backbones put them under MMSegmentation's constructors, `ibnseg.hub` under i
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import torch
 import torch.utils.checkpoint as cp
@@ -20,14 +19,23 @@ class ResidualBlock:
     """A residual block that knows its sites, one of them between the add and the last ReLU.
 
     MMSeg's blocks fix that order inside `forward`, so it is written anew here. Mixed in before what
-    builds `conv1..3`, their norms (`norm1_name`, ...), `downsample`, `relu`, and has `residual`.
+    builds `conv1..3`, their norms (`norm1_name`, ...), `downsample` and `relu`; plugins stand where
+    MMSeg puts them. A module `se`, if there is one, stands before the add.
     """
 
     after_add_name: str | None = None
 
+    def _convolutions(self) -> list[nn.Conv2d]:
+        return [getattr(self, name) for name in ('conv1', 'conv2', 'conv3') if hasattr(self, name)]
+
+    @property
+    def channels(self) -> int:
+        """Channels of the block's output."""
+        return self._convolutions()[-1].out_channels
+
     def sites(self, path: str, **place: int) -> Iterator[Site]:
         """Yield the sites of this block; `place` is its stage, index and their number."""
-        convs = [getattr(self, name) for name in ('conv1', 'conv2', 'conv3') if hasattr(self, name)]
+        convs = self._convolutions()
         for i, (conv, following) in enumerate(zip(convs, [*convs[1:], None], strict=True), 1):
             plugged = getattr(self, f'after_conv{i}_plugin_names', ())
             yield Site(
@@ -39,12 +47,10 @@ class ResidualBlock:
                 **place,
             )
         if self.downsample is not None:
-            conv, norm = len(self.downsample) - 2, str(len(self.downsample) - 1)
-            channels = self.downsample[conv].out_channels
+            norm = str(len(self.downsample) - 1)
             put = setter(self.downsample, norm)
-            yield Site('norm', f'{path}.downsample.{norm}', channels, put, **place)
-        channels = convs[-1].out_channels
-        yield Site('after_add', f'{path}.after_add', channels, self.put_after_add, **place)
+            yield Site('norm', f'{path}.downsample.{norm}', self.channels, put, **place)
+        yield Site('after_add', f'{path}.after_add', self.channels, self.put_after_add, **place)
 
     def put_after_add(self, layer: nn.Module) -> None:
         if self.after_add_name is not None:
@@ -62,11 +68,21 @@ class ResidualBlock:
 
     def _sum(self, x: Tensor) -> Tensor:
         identity = x if self.downsample is None else self.downsample(x)
-        out = self.residual(x)
+        out = self._residual(x)
         out += identity
         if self.after_add_name is not None:
             out = getattr(self, self.after_add_name)(out)
         return out
+
+    def _residual(self, x: Tensor) -> Tensor:
+        convs = self._convolutions()
+        for i, conv in enumerate(convs, 1):
+            x = getattr(self, getattr(self, f'norm{i}_name'))(conv(x))
+            if i < len(convs):
+                x = self.relu(x)
+            for plugin in getattr(self, f'after_conv{i}_plugin_names', ()):
+                x = getattr(self, plugin)(x)
+        return self.se(x) if hasattr(self, 'se') else x
 
 
 class SqueezeExcite(nn.Module):
@@ -90,30 +106,23 @@ class SqueezeExcite(nn.Module):
         return x * self.fc(x.mean((2, 3)))[:, :, None, None]
 
 
-class SEBlock:
-    """Mixed into a block: squeeze-and-excite after its last norm, before the add."""
-
-    def __init__(self, inplanes: int, planes: int, **kwargs: Any):
-        super().__init__(inplanes, planes, **kwargs)
-        self.se = SqueezeExcite(planes * self.expansion)
-
-    def residual(self, x: Tensor) -> Tensor:
-        return self.se(super().residual(x))
-
-
 class ResidualNetwork:
     """The sites of a network of `ResidualBlock`s.
 
-    Mixed in before what builds the stem, the stages (`res_layers` names them) and has `block`,
-    `base_channels` and `deep_stem`.
+    Mixed in before what builds the stem and the stages (`res_layers` names them) and has
+    `deep_stem`.
     """
 
-    def _blocks(self) -> Iterator[tuple[int, int, nn.Module, int]]:
-        """Yield (stage, index, block, how many the stage has)."""
+    def blocks(self) -> Iterator[tuple[int, list[ResidualBlock]]]:
+        """Yield each stage, from 1, with its blocks."""
         for stage, name in enumerate(self.res_layers, 1):
-            blocks = [block for block in getattr(self, name) if isinstance(block, ResidualBlock)]
-            for i, block in enumerate(blocks):
-                yield stage, i, block, len(blocks)
+            yield stage, [b for b in getattr(self, name) if isinstance(b, ResidualBlock)]
+
+    def add_squeeze_excite(self) -> None:
+        """Give each block a `SqueezeExcite` after its last norm, before the add."""
+        for _, blocks in self.blocks():
+            for block in blocks:
+                block.se = SqueezeExcite(block.channels)
 
     def sites(self) -> Iterator[Site]:
         """Yield the places of this network where a layer can stand."""
@@ -125,12 +134,13 @@ class ResidualNetwork:
                 yield Site(at, name, channels, setter(self.stem, str(norm)))
         else:
             yield Site('stem', 'stem', self.conv1.out_channels, setter(self, self.norm1_name))
-        for stage, i, block, blocks in self._blocks():
-            yield from block.sites(f'layer{stage}.{i}', stage=stage, block=i, blocks=blocks)
-        for stage, name in enumerate(self.res_layers, 1):
-            channels = self.base_channels * 2 ** (stage - 1) * self.block.expansion
+        for stage, blocks in self.blocks():
+            for i, block in enumerate(blocks):
+                place = dict(stage=stage, block=i, blocks=len(blocks))
+                yield from block.sites(f'layer{stage}.{i}', **place)
+            name = self.res_layers[stage - 1]
             put = _appender(getattr(self, name))
-            yield Site('after_stage', f'{name}.after_stage', channels, put, stage)
+            yield Site('after_stage', f'{name}.after_stage', blocks[-1].channels, put, stage)
 
 
 def _appender(stage: nn.Sequential) -> Callable[[nn.Module], None]:
@@ -197,17 +207,24 @@ class DenseNetwork:
 
     def _build_features(
         self,
-        in_channels: int,
-        channels: int,
-        growth: int,
-        layers: Sequence[int],
+        depth: int,
         norm: Norm,
+        in_channels: int = 3,
+        channels: int | None = None,
+        growth: int | None = None,
         strides: Sequence[int] = (1, 2, 2, 2),
         dilations: Sequence[int] = (1, 1, 1, 1),
         with_cp: bool = False,
     ) -> None:
-        """Build a stem of `channels` and blocks of so many `layers`; note `out_channels`."""
-        self.num_stages = len(layers)
+        """Build a stem of `channels` and a block for each of `strides`; note `out_channels`.
+
+        Raises ValueError for an unknown depth.
+        """
+        if depth not in self.arch_settings:
+            raise ValueError(f'depth is {depth!r}; choose from {list(self.arch_settings)}')
+        own_growth, own_channels, layers = self.arch_settings[depth]
+        growth, channels = growth or own_growth, channels or own_channels
+        self.num_stages = len(strides)
         self.features = nn.Sequential(
             OrderedDict(
                 conv0=nn.Conv2d(in_channels, channels, 7, stride=2, padding=3, bias=False),

@@ -192,14 +192,6 @@ def test_addresses_of_no_file(url):
         cache.place(url)
 
 
-def test_a_state_dict_through_the_whole_way(server, folder, tmp_path):
-    state = {'conv1.weight': torch.rand(3)}
-    torch.save(state, tmp_path / 'x.pth')
-    server.body = (tmp_path / 'x.pth').read_bytes()
-    name = f'x-{hashlib.sha256(server.body).hexdigest()[:8]}.pth'
-    assert torch.equal(weights.read(server.url(name))['conv1.weight'], state['conv1.weight'])
-
-
 def test_a_folder_that_can_not_be_written(server, folder):
     folder.parent.mkdir(parents=True)
     folder.write_text('a file where the folder should be')

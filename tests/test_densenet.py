@@ -1,6 +1,5 @@
 """What only IBNDenseNet has; what it shares with the others is in test_family.py."""
 
-import re
 from collections import OrderedDict
 
 import pytest
@@ -12,7 +11,6 @@ from torch.testing import assert_close
 from ibnseg.backbones import IBNDenseNet
 from ibnseg.norms import IBN, LAYERS, InstanceNorm, ParallelIBN
 from ibnseg.placement import DENSENET_PLACEMENTS, PLACEMENTS
-from ibnseg.weights import load_weights
 
 NARROW = dict(stem_channels=8, growth=4)
 LAYERS_OF = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32)}
@@ -185,18 +183,3 @@ def test_initial_values():
             assert torch.all(parameter == key.endswith('weight')), key
     conv = net.features.conv0.weight
     assert abs(conv.std().item() / (2 / (49 * 8)) ** 0.5 - 1) < 0.1  # N(0, sqrt(2 / (k k out)))
-
-
-def test_torchvisions_files_spell_the_layers_with_a_dot():
-    state = {key: torch.rand_like(value.float()) for key, value in build().state_dict().items()}
-    old = {re.sub(r'(denselayer\d+\.)(norm|conv)(\d)', r'\1\2.\3', k): v for k, v in state.items()}
-    assert 'features.denseblock1.denselayer1.norm.1.weight' in old
-    net = build('ibn_a')
-    report = load_weights(net, old | {'classifier.weight': torch.rand(1000, 128)})
-    assert report.dropped == ['classifier.weight'] and not report.initial
-    norm = net.features.denseblock1.denselayer1.norm1  # 8 channels: 4 to BN, then 4 to IN
-    weight = state['features.denseblock1.denselayer1.norm1.weight']
-    assert torch.equal(torch.cat((norm.BN.weight, norm.IN.weight)), weight)
-    assert torch.equal(
-        norm.BN.running_var, state['features.denseblock1.denselayer1.norm1.running_var'][:4]
-    )

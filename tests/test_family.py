@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.model import revert_sync_batchnorm
-from mmseg.models.backbones import ResNeXt
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -31,7 +30,6 @@ NETWORKS = {
     'se_resnext50': dict(type='IBNSEResNeXt', depth=50, **GROUPS),
     'densenet121': dict(type='IBNDenseNet', depth=121, stem_channels=8, growth=4),
 }
-SMALL = ['resnext50', 'se_resnet18', 'se_resnext50', 'densenet121']  # test_resnet.py has the others
 OS8 = dict(strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))
 OS16 = dict(strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2))
 THREE = dict(num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(1, 2))
@@ -90,18 +88,19 @@ def channels(network: str) -> list[int]:
 
 
 @pytest.mark.parametrize(('network', 'placement'), PAIRS)
-def test_every_pair_trains(network, placement):
+def test_every_pair_trains_with_a_batch_of_one(network, placement):
     net = randomised(build(network, placement)).train()
-    x = images()
-    assert [o.shape for o in net(x)] == [
-        (2, c, 16 >> i, 16 >> i) for i, c in enumerate(channels(network))
-    ]
-    found = gradients(net, x)
+    before = copy.deepcopy(dict(net.named_buffers()))
+    found = gradients(net, images(1))
     for key, _ in net.named_parameters():
         dead = '.se.' in key  # one or two hidden ReLUs at this width
         assert found[key].isfinite().all() and (found[key].any() or dead), key
+    for key, buffer in net.named_buffers():
+        assert not torch.equal(buffer, before[key]), key
     has_layers = any(isinstance(m, tuple(LAYERS.values())) for m in net.modules())
     assert has_layers == (placement != 'bn')
+    sizes = zip(channels(network), (16, 8, 4, 2), strict=True)
+    assert [o.shape for o in net.eval()(images(1))] == [(1, c, side, side) for c, side in sizes]
 
 
 @pytest.mark.parametrize('network', ['resnext50', 'se_resnext50'])
@@ -137,26 +136,35 @@ def test_dilated_convolutions(network):
         assert found == {1: {1}, 2: {1}, 3: {2}, 4: {4}}
 
 
-@pytest.mark.parametrize('placement', ['bn', 'ibn_a'])
-@pytest.mark.parametrize('network', SMALL)
-def test_checkpointing_changes_no_output_and_no_gradient(network, placement):
-    plain = randomised(build(network, placement)).train()
-    saving = build(network, placement, with_cp=True).double().train()
+@pytest.mark.parametrize('arguments', [{}, dict(norm_eval=True, frozen_stages=1)], ids=str)
+@pytest.mark.parametrize(('network', 'placement'), PAIRS)
+def test_checkpointing_changes_no_output_and_no_gradient(network, placement, arguments):
+    plain = randomised(build(network, placement, **arguments)).train()
+    saving = build(network, placement, with_cp=True, **arguments).double().train()
     saving.load_state_dict(plain.state_dict())
     calls = []
-    convs = [m for k, m in saving.named_modules() if re.search(r'(layer|block)3\..*conv1$', k)]
+    convs = [
+        m
+        for k, m in saving.named_modules()
+        if re.match(r'(layer|features\.denseblock)3\..*conv1$', k)
+    ]
     convs[0].register_forward_hook(lambda *_: calls.append(1))
     x = images()
     assert_close(gradients(saving, x), gradients(plain, x), **exact)
     assert len(calls) == 2  # once forward, once again backward
-    assert_close(saving.eval()(x), saving.eval()(x), **exact)
+    plain.load_state_dict(saving.state_dict())
+    assert_close(saving.eval()(x), plain.eval()(x), **exact)
 
 
-@pytest.mark.parametrize('placement', ['bn', 'ibn_a'])
-@pytest.mark.parametrize('network', SMALL)
+FREEZABLE = [(n, p, {}) for n, p in PAIRS if p in ('bn', 'ibn_a', 'ibn_b')]
+
+
 @pytest.mark.parametrize('frozen', [-1, 0, 2, 4])
-def test_frozen_stages(network, placement, frozen):
-    net = randomised(build(network, placement, frozen_stages=frozen))
+@pytest.mark.parametrize(
+    ('network', 'placement', 'stem'), [*FREEZABLE, ('resnet18', 'ibn_b', dict(deep_stem=True))]
+)
+def test_frozen_stages(network, placement, stem, frozen):
+    net = randomised(build(network, placement, frozen_stages=frozen, **stem))
     for _ in range(2):
         net.train()
         for key, parameter in net.named_parameters():
@@ -178,32 +186,35 @@ def test_frozen_stages(network, placement, frozen):
             assert torch.equal(buffer, before[key]) == frozen_norm, key
 
 
-@pytest.mark.parametrize('placement', ['bn', 'ibn_a'])
-@pytest.mark.parametrize('network', SMALL)
+@pytest.mark.parametrize(('network', 'placement'), PAIRS)
 def test_norm_eval_keeps_the_statistics(network, placement):
     net = randomised(build(network, placement, norm_eval=True))
     assert net.train() is net and net.training and net.eval() is net
+    assert net.train(False) is net and not net.training
     net.train()
     before = copy.deepcopy(dict(net.named_buffers()))
     assert set(gradients(net, images())) == {key for key, _ in net.named_parameters()}
     assert_close(dict(net.named_buffers()), before, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(('network', 'placement'), [p for p in PAIRS if p[0] in SMALL])
+@pytest.mark.parametrize(('network', 'placement'), PAIRS)
 def test_sync_bn_and_norm_cfg(network, placement):
     plain = randomised(build(network, placement)).train()
     norm_cfg = dict(type='SyncBN', requires_grad=True, eps=1e-3)
     net = build(network, placement, norm_cfg=norm_cfg).double().train()
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(plain))
     bns = [key for key, m in plain.named_modules() if isinstance(m, nn.BatchNorm2d)]
-    assert [key for key, m in net.named_modules() if isinstance(m, nn.SyncBatchNorm)] == bns
-    back = revert_sync_batchnorm(net)
-    for module in back.modules():
-        if isinstance(module, _BatchNorm):
-            assert module.eps == 1e-3
-            module.eps = 1e-5
-    back.load_state_dict(plain.state_dict())
     x = images()
-    assert_close(back(x), plain(x), **exact)
+    for synced, eps in ((net, 1e-3), (converted, 1e-5)):
+        found = [k for k, m in synced.named_modules() if isinstance(m, nn.SyncBatchNorm)]
+        assert found == bns  # and no InstanceNorm
+        back = revert_sync_batchnorm(synced)
+        for module in back.modules():
+            if isinstance(module, _BatchNorm):
+                assert module.eps == eps
+                module.eps = 1e-5
+        back.load_state_dict(plain.state_dict())
+        assert_close(back(x), copy.deepcopy(plain)(x), **exact)
 
 
 @pytest.mark.parametrize('network', NETWORKS)
@@ -212,7 +223,7 @@ def test_one_pixel_names_the_layer(network):
         build(network, 'ibn_a')(torch.randn(2, 3, 4, 4))
 
 
-@pytest.mark.parametrize('network', SMALL)
+@pytest.mark.parametrize('network', NETWORKS)
 def test_a_segmentor_trains_on_it(network):
     norm_cfg = dict(type='BN')
     head = dict(
@@ -232,32 +243,6 @@ def test_a_segmentor_trains_on_it(network):
 
 
 # ---------------------------------------------------------------- networks
-
-
-@pytest.mark.parametrize(
-    'case',
-    [dict(), OS8, THREE, dict(deep_stem=True, avg_down=True), dict(groups=1), dict(with_cp=True)],
-    ids=str,
-)
-@pytest.mark.filterwarnings('ignore:.*use_reentrant')
-def test_bn_is_mmsegs_resnext(case):
-    # MMSeg's ignores zero_init_residual: it looks for the block class of its ResNet.
-    arguments = dict(depth=50, zero_init_residual=False) | GROUPS | case
-    states = []
-    for network in (ResNeXt, backbones.IBNResNeXt):
-        torch.manual_seed(5)
-        net = network(**arguments)
-        net.init_weights()
-        states.append(net.state_dict())
-    assert list(states[0]) == list(states[1])
-    assert_close(states[1], states[0], rtol=0, atol=0)
-    theirs = randomised(ResNeXt(**arguments))
-    theirs.train()
-    mine = backbones.IBNResNeXt(**arguments).double().train()
-    mine.load_state_dict(theirs.state_dict())
-    x = images()
-    assert_close(gradients(mine, x), gradients(theirs, x), **exact)
-    assert_close(mine.state_dict(), theirs.state_dict(), **exact)
 
 
 def se_weights(*blocks: int) -> int:
@@ -300,11 +285,11 @@ def test_32x8d():
     assert sum(p.numel() for p in net.parameters()) == 86_742_336
 
 
-def test_depths_without_bottlenecks():
-    for network in ('IBNResNeXt', 'IBNSEResNeXt'):
-        with pytest.raises(KeyError, match='18'):
-            MODELS.build(dict(type=network, depth=18))
-    with pytest.raises(ValueError, match=r'depth is 50; choose from \(121, 161, 169, 201\)'):
+def test_unknown_depths():
+    for network, depth in (('IBNResNeXt', 18), ('IBNSEResNeXt', 18), ('IBNResNet', 20)):
+        with pytest.raises(KeyError, match=str(depth)):
+            MODELS.build(dict(type=network, depth=depth))
+    with pytest.raises(ValueError, match=r'depth is 50; choose from \[121, 161, 169, 201\]'):
         backbones.IBNDenseNet(50)
 
 
@@ -346,15 +331,15 @@ def test_squeeze_excite_stands_after_the_last_norm(network):
     assert_close(seen['out'], (seen['se'] + seen['identity']).relu(), **exact)
 
 
-@pytest.mark.parametrize('network', ['resnext50', 'se_resnet18', 'se_resnet50', 'se_resnext50'])
 @pytest.mark.parametrize('zero', [True, False])
-def test_zero_init_residual(network, zero):
-    net = build(network, 'ibn_a', zero_init_residual=zero)
+@pytest.mark.parametrize(('network', 'placement'), [p for p in PAIRS if 'densenet' not in p[0]])
+def test_zero_init_residual(network, placement, zero):
+    net = build(network, placement, zero_init_residual=zero)
     net.init_weights()
-    last = 'bn2' if network.endswith('18') else 'bn3'
+    last = '.bn2.' if network.endswith('18') else '.bn3.'
     for key, parameter in net.named_parameters():
-        if key.endswith(f'.{last}.weight'):
-            assert torch.all(parameter == (0 if zero else 1)), key
+        if parameter.ndim == 1:
+            assert torch.all(parameter == (key.endswith('weight') and not (zero and last in key)))
 
 
 # ---------------------------------------------------------------- weights

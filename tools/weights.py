@@ -38,21 +38,17 @@ def _list(args: argparse.Namespace) -> None:
     from ibnseg import weights
     from ibnseg.weights import cache, networks
 
-    here = {row.name for row in weights.PUBLISHED.values() if cache.place(row.url).is_file()}
     form = '{:19} {:15} {:9} {:5} {}'
     print(form.format('ibn://', 'top-1/top-5', 'sha256', 'here', 'network'))
     notes = []
-    for row in weights.PUBLISHED.values():
+    for name, row in weights.PUBLISHED.items():
         errors = '-' if row.top1 is None else f'{row.top1:.2f}/{row.top5:.2f}'
-        if row.note and row.note not in notes:
-            notes.append(row.note)
-        mark = f' ({notes.index(row.note) + 1})' if row.note else ''
-        network = networks.spell(weights.network(row.name))
-        print(
-            form.format(
-                row.name, errors + mark, row.sha256, 'yes' if row.name in here else '', network
-            )
-        )
+        if row.note:
+            notes += [row.note] if row.note not in notes else []
+            errors += f' ({notes.index(row.note) + 1})'
+        here = 'yes' if cache.place(row.url).is_file() else ''
+        network = networks.spell(weights.network(name))
+        print(form.format(name, errors, row.sha256, here, network))
     print('\nerrors on the ImageNet validation set in per cent; - where none is published')
     for number, note in enumerate(notes, 1):
         print(f'({number}) {note}')

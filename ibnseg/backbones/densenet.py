@@ -74,20 +74,12 @@ class IBNDenseNet(DenseNetwork, IBNBackbone, BaseModule):
                 dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
             ]
         super().__init__(init_cfg)
-        _check(self.arch_settings, depth, num_stages, strides, dilations, out_indices)
+        _check(num_stages, strides, dilations, out_indices)
         self.depth, self.out_indices = depth, out_indices
         self.frozen_stages, self.norm_eval, self.norm_cfg = frozen_stages, norm_eval, norm_cfg
-        own_growth, own_stem, layers = self.arch_settings[depth]
-        self._build_features(
-            in_channels,
-            stem_channels or own_stem,
-            growth or own_growth,
-            layers[:num_stages],
-            self._build_norm,
-            strides,
-            dilations,
-            with_cp,
-        )
+        widths = dict(in_channels=in_channels, channels=stem_channels, growth=growth)
+        form = dict(strides=strides, dilations=dilations, with_cp=with_cp)
+        self._build_features(depth, self._build_norm, **widths, **form)
         install(self, placement, ratio=ratio, norm=self._build_norm)
         self._freeze_stages()
 
@@ -122,15 +114,11 @@ class IBNDenseNet(DenseNetwork, IBNBackbone, BaseModule):
 
 
 def _check(
-    settings: Mapping[int, Any],
-    depth: int,
     num_stages: int,
     strides: Sequence[int],
     dilations: Sequence[int],
     out_indices: Sequence[int],
 ) -> None:
-    if depth not in settings:
-        raise ValueError(f'depth is {depth!r}; choose from {tuple(settings)}')
     if num_stages not in (1, 2, 3, 4):
         raise ValueError(f'num_stages is {num_stages!r}; expected 1, 2, 3 or 4')
     for name, values in (('strides', strides), ('dilations', dilations)):

@@ -6,9 +6,9 @@ from typing import Any
 from mmseg.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
 from mmseg.models.backbones.resnext import Bottleneck as NeXtBottleneck
 from mmseg.registry import MODELS
-from torch import Tensor, nn
+from torch import nn
 
-from ..blocks import ResidualBlock, ResidualNetwork, SEBlock
+from ..blocks import ResidualBlock, ResidualNetwork
 from ..placement import Put, install
 from .base import IBNBackbone
 
@@ -16,46 +16,13 @@ from .base import IBNBackbone
 class IBNBasicBlock(ResidualBlock, BasicBlock):
     """MMSeg's BasicBlock with the site `after_add`."""
 
-    def residual(self, x: Tensor) -> Tensor:
-        out = self.relu(self.norm1(self.conv1(x)))
-        return self.norm2(self.conv2(out))
-
 
 class IBNBottleneck(ResidualBlock, Bottleneck):
-    """MMSeg's Bottleneck with the site `after_add`; plugins stand where MMSeg puts them."""
-
-    def residual(self, x: Tensor) -> Tensor:
-        out = self._plug(self.relu(self.norm1(self.conv1(x))), 1)
-        out = self._plug(self.relu(self.norm2(self.conv2(out))), 2)
-        return self._plug(self.norm3(self.conv3(out)), 3)
-
-    def _plug(self, x: Tensor, conv: int) -> Tensor:
-        if not self.with_plugins:
-            return x
-        return self.forward_plugin(x, getattr(self, f'after_conv{conv}_plugin_names'))
+    """MMSeg's Bottleneck with the site `after_add`."""
 
 
-class IBNNeXtBottleneck(IBNBottleneck, NeXtBottleneck):
-    """MMSeg's ResNeXt block with its sites."""
-
-
-class IBNSEBasicBlock(SEBlock, IBNBasicBlock):
-    pass
-
-
-class IBNSEBottleneck(SEBlock, IBNBottleneck):
-    pass
-
-
-class IBNSENeXtBottleneck(SEBlock, IBNNeXtBottleneck):
-    pass
-
-
-def _settings(basic: type | None, bottleneck: type) -> dict[int, tuple[type, tuple[int, ...]]]:
-    """MMSeg's depths with blocks of ours; `basic` None leaves out the depths that use it."""
-    ours = {BasicBlock: basic, Bottleneck: bottleneck}
-    settings = {depth: (ours[block], n) for depth, (block, n) in ResNet.arch_settings.items()}
-    return {depth: (block, n) for depth, (block, n) in settings.items() if block is not None}
+class IBNNeXtBottleneck(ResidualBlock, NeXtBottleneck):
+    """MMSeg's ResNeXt block with the site `after_add`."""
 
 
 @MODELS.register_module()
@@ -78,7 +45,11 @@ class IBNResNet(ResidualNetwork, IBNBackbone, ResNet):
     Source: Pan et al., "Two at Once", ECCV 2018.
     """
 
-    arch_settings = _settings(IBNBasicBlock, IBNBottleneck)
+    arch_settings = {
+        depth: (IBNBasicBlock if block is BasicBlock else IBNBottleneck, blocks)
+        for depth, (block, blocks) in ResNet.arch_settings.items()
+    }
+    squeeze_excite = False
 
     def __init__(
         self,
@@ -93,8 +64,10 @@ class IBNResNet(ResidualNetwork, IBNBackbone, ResNet):
         if self.zero_init_residual and default_init:
             # MMSeg compares with its own block classes and so would skip ours.
             last = 'norm2' if issubclass(self.block, BasicBlock) else 'norm3'
-            for _, _, block, _ in self._blocks():
+            for block in (block for _, blocks in self.blocks() for block in blocks):
                 block.init_cfg = dict(type='Constant', val=0, override=dict(name=last))
+        if self.squeeze_excite:
+            self.add_squeeze_excite()
         install(self, placement, ratio=ratio, norm=self._build_norm)
         self._freeze_stages()
 
@@ -106,7 +79,11 @@ class IBNResNeXt(IBNResNet):
     All else as `IBNResNet`. Source: Xie et al., CVPR 2017; Pan et al., ECCV 2018.
     """
 
-    arch_settings = _settings(None, IBNNeXtBottleneck)
+    arch_settings = {
+        depth: (IBNNeXtBottleneck, blocks)
+        for depth, (block, blocks) in ResNet.arch_settings.items()
+        if block is Bottleneck
+    }
 
     def __init__(self, depth: int, groups: int = 32, base_width: int = 4, **kwargs: Any):
         self.groups, self.base_width = groups, base_width
@@ -125,11 +102,11 @@ class IBNResNeXt(IBNResNet):
 class IBNSEResNet(IBNResNet):
     """SE-ResNet 18/34/50/101/152 (Hu et al., CVPR 2018); all else as `IBNResNet`."""
 
-    arch_settings = _settings(IBNSEBasicBlock, IBNSEBottleneck)
+    squeeze_excite = True
 
 
 @MODELS.register_module()
 class IBNSEResNeXt(IBNResNeXt):
     """SE-ResNeXt 50/101/152 32x4d; all else as `IBNResNeXt`."""
 
-    arch_settings = _settings(None, IBNSENeXtBottleneck)
+    squeeze_excite = True

@@ -8,8 +8,6 @@ import torch
 
 from .. import _stack, disk
 
-_SECONDS = 30  # without a byte, until a download is given up
-
 
 def folder() -> Path:
     """Return where files lie; lay one there by hand to work offline."""
@@ -51,13 +49,18 @@ def fetch(url: str, sha256: str | None = None) -> Path:
                 f'{url}: could not be fetched ({why}). Without a network, lay the file at '
                 f'{path}, or train from scratch with --cfg-options model.backbone.init_cfg=None'
             ) from error
-    found = disk.sha256(path)
+    _verify(
+        path, sha256, path, f'the file is damaged or another one. Delete it; it comes from {url}'
+    )
+    return path
+
+
+def _verify(file: str | Path, sha256: str | None, name: object, why: str) -> None:
+    found = disk.sha256(file)
     if sha256 and not found.startswith(sha256):
         raise ValueError(
-            f'{path}: the SHA-256 begins with {found[: len(sha256)]}, expected {sha256}: the file '
-            f'is damaged or another one. Delete it; it comes from {url}'
+            f'{name}: the SHA-256 begins with {found[: len(sha256)]}, expected {sha256}: {why}'
         )
-    return path
 
 
 def _hash_in(name: str) -> str | None:
@@ -71,16 +74,12 @@ def _download(url: str, path: Path, sha256: str | None) -> None:
 
     def download(url: str, file: str, _: object) -> None:
         """Fetch to a temporary file, which pooch then moves to its place."""
-        pooch.HTTPDownloader(chunk_size=1 << 20, timeout=_SECONDS)(url, file, None)
-        found = disk.sha256(file)
-        if sha256 and not found.startswith(sha256):
-            raise ValueError(
-                f'{url}: the SHA-256 of what came begins with {found[: len(sha256)]}, expected '
-                f'{sha256}; it was thrown away. Is there a proxy or a login page in between?'
-            )
+        pooch.HTTPDownloader(chunk_size=1 << 20, timeout=30)(url, file, None)
+        # pooch itself compares whole hashes only.
+        why = 'what came was thrown away. Is there a proxy or a login page in between?'
+        _verify(file, sha256, url, why)
         Path(file).chmod(0o644)  # a temporary file's own is 0o600
 
     _stack.log(f'fetching {url} to {path}')
     pooch.get_logger().setLevel('WARNING')
-    # pooch itself compares whole hashes only.
     pooch.retrieve(url, None, path.name, path.parent, downloader=download)

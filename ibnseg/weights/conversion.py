@@ -13,6 +13,7 @@ from .. import disk
 from . import dialects, files, load, networks
 
 NAMINGS = ('original', 'ours')
+_STATISTICS = ('running_mean', 'running_var', 'num_batches_tracked')
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,14 @@ class Description:
     @property
     def stem(self) -> str:
         """The stem in words."""
-        for key, words in (('stem.6.weight', 'three 3x3'), ('conv1.weight', '{}x{}')):
+        for key, kind in (
+            ('stem.6.weight', 'three 3x3'),
+            ('conv1.weight', '7x7'),
+            ('features.conv0.weight', '7x7'),
+        ):
             if key in self.file.tensors:
-                channels, _, *kernel = self.file.tensors[key].shape
-                return f'{words.format(*kernel)}, {channels} channels'
-        conv = self.file.tensors.get('features.conv0.weight')
-        return 'not found' if conv is None else f'7x7, {len(conv)} channels'
+                return f'{kind}, {len(self.file.tensors[key])} channels'
+        return 'not found'
 
 
 def describe(source: str | os.PathLike) -> Description:
@@ -57,9 +60,8 @@ def describe(source: str | os.PathLike) -> Description:
     content = files.read(path)
     named = files.unwrap(content)
     if not named:
-        raise ValueError(
-            f'{path}: no tensors; it holds {", ".join(map(str, content)) or "nothing"}'
-        )
+        held = ', '.join(map(str, content)) or 'nothing'
+        raise ValueError(f'{path}: no tensors; it holds {held}')
     dialect = dialects.detect(named)
     file = dialects.translate(files.state_dict_of(content), dialect)
     body = dialects.without_heads(file.tensors)
@@ -70,15 +72,11 @@ def describe(source: str | os.PathLike) -> Description:
         dialect=dialect,
         network=networks.guess(body),
         tensors=len(body),
-        parameters=sum(value.numel() for key, value in body.items() if _is_parameter(key)),
+        parameters=sum(v.numel() for key, v in body.items() if not key.endswith(_STATISTICS)),
         others=(*(key for new in heads for key in file.sources[new]), *file.dropped),
         file=file,
         metadata=files.metadata(path),
     )
-
-
-def _is_parameter(key: str) -> bool:
-    return not key.endswith(('running_mean', 'running_var', 'num_batches_tracked'))
 
 
 def convert(
@@ -123,9 +121,9 @@ def convert(
     if to == 'original':
         head = _original_head(state, found)
         state |= head
-        kept = [key for new in head for key in found.file.sources[new]]
-        report.loaded += kept
-        report.dropped = [key for key in report.dropped if key not in kept]
+        for key in (key for new in head for key in found.file.sources[new]):
+            report.dropped.remove(key)
+            report.loaded.append(key)
     metadata = dict(
         format='pt',
         ibnseg=__version__,

@@ -38,6 +38,7 @@ class Dialect:
 #: First parts of the keys of heads, in any dialect.
 HEADS = ('fc', 'classifier', 'heads', 'head', 'bottleneck', 'decode_head', 'auxiliary_head')
 
+_ROBUSTNET_HEADS = r'^(aspp|bot_aspp|bot_fine|final1|final2|dsn)\.'
 _UNIT = r'^features\.stage(\d)\.unit(\d+)\.'
 
 DIALECTS = (
@@ -54,7 +55,7 @@ DIALECTS = (
         'RobustNet, deep stem',
         r'^layer0\.6\.',
         ((r'^layer0\.', 'stem.'), (r'\.instance_norm_layer\.', '.IN.')),
-        drop=r'^(aspp|bot_aspp|bot_fine|final1|final2|dsn)\.',
+        drop=_ROBUSTNET_HEADS,
     ),
     Dialect(
         'RobustNet',
@@ -64,7 +65,7 @@ DIALECTS = (
             (r'^layer0\.1\.', 'bn1.'),
             (r'\.instance_norm_layer\.', '.IN.'),
         ),
-        drop=r'^(aspp|bot_aspp|bot_fine|final1|final2|dsn)\.',
+        drop=_ROBUSTNET_HEADS,
     ),
     Dialect(
         'pytorchcv ResNet',
@@ -111,13 +112,10 @@ DIALECTS = (
     Dialect(
         'deep stem by numbers',  # the ImageNet weights that RobustNet's R101 starts from
         r'^conv3\.',
-        (
-            (r'^conv1\.', 'stem.0.'),
-            (r'^bn1\.', 'stem.1.'),
-            (r'^conv2\.', 'stem.3.'),
-            (r'^bn2\.', 'stem.4.'),
-            (r'^conv3\.', 'stem.6.'),
-            (r'^bn3\.', 'stem.7.'),
+        tuple(
+            (rf'^{layer}{i + 1}\.', f'stem.{3 * i + after}.')
+            for i in range(3)
+            for after, layer in enumerate(('conv', 'bn'))
         ),
     ),
     # From here on tensors have the original's names already.
@@ -175,7 +173,7 @@ def translate(tensors: Mapping[str, Tensor], dialect: Dialect) -> Translation:
     Raises ValueError where two keys become one, and for parts that don't go together.
     """
     result = Translation(dialect)
-    parts: dict[str, dict[int, str]] = {}
+    parts: dict[str, dict[str, str]] = {}  # new name -> part of it ('': the whole) -> key
     for key in tensors:
         if re.search(dialect.drop, key):
             result.dropped.append(key)
@@ -186,20 +184,16 @@ def translate(tensors: Mapping[str, Tensor], dialect: Dialect) -> Translation:
         name = re.sub(r'<(\d+)>', lambda number: str(int(number[1]) - 1), name)
         name, _, part = name.partition('#')
         others = parts.setdefault(name, {})
-        # A whole tensor is the only part.
-        if others and (not part or -1 in others or int(part) in others):
+        if others and ('' in (part, *others) or part in others):
             raise ValueError(f'{key} ({dialect.name}): another key of the file is {name}, too')
-        others[int(part) if part else -1] = key
+        others[part] = key
     for name, keys in parts.items():
-        ordered = tuple(keys[i] for i in sorted(keys))
-        result.sources[name] = ordered
-        if -1 in keys:
-            result.tensors[name] = tensors[ordered[0]]
-            continue
-        if sorted(keys) != [0, 1]:
+        ordered = result.sources[name] = tuple(keys[part] for part in sorted(keys))
+        if set(keys) not in ({''}, {'0', '1'}):
             raise ValueError(f'{", ".join(ordered)} ({dialect.name}): only a part of {name}')
+        given = [tensors[key] for key in ordered]
         try:
-            result.tensors[name] = torch.cat([tensors[key] for key in ordered])
+            result.tensors[name] = torch.cat(given) if len(given) > 1 else given[0]
         except RuntimeError as error:
             raise ValueError(f'{", ".join(ordered)} ({dialect.name}): {error}') from error
     return result

@@ -65,8 +65,7 @@ def metadata(path: Path) -> dict[str, str]:
 
 def _why(path: Path, error: Exception) -> str:
     text = re.sub(r'\x1b\[[0-9;]*m', '', str(error))
-    refused = re.search(r'WeightsUnpickler error: (.*?)(?: by default|$)', text, re.M)
-    if refused and any(name.startswith('mmengine.') for name in _objects(path, refused[1])):
+    if 'GLOBAL mmengine.' in text:
         return (
             f"{path}: a checkpoint of MMEngine's own Runner. Beside the weights it holds the "
             'history of the losses as objects (HistoryBuffer), and to read those is to run code '
@@ -75,6 +74,7 @@ def _why(path: Path, error: Exception) -> str:
             f"state = torch.load({str(path)!r}, weights_only=False, map_location='cpu')"
             f"['state_dict']; torch.save(state, {str(path.with_suffix('.weights.pth'))!r})"
         )
+    refused = re.search(r'WeightsUnpickler error: (.*?)(?: by default|$)', text, re.M)
     reason = (refused[1] if refused else text.split('\n')[0])[:200]
     kind = 'safetensors' if path.suffix == '.safetensors' else 'weight'
     return (
@@ -82,15 +82,6 @@ def _why(path: Path, error: Exception) -> str:
         'torch checkpoint of tensors and plain containers, or safetensors; files that would run '
         'code on loading are refused. If the download broke, delete it and fetch it again'
     )
-
-
-def _objects(path: Path, refused: str) -> list[str]:
-    """Return the classes that a file names, without loading any."""
-    listing = getattr(torch.serialization, 'get_unsafe_globals_in_checkpoint', None)
-    try:
-        return listing(path)
-    except Exception:  # an older torch, or a file of the old format: the first one, at least
-        return re.findall(r'GLOBAL (\S+)', refused)
 
 
 def state_dict_of(content: Mapping[str, Any], prefix: str | None = None) -> dict[str, Tensor]:
@@ -104,15 +95,14 @@ def state_dict_of(content: Mapping[str, Any], prefix: str | None = None) -> dict
         prefix = prefix.rstrip('.') + '.'
         return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     # A whole segmentor has heads beside `backbone.`; those keep their names and are dropped.
-    names = {key: strip(key) for key in tensors}
-    if len(set(names.values())) < len(names):
-        one = next(name for name in names.values() if list(names.values()).count(name) > 1)
-        both = ', '.join(key for key, name in names.items() if name == one)
-        raise ValueError(
-            f'{both}: two networks in one file. Choose one with prefix=, or in a config '
-            "init_cfg=dict(type='Pretrained', checkpoint=..., prefix='...')"
-        )
-    return {names[key]: value for key, value in tensors.items()}
+    names: dict[str, str] = {}
+    for key in tensors:
+        if (other := names.setdefault(strip(key), key)) != key:
+            raise ValueError(
+                f'{other}, {key}: two networks in one file. Choose one with prefix=, or in a '
+                "config init_cfg=dict(type='Pretrained', checkpoint=..., prefix='...')"
+            )
+    return {name: tensors[key] for name, key in names.items()}
 
 
 def unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -1,9 +1,9 @@
 """Names and state dicts -> backbone configs."""
 
-import functools
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -63,85 +63,58 @@ def guess(tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
     if _stack.absent():
         return None
     shapes = _shapes(tensors)
-    return next((config for config in _candidates(shapes) if _built(config) == shapes), None)
-
-
-def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """Older files have no counters of batches, so they are left out."""
-    return {
-        key: tuple(tensor.shape)
-        for key, tensor in state.items()
-        if not key.endswith('num_batches_tracked')
-    }
-
-
-def _built(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]] | None:
-    """Return the shapes of a backbone; None if there is none for the config."""
-    return _remembered(tuple(config.items()))
-
-
-@functools.lru_cache(maxsize=64)
-def _remembered(config: tuple[tuple[str, Any], ...]) -> dict[str, tuple[int, ...]] | None:
-    try:
-        with torch.device('meta'):
-            return _shapes(models().build(dict(config)).state_dict())
-    except Exception:  # a placement that this network does not know, or widths of no network
+    plain = _densenet(shapes) or _resnet(shapes)
+    # No placement changes the number of a convolution's filters.
+    if plain is None or _filters(_built(plain)) != _filters(shapes):
         return None
+    placements = getattr(models().get(plain['type']), 'placements', PLACEMENTS)
+    # Without a ratio first: it is each layer's own.
+    for ratio in ({}, *_ratios(shapes)):
+        for placement in placements:
+            config = plain | dict(placement=placement) | ratio
+            if _built(config) == shapes:
+                return config
+    return None
 
 
 _Shapes = Mapping[str, tuple[int, ...]]
 
 
-def _candidates(shapes: _Shapes) -> Iterator[dict[str, Any]]:
-    """Yield the configs whose depth and widths agree with some of the shapes."""
-    for config in (*_resnets(shapes), *_densenets(shapes)):
-        if _convolutions(_built(config) or {}) != _convolutions(shapes):
-            continue  # no placement will mend it
-        placements = getattr(models().get(config['type']), 'placements', PLACEMENTS)
-        # Without a ratio first: it is each layer's own.
-        for ratio in ({}, *({'ratio': share} for share in _ratios(shapes))):
-            for placement in placements:
-                yield config | dict(placement=placement) | ratio
+def _shapes(state: Mapping[str, Tensor]) -> _Shapes:
+    """Older files have no counters of batches, so they are left out."""
+    counter = 'num_batches_tracked'
+    return {key: tuple(t.shape) for key, t in state.items() if not key.endswith(counter)}
 
 
-def _convolutions(shapes: _Shapes) -> dict[str, int]:
-    """Return the number of filters of each convolution; no placement changes it."""
+def _filters(shapes: _Shapes) -> dict[str, int]:
     return {key: shape[0] for key, shape in shapes.items() if len(shape) == 4}
 
 
-def _ratios(shapes: _Shapes) -> list[float]:
-    """Return the ratios, in whole per cent, that may have made the IBN layers."""
-    shares = {}
+def _built(config: Mapping[str, Any]) -> _Shapes:
+    """Return the shapes of a backbone; none if no network has this config."""
+    try:
+        with torch.device('meta'):
+            return _shapes(models().build(dict(config)).state_dict())
+    except Exception:  # a placement that this network does not know, or widths of no network
+        return {}
+
+
+def _ratios(shapes: _Shapes) -> list[dict[str, float]]:
+    """Return the ratio that the widest IBN layer has, and the whole per cent next to it."""
+    parts: dict[str, dict[str, int]] = {}
     for key, shape in shapes.items():
         if match := re.fullmatch(r'(.*\.(?:bn|norm)\d)\.(IN|BN)\.weight', key):
-            shares.setdefault(match[1], {})[match[2]] = math.prod(shape)
-    pairs = {(found.get('IN', 0), sum(found.values())) for found in shares.values()}
-    per_cent = (i / 100 for i in range(101)) if pairs else ()
-    return [
-        ratio
-        for ratio in per_cent
-        if all(part in (int(n * ratio), n - int(n * (1 - ratio))) for part, n in pairs)
-    ]
+            parts.setdefault(match[1], {})[match[2]] = math.prod(shape)
+    widest = max(parts.values(), key=lambda part: sum(part.values()), default={})
+    if not sum(widest.values()):
+        return []
+    share = widest.get('IN', 0) / sum(widest.values())
+    return [dict(ratio=round(share, 2)), dict(ratio=share)]
 
 
-def _lengths(shapes: _Shapes, pattern: str) -> list[int]:
-    """Return how many blocks each stage has, by a pattern of (stage) and (index)."""
-    found: dict[int, set[str]] = {}
-    for key in shapes:
-        if match := re.match(pattern, key):
-            found.setdefault(int(match[1]), set()).add(match[2])
-    return [len(found[stage]) for stage in sorted(found)]
-
-
-def _stages(stages: int) -> dict[str, Any]:
-    if stages == 4:
-        return {}
-    return dict(
-        num_stages=stages,
-        strides=(1, 2, 2, 2)[:stages],
-        dilations=(1,) * stages,
-        out_indices=(stages - 1,),
-    )
+def _unusual(**values: tuple[Any, Any]) -> dict[str, Any]:
+    """Return the (found, usual) values that are not the usual ones."""
+    return {name: found for name, (found, usual) in values.items() if found != usual}
 
 
 def _kernel(shapes: _Shapes, key: str) -> tuple[int, ...]:
@@ -150,43 +123,53 @@ def _kernel(shapes: _Shapes, key: str) -> tuple[int, ...]:
     return shape if len(shape) == 4 and all(shape) else ()
 
 
-def _densenets(shapes: _Shapes) -> Iterator[dict[str, Any]]:
-    lengths = _lengths(shapes, r'features\.denseblock(\d)\.denselayer(\d+)\.')
+def _stages(shapes: _Shapes, pattern: str) -> tuple[tuple[int, ...], dict[str, Any]]:
+    """Return how many blocks each stage has, and the arguments for fewer stages than four.
+
+    Args:
+        pattern: of (stage) and (index) at the start of a block's keys.
+    """
+    blocks = {match.groups() for key in shapes if (match := re.match(pattern, key))}
+    count = Counter(stage for stage, _ in sorted(blocks))
+    n = len(count)
+    fewer = dict(num_stages=n, strides=(1, 2, 2, 2)[:n], dilations=(1,) * n, out_indices=(n - 1,))
+    return tuple(count.values()), {} if n == 4 else fewer
+
+
+def _densenet(shapes: _Shapes) -> dict[str, Any] | None:
     growth = _kernel(shapes, 'features.denseblock1.denselayer1.conv2.weight')
     stem = _kernel(shapes, 'features.conv0.weight')
     if not (growth and stem):
-        return
-    for depth, (own_growth, own_stem, layers) in models().get('IBNDenseNet').arch_settings.items():
-        if lengths == list(layers[: len(lengths)]):
-            config = dict(type='IBNDenseNet', depth=depth)
-            config |= {} if growth[0] == own_growth else dict(growth=growth[0])
-            config |= {} if stem[0] == own_stem else dict(stem_channels=stem[0])
-            yield config | _stages(len(lengths))
+        return None
+    counts, fewer = _stages(shapes, r'features\.denseblock(\d)\.denselayer(\d+)\.')
+    for depth, row in models().get('IBNDenseNet').arch_settings.items():
+        if row[2][: len(counts)] == counts:
+            widths = _unusual(growth=(growth[0], row[0]), stem_channels=(stem[0], row[1]))
+            return dict(type='IBNDenseNet', depth=depth) | widths | fewer
+    return None
 
 
-def _resnets(shapes: _Shapes) -> Iterator[dict[str, Any]]:
-    lengths = _lengths(shapes, r'layer(\d)\.(\d+)\.')
+def _resnet(shapes: _Shapes) -> dict[str, Any] | None:
     deep = 'stem.6.weight' in shapes
     stem = _kernel(shapes, 'stem.6.weight' if deep else 'conv1.weight')
     conv2, conv3 = (_kernel(shapes, f'layer1.0.conv{i}.weight') for i in (2, 3))
     if not (stem and conv2):
-        return
+        return None
     base = conv3[0] // 4 if conv3 else conv2[0]
     # Each filter of a grouped convolution sees one group; variant c's see twice the channels.
     groups = max(1, conv2[0] // conv2[1])
-    options: dict[str, Any] = {}
+    options = _unusual(
+        base_channels=(base, _BASE),
+        stem_channels=(stem[0], _BASE),
+        deep_stem=(deep, False),
+        avg_down=(any(key.endswith('.downsample.2.weight') for key in shapes), False),
+    )
     if groups > 1 and (groups, conv2[1]) != (32, 4):
-        options |= dict(groups=groups, base_width=conv2[1] * _BASE // base)
-    if base != _BASE:
-        options |= dict(base_channels=base)
-    if stem[0] != _BASE:
-        options |= dict(stem_channels=stem[0])
-    if deep:
-        options |= dict(deep_stem=True)
-    if any(key.endswith('.downsample.2.weight') for key in shapes):
-        options |= dict(avg_down=True)
+        options |= dict(groups=groups, base_width=conv2[1] * _BASE // max(base, 1))
     squeezed = any('.se.fc.' in key for key in shapes)
     kind = f'IBN{"SE" if squeezed else ""}{"ResNeXt" if groups > 1 else "ResNet"}'
-    for depth, (block, counts) in models().get(kind).arch_settings.items():
-        if (block.expansion == 4) == bool(conv3) and lengths == list(counts[: len(lengths)]):
-            yield dict(type=kind, depth=depth) | options | _stages(len(lengths))
+    counts, fewer = _stages(shapes, r'layer(\d)\.(\d+)\.')
+    for depth, (block, blocks) in models().get(kind).arch_settings.items():
+        if (block.expansion == 4) == bool(conv3) and blocks[: len(counts)] == counts:
+            return dict(type=kind, depth=depth) | options | fewer
+    return None
