@@ -18,6 +18,7 @@ from ibnseg.measure.confusion import score
 from ibnseg.measure.protocols import protocol_hash
 from ibnseg.measure.records import Measurement, Record
 from ibnseg.report import recount, render
+from ibnseg.report.table import fractions
 
 CLASSES = ['road', 'car', 'sky']
 
@@ -59,17 +60,17 @@ def screen(table, width=80) -> str:
 
 
 def lines(table) -> list[dict]:
-    return list(csv.DictReader(io.StringIO(report.csv(table))))
+    return list(csv.DictReader(io.StringIO(report.texts(table)['report.csv'])))
 
 
-OUTPUTS = {
-    'markdown': report.markdown,
-    'html': report.html,
-    'latex': report.latex,
-    'csv': report.csv,
-    'json': report.to_json,
-    'terminal': screen,
-}
+def markdown(table) -> str:
+    return report.texts(table)['report.md']
+
+
+def outputs(table) -> dict[str, str]:
+    """Every form of a report, by the ending of its file."""
+    files = report.texts(table).items()
+    return {name.partition('.')[2]: text for name, text in files} | dict(terminal=screen(table))
 
 
 # Numbers, by hand.
@@ -87,7 +88,7 @@ def test_numbers_of_one_source():
     assert cell.accuracy.mean == pytest.approx(100 * 4 / 7)
     assert (cell.gap.mean, cell.delta) == pytest.approx((-60, 20))
     assert [iou.mean for iou in cell.iou.values()] == pytest.approx([40, 40, 40])
-    assert cell.counted == [(3, 3)]
+    assert fractions(cell.scores) == '3 of 3'
     assert (cell.best, plain.cells['cityscapes:val'].best) == (True, False)
     assert ours.cells['gta5:val'].gap is None
     assert ours.cells['gta5:val'].delta == pytest.approx(40)
@@ -102,10 +103,10 @@ def test_seeds_are_one_row_with_the_sample_deviation():
     cell = row.cells['cityscapes:val']
     assert (cell.miou.mean, cell.miou.std, cell.miou.n) == pytest.approx((40, 20, 3))
     assert (cell.gap.mean, cell.gap.std, cell.gap.n) == pytest.approx((-20, 20, 3))
-    assert row.cells['gta5:val'].miou.std == pytest.approx(0)
-    assert '| bn | 3 | 60.0 ± 0.0 | 40.0 ± 20.0 | -20.0 ± 20.0 |' in report.markdown(table)
-    assert r'bn & 3 & 60.0 $\pm$ 0.0 & 40.0 $\pm$ 20.0 & -20.0 $\pm$ 20.0 \\' in report.latex(table)
-    assert '±' not in report.markdown(report.tabulate(runs[:1])).partition('##')[2]
+    made = outputs(table)
+    assert '| bn | 3 | 60.0 ± 0.0 | 40.0 ± 20.0 | -20.0 ± 20.0 |' in made['md']
+    assert r'bn & 3 & 60.0 $\pm$ 0.0 & 40.0 $\pm$ 20.0 & -20.0 $\pm$ 20.0 \\' in made['tex']
+    assert '±' not in markdown(report.tabulate(runs[:1])).partition('##')[2]
     assert [line['seed'] for line in lines(table)].count('2') == 2 * 5
 
 
@@ -116,22 +117,24 @@ def test_which_classes_count():
         [of(measure('camvid:val', some), measure('idd:val', alone, classes=(0, 1)))]
     )
     camvid, idd = (table.rows[0].cells[name] for name in ('camvid:val', 'idd:val'))
-    assert (camvid.miou.mean, camvid.counted) == (pytest.approx(100), [(2, 3)])
-    assert (idd.miou.mean, idd.counted, set(idd.iou)) == (pytest.approx(80), [(1, 2)], {0, 1})
-    text = report.markdown(table)
+    assert (camvid.miou.mean, fractions(camvid.scores)) == (pytest.approx(100), '2 of 3')
+    assert (idd.miou.mean, fractions(idd.scores)) == (pytest.approx(80), '1 of 2')
+    text = markdown(table)
     assert '| sky | n/a |' in text
     assert '| classes counted |  | 2 of 3 | 1 of 2 |' in text
-    assert '| 2 of 3: road, car |' in text
+    assert 'idd:val: protocol native' in text and '2 of 3 classes;' in text
+    assert '; classes road, car\n' in text
     assert '2 of 3 classes on camvid:val' in screen(table, 200)
 
 
 def test_nothing_counted_is_not_a_number():
     table = report.tabulate([record(home=(0, 0), away=(0, 0)), record('ibn_a')], baseline='bn')
-    assert '| bn | 1 | n/a |  | n/a |  | n/a |' in report.markdown(table)
-    assert 'n/a' in screen(table)
-    assert ' nan' not in ''.join(write(table) for write in OUTPUTS.values()).lower()
+    made = outputs(table)
+    assert '| bn | 1 | n/a |  | n/a |  | n/a |' in made['md']
+    assert 'n/a' in made['terminal']
+    assert ' nan' not in ''.join(made.values()).lower()
     assert lines(table)[0]['percent'] == ''
-    content = json.loads(report.to_json(table), parse_constant=pytest.fail)
+    content = json.loads(made['json'], parse_constant=pytest.fail)
     assert content['rows'][0]['domains']['gta5:val']['miou']['mean'] is None
 
 
@@ -176,8 +179,7 @@ def test_baseline_is_plain_by_its_record_or_its_name(models, expected):
     assert report.tabulate(runs, runs[0].model).baseline == runs[0].model
 
 
-@pytest.mark.parametrize('output', OUTPUTS)
-def test_an_oracle_is_marked_and_never_best(output):
+def test_an_oracle_is_marked_and_never_best():
     runs = [
         record('bn'),
         record('ibn_a', away=(4, 3)),
@@ -185,17 +187,17 @@ def test_an_oracle_is_marked_and_never_best(output):
     ]
     table = report.tabulate(runs)
     assert [row.cells['cityscapes:val'].best for row in table.rows] == [False, True, False]
-    text = OUTPUTS[output](table)
-    assert 'target oracle' in text
-    best = dict(markdown='**40.0**', html='<strong>40.0</strong>', latex=r'\textbf{40.0}')
-    assert best.get(output, '40.0') in text
-    if output == 'csv':
-        marked = {(line['model'], line['selected_by'], line['oracle']) for line in lines(table)}
-        assert ('ibn_a', 'target oracle', 'yes') in marked
-        assert ('ibn_a', 'source validation', 'no') in marked
-    if output == 'markdown':
-        for part in text.partition('## Notes')[0].split('\n#')[2:]:
-            assert 'ibn_a (target oracle)' in part
+    made = outputs(table)
+    best = dict(md='**40.0**', html='<strong>40.0</strong>', tex=r'\textbf{40.0}')
+    for output, text in made.items():
+        assert 'target oracle' in text and best.get(output, '40.0') in text
+    marked = {(line['model'], line['selected_by'], line['oracle']) for line in lines(table)}
+    assert {
+        ('ibn_a', 'target oracle', 'yes'),
+        ('ibn_a', 'source validation', 'no'),
+    } < marked
+    for part in made['md'].partition('## Notes')[0].split('\n#')[2:]:
+        assert 'ibn_a (target oracle)' in part
 
 
 def test_an_oracle_with_a_long_name_and_as_baseline():
@@ -229,10 +231,11 @@ def test_different_protocols_are_refused_or_marked():
     assert (cell.mixed, cell.delta_mixed, cell.gap_mixed, cell.best) == (True, True, True, False)
     assert not odd.cells['gta5:val'].mixed
     assert table.rows[1].cells['cityscapes:val'].best
-    text = report.markdown(table)
+    made = outputs(table)
+    text = made['md']
     assert '| ibn_b | 1 | 60.0 | +0.0 | 60.0† | +40.0† | +0.0† |' in text
-    assert '60.0†  +40.0†' in screen(table)
-    assert r'60.0$\dagger$ & +40.0$\dagger$' in report.latex(table)
+    assert '60.0†  +40.0†' in made['terminal']
+    assert r'60.0$\dagger$ & +40.0$\dagger$' in made['tex']
     for shown in (text, screen(table, 400)):
         assert usual in shown and other in shown
         assert '† cityscapes:val was measured by' in shown
@@ -242,8 +245,8 @@ def test_different_protocols_are_refused_or_marked():
     assert f'| protocol |  | native {home} |  | native {usual} |  |  |' in text
     assert '| classes counted |  | 3 of 3 |  | 3 of 3 |  |  |' in text
     assert f'| protocol | native {usual} | native {usual} | native {other} |' in text
-    row = f'| cityscapes:val | native | {other} | 4 | slide | x | 3 of 3 |'
-    assert f'{row} \\[5, 7\\] | \\[3, 4\\] |' in text
+    line = f'cityscapes:val: protocol native {other}, 4 images, 3 of 3 classes; mode slide; space x'
+    assert f'- {line}; crop \\[5, 7\\]; stride \\[3, 4\\]\n' in text
 
 
 def test_a_fresh_record_has_the_protocol_of_the_same_record_read():
@@ -252,15 +255,12 @@ def test_a_fresh_record_has_the_protocol_of_the_same_record_read():
     assert len(report.tabulate([fresh, read]).protocols['cityscapes:val']) == 1
 
 
-@pytest.mark.parametrize('output', OUTPUTS)
-def test_every_output_names_protocol_hash_and_denominator(output):
+def test_every_output_names_protocol_hash_and_denominator():
     runs = [record('bn'), record('ibn_a')]
-    text = OUTPUTS[output](report.tabulate(runs))
-    for one in runs[0].domains:
-        assert one.protocol_hash in text
-    assert 'native' in text
     denominator = dict(csv=',3,3,4,x,', json='"counted": 3,\n', terminal='3 of 3 classes')
-    assert denominator.get(output, '3 of 3') in text
+    for output, text in outputs(report.tabulate(runs)).items():
+        assert all(one.protocol_hash in text for one in runs[0].domains)
+        assert 'native' in text and denominator.get(output, '3 of 3') in text
 
 
 def street(model='bn', seed=0, domain='synthia', matrix=None, **protocol) -> Record:
@@ -281,7 +281,8 @@ def test_class_sets_from_one_matrix_make_records_comparable(classes, count):
     table = report.tabulate([one], classes=classes)
     cell = table.rows[0].cells['synthia:val']
     expected = 100 * np.mean(score(one.domains[0].matrix).iou[list(cell.iou)])
-    assert (cell.miou.mean, cell.counted) == (pytest.approx(expected), [(count, count)])
+    assert cell.miou.mean == pytest.approx(expected)
+    assert fractions(cell.scores) == f'{count} of {count}'
     ((digest, content),) = table.protocols['synthia:val'].items()
     assert content['classes'] == list(cell.iou)
     assert (digest == one.domains[0].protocol_hash) == (classes == '16'), "the record's own"
@@ -301,7 +302,7 @@ def test_present_classes_are_those_of_the_truth():
     over_all, present = (
         report.tabulate([one], classes=c).rows[0].cells['gta5:val'] for c in ('19', 'present')
     )
-    assert (over_all.counted, present.counted) == ([(19, 19)], [(18, 18)])
+    assert [fractions(cell.scores) for cell in (over_all, present)] == ['19 of 19', '18 of 18']
     assert present.miou.mean == pytest.approx(19 / 18 * over_all.miou.mean)
 
 
@@ -315,19 +316,18 @@ def mapped(model='bn', seed=0, **protocol) -> Record:
 def test_the_other_label_map_follows_from_the_raw_ids():
     runs = [mapped(), mapped('ibn_a'), mapped('ibn_a', 1)]
     table = report.tabulate(runs)
-    ((domain, (plain, ours)),) = recount.relabelled(table.groups[0])
+    ((plain, ours),) = recount.relabelled(table.groups[0])
     rich = [100 * score(labels.fold(run.domains[0].raw, 'mapillary-rich')).miou for run in runs[1:]]
     assert (ours.after.mean, ours.after.n) == (pytest.approx(np.mean(rich)), 2)
     assert ours.change.mean == pytest.approx(ours.after.mean - ours.before.mean)
     assert abs(plain.change.mean) > 0.1
     direct = street(domain='mapillary_rich').domains[0]
-    assert (domain, plain.other.domain) == ('mapillary:val', direct.domain)
+    assert (plain.domain, plain.other.domain) == ('mapillary:val', direct.domain)
     assert plain.other.protocol_hash == direct.protocol_hash, 'as if measured by that map'
-    for name, write in OUTPUTS.items():
-        text = write(table)
+    for name, text in outputs(table).items():
         assert direct.protocol_hash in text
-        assert ('mapillary\\_rich:val' if name == 'latex' else 'mapillary_rich:val') in text
-    assert '### Label maps of mapillary:val' in report.markdown(table)
+        assert ('mapillary\\_rich:val' if name == 'tex' else 'mapillary_rich:val') in text
+    assert '| change of road |' in markdown(table)
     found = {
         line['seed']: float(line['percent'])
         for line in lines(table)
@@ -346,10 +346,10 @@ def test_the_other_label_map_follows_from_the_raw_ids():
 )
 def test_a_setting_of_one_label_map_is_not_said_to_be_of_the_other(name, expected):
     table = report.tabulate([mapped(name=name)])
-    ((_, (one,)),) = recount.relabelled(table.groups[0])
+    ((one,),) = recount.relabelled(table.groups[0])
     assert one.other.protocol['name'] == expected
     assert one.other.protocol_hash == protocol_hash(one.other.protocol)
-    assert all(expected in write(table) for write in OUTPUTS.values())
+    assert all(expected in text for text in outputs(table).values())
     table = report.tabulate([street(domain='mapillary', name=name)])
     assert not recount.relabelled(table.groups[0]), 'a record without its raw ids'
 
@@ -364,8 +364,8 @@ def test_domains_may_be_measured_in_two_sittings_and_differ():
     table = report.tabulate([one, two, other])
     assert [len(row.runs) for row in table.rows] == [1, 1]
     assert table.groups[0].domains == ['gta5:val', 'cityscapes:val', 'camvid:val']
-    assert '| bn | 1 | 60.0 |  | 20.0 | -40.0 | n/a | n/a |' in report.markdown(table)
-    assert '| ibn_a | 1 | 60.0 | +0.0 | n/a | n/a | 20.0 | -40.0 |' in report.markdown(table)
+    assert '| bn | 1 | 60.0 |  | 20.0 | -40.0 | n/a | n/a |' in markdown(table)
+    assert '| ibn_a | 1 | 60.0 | +0.0 | n/a | n/a | 20.0 | -40.0 |' in markdown(table)
 
 
 def sea() -> Record:
@@ -409,7 +409,6 @@ HOSTILE = {
     'at': '@SUM(1)', 'tab': '\t=1', 'space': ' =1', 'empty': '',
     'latex': r'\input{x} $a_b^c$ 5 % & # ~ } [2pt] * 街',
 }  # fmt: skip
-every_hostile = pytest.mark.parametrize('text', HOSTILE.values(), ids=HOSTILE)
 
 
 def hostile(text) -> report.Table:
@@ -425,17 +424,6 @@ def hostile(text) -> report.Table:
     more = record(text, seed=1, source=f'{text}:train', selection=text, training_iterations=7)
     more.classes, more.domains = two[0].classes, two[0].domains  # lengths differ: a note
     return report.tabulate([*two, more])
-
-
-@every_hostile
-@pytest.mark.parametrize('output', OUTPUTS)
-def test_hostile_names_keep_the_output_whole(output, text):
-    made = OUTPUTS[output](hostile(text))
-    made.encode('utf-8')
-    assert not set(made) & set('\x1b\x07\x9b\0\r\t\u202e\u200b\u2028')
-    if output == 'terminal':
-        assert all(len(line) <= 80 for line in made.splitlines())
-        assert text != HOSTILE['markup'] or '[bold red]x[/] [/nothin' in made
 
 
 class Tags(HTMLParser):
@@ -468,22 +456,30 @@ def latex_commands(text: str) -> list[str]:
     return re.findall(r'\\(?:[a-z]+|\\)|[&$#^~%_]', re.sub(literal, '', text))
 
 
-@every_hostile
-@pytest.mark.parametrize('structure', [markdown_tokens, html_elements, latex_commands])
-def test_hostile_names_do_not_change_the_structure(structure, text):
-    write = OUTPUTS[structure.__name__.partition('_')[0]]
-    assert structure(write(hostile(text))) == structure(write(hostile('calm')))
+STRUCTURES = dict(md=markdown_tokens, html=html_elements, tex=latex_commands)
 
 
-@every_hostile
-def test_hostile_names_in_csv_and_json(text):
+@pytest.mark.parametrize('text', HOSTILE.values(), ids=HOSTILE)
+def test_hostile_names_do_no_harm(text):
     table = hostile(text)
-    rows = list(csv.reader(io.StringIO(report.csv(table))))
+    made = outputs(table)
+    for output in made.values():
+        output.encode('utf-8')
+        assert not set(output) & set('\x1b\x07\x9b\0\r\t\u202e\u200b\u2028')
+    assert all(len(line) <= 80 for line in made['terminal'].splitlines())
+    assert text != HOSTILE['markup'] or '[bold red]x[/] [/nothin' in made['terminal']
+    calm = outputs(hostile('calm'))
+    for name, structure in STRUCTURES.items():
+        assert structure(made[name]) == structure(calm[name])
+    rows = list(csv.reader(io.StringIO(made['csv'])))
     assert {len(row) for row in rows} == {len(rows[0])}
     assert len(rows) == 1 + 3 * 5
     for row in rows[1:]:
         assert not [cell for cell in row if cell.lstrip().startswith(('=', '+', '-', '@'))]
-    assert json.loads(report.to_json(table))['classes'][0] == text
+    assert json.loads(made['json'])['classes'][0] == text
+
+
+def test_negative_numbers_are_numbers_in_csv():
     assert render.csv(report.grid.Grid(['a'], [[-1.5], ['-1.5']])) == "a\n-1.50\n'-1.5\n"
 
 
@@ -501,8 +497,8 @@ def test_provenance_and_protocol_of_any_type_are_shown(value):
         odd = dict.fromkeys(('name', 'photo', 'mode', 'crop', 'stride', 'space', 'images'), value)
         measurement.protocol |= odd
     table = report.tabulate([one])
-    assert all(output(table) for output in OUTPUTS.values())
-    assert '| unknown |' in report.markdown(table)
+    assert all(outputs(table).values())
+    assert '| unknown |' in markdown(table)
 
 
 # Looks.

@@ -8,9 +8,8 @@ import numpy as np
 
 from .. import domains, labels
 from ..measure import protocols
-from ..measure.confusion import Scores
 from ..measure.records import Measurement, Record
-from .table import Group, Row, Stat, counted, fractions, scores
+from .table import Group, Row, Stat, by_class, fractions, scores
 
 CHOICES = (*protocols.CLASS_SETS, 'present')
 
@@ -33,7 +32,7 @@ def recount(record: Record, classes: str) -> Record:
                 'classes are in a class set; leave --classes away'
             )
         if classes == 'present':
-            ids = [int(i) for i in np.flatnonzero(measured.matrix.sum(1))]
+            ids = np.flatnonzero(measured.matrix.sum(1)).tolist()
         else:
             ids = list(protocols.class_set(space, classes))
         found.append(_changed(measured, dict(classes=ids)))
@@ -46,20 +45,19 @@ def _changed(measured: Measurement, changes: dict[str, Any], **fields: Any) -> M
     return replace(measured, protocol=protocol, protocol_hash=digest, **fields)
 
 
-def by_other_maps(measured: Measurement) -> list[Measurement]:
-    """Return the same predictions, measured by each other published map of the dataset's ids.
+def by_other_maps(measured: Measurement) -> Iterator[Measurement]:
+    """Yield the same predictions, measured by each other published map of the dataset's ids.
 
     Name and hash of the protocol are those that measuring so would have given. Where its setting
     says nothing of the dataset by that map, nobody publishes such numbers, and the name ends with
     ', relabelled'.
     """
     if measured.raw is None or measured.domain.split(':')[0] not in domains.DOMAINS:
-        return []
+        return
     row, split = domains.parse(measured.domain)
     every = set(measured.classes) == set(labels.class_ids(row.space))
     name = str(measured.protocol.get('name', ''))
     setting = protocols.SETTINGS.get(name.removesuffix('-bfloat16'))
-    found = []
     for other in domains.DOMAINS.values():
         if other.folder == row.folder and other.space in {*labels.maps(row.space)} - {row.space}:
             classes = labels.class_ids(other.space) if every else measured.classes
@@ -67,9 +65,7 @@ def by_other_maps(measured: Measurement) -> list[Measurement]:
             if setting and not setting.covers(other.name):
                 changes['name'] = f'{name}, relabelled'
             matrix = labels.fold(measured.raw, other.space)
-            domain = f'{other.name}:{split}'
-            found.append(_changed(measured, changes, domain=domain, matrix=matrix))
-    return found
+            yield _changed(measured, changes, domain=f'{other.name}:{split}', matrix=matrix)
 
 
 @dataclass(frozen=True)
@@ -94,43 +90,38 @@ class Relabelled:
     iou: dict[int, Stat]
 
 
-def relabelled(group: Group) -> list[tuple[str, list[Relabelled]]]:
-    """Return (domain, rows) for each other label map of each domain.
+def relabelled(group: Group) -> list[list[Relabelled]]:
+    """Return the rows by each other label map of each domain.
 
     Only of rows that were measured by the column's protocol.
     """
     found: dict[tuple[str, str], list[Relabelled]] = {}
     for domain in group.domains:
         for row in group.rows:
-            for one in _of_row(row, domain):
-                found.setdefault((domain, one.other.domain), []).append(one)
-    return [(domain, rows) for (domain, _), rows in found.items()]
+            if domain in row.cells and not row.cells[domain].mixed:
+                for one in _of_row(row, domain):
+                    found.setdefault((domain, one.other.domain), []).append(one)
+    return list(found.values())
 
 
 def _of_row(row: Row, domain: str) -> Iterator[Relabelled]:
-    runs = [run for run in row.runs if domain in run.measured]
-    if not runs or row.cells[domain].mixed:
-        return
-    before = [run.scores[domain] for run in runs]
+    cell = row.cells[domain]
+    runs = [run.measured[domain] for run in row.runs if domain in run.measured]
     # As many measurements of each run as there are other maps; none of a run without its raw ids.
-    for others in zip(*(by_other_maps(run.measured[domain]) for run in runs), strict=False):
+    for others in zip(*map(by_other_maps, runs), strict=False):
         after = [scores(other) for other in others]
-        pairs = list(zip(before, after, strict=True))
+        pairs = list(zip(map(by_class, cell.scores), map(by_class, after), strict=True))
         yield Relabelled(
             row=row,
             domain=domain,
             other=others[0],
-            before=row.cells[domain].miou,
-            after=Stat.of(100 * one.miou for one in after),
-            change=Stat.of(100 * (b.miou - a.miou) for a, b in pairs),
-            counted=', '.join(fractions(counted(side)) for side in (before, after)),
+            before=cell.miou,
+            after=Stat.of(one.miou for one in after),
+            change=Stat.of(b.miou - a.miou for a, b in zip(cell.scores, after, strict=True)),
+            counted=f'{fractions(cell.scores)}, {fractions(after)}',
             iou={
-                i: Stat.of(100 * (_iou(b, i) - _iou(a, i)) for a, b in pairs)
-                for i in before[0].classes
+                i: Stat.of(b[i] - a[i] for a, b in pairs)
+                for i in cell.scores[0].classes
                 if i in after[0].classes
             },
         )
-
-
-def _iou(scored: Scores, index: int) -> float:
-    return scored.iou[scored.classes.index(index)]

@@ -15,9 +15,8 @@ from mmengine.config import Config
 from ... import disk, domains, weights
 from ...measure import records
 from ...measure.selection import RULES
-from ...report.grid import Grid, Section
+from ...report.grid import Grid, Section, percent
 from ...report.table import Stat, scores
-from ...report.words import percent
 from ..checkpoint import newest
 from .states import BEGUN, FINISHED, NEW
 
@@ -226,7 +225,7 @@ def tabulate(found: Sequence[records.Record], target: str, domain: str) -> Secti
             raise ValueError(
                 f'two records of {record.model} on {100 * fraction:g} % of {target}, seed {run[0]}'
             )
-        runs[run] = 100 * scores(measured).miou
+        runs[run] = scores(measured).miou
     header = ['model', 'checkpoint', 'trained on']
     header += [f'{100 * f:g} % ({images[f]} images)' for f in sorted(images)]
     lines = [
