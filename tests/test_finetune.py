@@ -227,15 +227,14 @@ def test_targets():
         finetune.splits('kitti:train')
 
 
-def fake(model, percent, seed, correct, domain='cityscapes:val', subset_seed=0, **changes):
+def fake(model, percent, seed, correct, domain='cityscapes:val', images=5, **changes):
     """A record of `correct` of 100 pixels right."""
-    protocol = protocols.native(domain, 5, [dict(type=name) for name in (
-        'LoadImageFromFile', 'LoadLabels', 'PackSegInputs')], dict(mode='whole'))  # fmt: skip
+    protocol = protocols.native(domain, images)
     matrix = np.zeros((19, 19), np.int64)
     matrix[0, :2] = correct, 100 - correct
     facts = dict(
         checkpoint='best.pth', sha256='ab' * 32, source='gta5:train', target='cityscapes:train',
-        fraction=percent / 100, subset_seed=subset_seed, images=percent,
+        fraction=percent / 100, subset_seed=0, images=percent,
     )  # fmt: skip
     source = f'gta5:train -> cityscapes:train {percent} %'
     return records.Record(
@@ -259,19 +258,19 @@ def test_rows_are_models_columns_are_fractions():
     assert 'protocol ' + found[0].domains[0].protocol_hash in text
 
 
-def test_what_cannot_be_compared_is_refused():
-    one = fake('a', 10, 0, 50)
-    with pytest.raises(ValueError, match='no record of fine-tuning on gta5:train'):
-        finetune.tabulate([one], 'gta5:train', 'cityscapes:val')
-    with pytest.raises(ValueError, match='two records of a on 10 %'):
-        finetune.tabulate([one, fake('a', 10, 0, 60)], 'cityscapes:train', 'cityscapes:val')
-    with pytest.raises(ValueError, match='a were fine-tuned by other settings'):
-        finetune.tabulate([one, fake('a', 20, 0, 60, settings='1')],
-                          'cityscapes:train', 'cityscapes:val')  # fmt: skip
-    other = fake('b', 10, 0, 50)
-    other.domains[0].protocol_hash = '00000000'
-    with pytest.raises(ValueError, match='can not be compared'):
-        finetune.tabulate([one, other], 'cityscapes:train', 'cityscapes:val')
+@pytest.mark.parametrize(
+    ('found', 'message'),
+    [
+        ([fake('a', 10, 0, 50, target='idd:train')], 'no record of fine-tuning on cityscapes'),
+        ([fake('a', 10, 0, 50, domain='idd:val')], 'measured on cityscapes:val'),
+        ([fake('a', 10, 0, 50), fake('a', 10, 0, 60)], 'two records of a on 10 %'),
+        ([fake('a', 10, 0, 50), fake('a', 20, 0, 60, settings='1')], 'a were .* by other settings'),
+        ([fake('a', 10, 0, 50), fake('b', 10, 0, 50, images=6)], 'can not be compared'),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(found, message):
+    with pytest.raises(ValueError, match=message):
+        finetune.tabulate(found, 'cityscapes:train', 'cityscapes:val')
 
 
 # ------------------------------------------------------------------------ several sources
