@@ -55,7 +55,7 @@ def of(*measured: Measurement) -> Record:
 
 def screen(table, width=80) -> str:
     console = Console(width=width, file=io.StringIO())
-    console.print(report.terminal(table))
+    report.show(table, console=console)
     return console.file.getvalue()
 
 

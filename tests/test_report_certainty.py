@@ -59,7 +59,7 @@ def markdown(found, worst=10) -> str:
 
 def screen(table, found, width) -> str:
     console = Console(width=width, file=io.StringIO())
-    console.print(report.terminal(table, found))
+    report.show(table, found, console)
     return console.file.getvalue()
 
 

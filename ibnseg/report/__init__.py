@@ -17,16 +17,16 @@ from .compare import tabulate
 from .table import Table
 
 if TYPE_CHECKING:
-    from .screen import Screen
+    from rich.console import Console
 
-__all__ = ['Certainty', 'Table', 'gather', 'make', 'tabulate', 'terminal', 'texts', 'write']
+__all__ = ['Certainty', 'Table', 'gather', 'make', 'show', 'tabulate', 'texts', 'write']
 
 
-def terminal(table: Table, found: Certainty | None = None) -> 'Screen':
-    """Return a rich renderable, with the three worst images of each domain."""
-    from .screen import Screen
+def show(table: Table, found: Certainty | None = None, console: 'Console | None' = None) -> None:
+    """Print what fits a terminal, with the three worst images of each domain."""
+    from . import screen
 
-    return Screen([*sections.screen(table), *certainty.sections(found, worst=3)])
+    screen.show([*sections.screen(table), *certainty.sections(found, worst=3)], console)
 
 
 def texts(table: Table, found: Certainty | None = None) -> dict[str, str]:
@@ -69,11 +69,9 @@ def make(
 
     Raises what `records.read` and `tabulate` raise, before anything is written or printed.
     """
-    from rich.console import Console
-
     table = tabulate([records.read(file) for file in files], baseline, mixed, files, classes)
     found = gather(table)
     written = write(table, out_dir, found)
-    Console(highlight=False).print(terminal(table, found))
+    show(table, found)
     for path in written:
         print(clean(str(path)))

@@ -72,38 +72,38 @@ def _check(named: list[tuple[Record, str]]) -> None:
 
 def _protocols(named: list[tuple[Record, str]], mixed: bool) -> tuple[_Protocols, list[str]]:
     """Return domain -> hash -> protocol, the most frequent hash first, and notes on mixtures."""
-    found: _Protocols = {}
-    where: dict[tuple[str, str], str] = {}
-    times: Counter[tuple[str, str]] = Counter()
-    for record, name in named:
-        for one in record.domains:
-            key = domain, digest = one.domain, one.protocol_hash
-            # Through JSON, so that a record fresh from memory (tuples) equals one read (lists).
-            protocol = json.loads(json.dumps(one.protocol))
-            first = found.setdefault(domain, {}).setdefault(digest, protocol)
-            if protocol != first:
-                raise ValueError(
-                    f'{domain!r}: {where[key]} and {name} have the same protocol hash {digest} '
-                    f'but differ in {_differences(first, protocol)}; one was edited: evaluate it '
-                    'again'
-                )
-            where.setdefault(key, name)
-            times[key] += 1
-    found = {d: {h: found[d][h] for (of, h), _ in times.most_common() if of == d} for d in found}
-    notes = []
-    for domain, by_hash in found.items():
-        (usual, reference), *others = by_hash.items()
-        for digest, protocol in others:
+    measured = [(one, name) for record, name in named for one in record.domains]
+    found, notes = {}, []
+    for domain in dict.fromkeys(one.domain for one, _ in measured):
+        times: Counter[str] = Counter()
+        first: dict[str, tuple[dict[str, Any], str]] = {}
+        for one, name in measured:
+            if one.domain == domain:
+                digest = one.protocol_hash
+                times[digest] += 1
+                # Through JSON, so that a fresh record (tuples) equals one that was read (lists).
+                content = json.loads(json.dumps(one.protocol))
+                protocol, where = first.setdefault(digest, (content, name))
+                if content != protocol:
+                    raise ValueError(
+                        f'{domain!r}: {where} and {name} have the same protocol hash {digest} but '
+                        f'differ in {_differences(protocol, content)}; one was edited: evaluate it '
+                        'again'
+                    )
+        usual, *others = (digest for digest, _ in times.most_common())
+        reference, where = first[usual]
+        for digest in others:
+            protocol, name = first[digest]
             what = (
-                f'{domain} was measured by protocol {usual} in {where[domain, usual]} and by '
-                f'{digest} in {where[domain, digest]}, which differ in '
-                f'{_differences(reference, protocol)}'
+                f'{domain} was measured by protocol {usual} in {where} and by {digest} in {name}, '
+                f'which differ in {_differences(reference, protocol)}'
             )
             if not mixed:
                 same = protocol | dict(classes=reference.get('classes')) == reference
                 way_out = 'count the same (--classes)' if same else 'evaluate both by one protocol'
                 raise ValueError(f'{what}; {way_out}, or accept marked numbers (--mixed)')
             notes.append(f'† {what}: numbers so marked are not comparable with their column.')
+        found[domain] = {digest: first[digest][0] for digest in (usual, *others)}
     return found, notes
 
 

@@ -22,11 +22,10 @@ class Stat:
     @classmethod
     def of(cls, values: Iterable[float]) -> 'Stat':
         finite = [value for value in values if np.isfinite(value)]
-        return cls(
-            float(np.mean(finite)) if finite else float('nan'),
-            float(np.std(finite, ddof=1)) if len(finite) > 1 else float('nan'),
-            len(finite),
-        )
+        n = len(finite)
+        mean = np.mean(finite) if n else np.nan
+        std = np.std(finite, ddof=1) if n > 1 else np.nan
+        return cls(float(mean), float(std), n)
 
 
 def scores(measured: Measurement) -> Scores:
