@@ -72,21 +72,8 @@ def gather(table: Table) -> Certainty | None:
     for group in table.groups:
         for domain in group.domains:
             runs = _same_photos(table, group, domain, known, found.notes)
-            if not runs:
-                continue
-            on_domain = _OnDomain(group.source, domain, runs)
-            if on_domain.margins.shape[1] < 2:
-                found.notes.append(f'{domain}: one image, of which there is no interval.')
-                continue
-            rows = list(on_domain.rows)
-            if len(rows) <= _ALL_PAIRS:
-                pairs = [(row, against) for against, row in combinations(rows, 2)]
-            else:
-                pairs = [(row, rows[0]) for row in rows[1:] if rows[0].model == table.baseline]
-            drawn = bootstrap.resample(on_domain.margins, on_domain.classes)
-            found.alone.extend(on_domain.estimate(drawn, row) for row in rows)
-            found.pairs.extend(on_domain.estimate(drawn, *pair) for pair in pairs)
-            found.photos.append(on_domain.photos())
+            if runs:
+                _estimate(found, table.baseline, group.source, domain, runs)
     return found if found.alone else None
 
 
@@ -122,61 +109,58 @@ def _same_photos(
     return runs
 
 
-class _OnDomain:
-    """The runs of a source on the same images of a domain; `rows` has their numbers by seed."""
+def _estimate(found: Certainty, baseline: str, source: str, domain: str, runs: _Runs) -> None:
+    """Add the rows, pairs and photos of runs on the same images of a domain."""
+    _, run, images = runs[0]
+    if len(images) < 2:
+        found.notes.append(f'{domain}: one image, of which there is no interval.')
+        return
+    classes = run.measured[domain].classes
+    margins = np.stack([images.margins() for *_, images in runs])
+    drawn = bootstrap.resample(margins, classes)
+    unit = np.eye(len(runs))  # a run's weight in a sum of the runs' mIoU
+    seeds: dict[Row, dict[int | None, int]] = {}  # which of the runs has a row's seed
+    for number, (row, run, _) in enumerate(runs):
+        seeds.setdefault(row, {})[run.seed] = number
 
-    def __init__(self, source: str, domain: str, runs: _Runs):
-        self.source, self.domain = source, domain
-        _, run, images = runs[0]
-        self.classes, self.keys = run.measured[domain].classes, images.keys
-        self.margins = np.stack([images.margins() for *_, images in runs])
-        self.rows: dict[Row, dict[int | None, int]] = {}
-        for number, (row, run, _) in enumerate(runs):
-            self.rows.setdefault(row, {})[run.seed] = number
-
-    def estimate(
-        self, drawn: bootstrap.Resampled, row: Row, against: Row | None = None
-    ) -> Estimate:
-        """Of two rows that have seeds in common, only those count; else means are compared, and
-        there is nothing by seed."""
-        unit = np.eye(len(self.margins))  # a run's weight in the sum that is estimated
-        mine = self.rows[row]
+    def one(row: Row, against: Row | None = None) -> Estimate:
+        mine, other = seeds[row], seeds.get(against, {})
+        mean = unit[list(mine.values())].mean(0)
         if against is None:
             by_seed = unit[list(mine.values())]
         else:
-            other = self.rows[against]
             common = [seed for seed in other if seed in mine]
             by_seed = unit[[mine[s] for s in common]] - unit[[other[s] for s in common]]
-        if len(by_seed):
-            weights = by_seed.mean(0)
-        else:
-            weights = unit[list(mine.values())].mean(0) - unit[list(other.values())].mean(0)
-        found = drawn.interval(weights)
-        limits = (100 * value for value in (found.value, found.low, found.high))
+            # Without a seed in common means are compared, and there is nothing by seed.
+            mean = by_seed.mean(0) if common else mean - unit[list(other.values())].mean(0)
+        interval = drawn.interval(mean)
+        limits = (100 * value for value in (interval.value, interval.low, interval.high))
         return Estimate(
-            source=self.source,
-            domain=self.domain,
+            source=source,
+            domain=domain,
             model=row.name,
             against=against and against.name,
-            images=self.margins.shape[1],
+            images=len(images),
             seeds=len(by_seed) or len(mine),
             by_seed=Stat.of(100 * by_seed @ drawn.observed),
-            interval=Interval(*limits, found.other_sign),
+            interval=Interval(*limits, interval.other_sign),
         )
 
-    def photos(self) -> Photos:
-        miou, accuracy = (
-            100 * np.stack([values[list(runs.values())].mean(0) for runs in self.rows.values()], 1)
-            for values in (
-                bootstrap.miou(self.margins, self.classes),
-                bootstrap.accuracy(self.margins),
-            )
-        )
-        # Photos of which all is ignored have no mIoU, and come last.
-        rank = np.nan_to_num(miou.mean(1), nan=np.inf)
-        order = sorted(range(len(rank)), key=lambda i: (rank[i], self.keys[i]))
-        images = [(self.keys[i], miou[i], accuracy[i]) for i in order]
-        return Photos(self.source, self.domain, [row.name for row in self.rows], images)
+    rows = list(seeds)
+    found.alone.extend(map(one, rows))
+    if len(rows) <= _ALL_PAIRS:
+        found.pairs.extend(one(row, against) for against, row in combinations(rows, 2))
+    elif rows[0].model == baseline:
+        found.pairs.extend(one(row, rows[0]) for row in rows[1:])
+    miou, accuracy = (
+        100 * np.stack([values[list(of.values())].mean(0) for of in seeds.values()], 1)
+        for values in (bootstrap.miou(margins, classes), bootstrap.accuracy(margins))
+    )
+    # Photos of which all is ignored have no mIoU, and come last.
+    rank = np.nan_to_num(miou.mean(1), nan=np.inf)
+    lines = sorted(zip(rank, images.keys, miou, accuracy, strict=True), key=lambda line: line[:2])
+    photos = [tuple(values) for _, *values in lines]
+    found.photos.append(Photos(source, domain, [row.name for row in rows], photos))
 
 
 _CERTAINTY = (

@@ -7,7 +7,7 @@ from typing import Any
 
 from .certainty import Certainty
 from .grid import Grid
-from .recount import Relabelled, by_other_maps, relabelled
+from .recount import by_other_maps, relabelled
 from .table import Cell, Row, Run, Stat, Table, scores, short_commit
 
 SCHEMA = 'ibnseg-report-1'
@@ -89,7 +89,8 @@ def to_json(table: Table, found: Certainty | None = None) -> str:
         protocols=table.protocols,
         rows=[_row(table, row) for row in table.rows],
         label_maps=[
-            _label_map(table, one)
+            {key: value for key, value in one.items() if key not in ('row', 'counted')}
+            | dict(iou_difference=_by_class(table, one['iou_difference']))
             for group in table.groups
             for rows in relabelled(group)
             for one in rows
@@ -146,20 +147,4 @@ def _measured(run: Run, domain: str) -> dict[str, Any]:
         of=len(scored.classes),
         iou=list(scored.iou),
         classes=scored.classes,
-    )
-
-
-def _label_map(table: Table, one: Relabelled) -> dict[str, Any]:
-    return dict(
-        model=one.row.model,
-        source=one.row.source,
-        selected_by=one.row.rule,
-        domain=one.domain,
-        other=one.other.domain,
-        protocol=one.other.protocol,
-        protocol_hash=one.other.protocol_hash,
-        miou=one.before,
-        miou_other=one.after,
-        difference=one.change,
-        iou_difference=_by_class(table, one.iou),
     )

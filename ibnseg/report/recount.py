@@ -1,7 +1,7 @@
 """The same predictions counted otherwise: over other classes, or by a dataset's other label map."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -68,60 +68,43 @@ def by_other_maps(measured: Measurement) -> Iterator[Measurement]:
             yield _changed(measured, changes, domain=f'{other.name}:{split}', matrix=matrix)
 
 
-@dataclass(frozen=True)
-class Relabelled:
-    """A row on a domain, by the label map it was measured by and by another. In percent.
+def relabelled(group: Group) -> list[list[dict[str, Any]]]:
+    """Return the rows by each other label map of each domain, in percent.
 
-    Args:
-        domain: as measured.
-        other: by the other label map, of the first run.
-        before, after: mIoU by the one and by the other map; `change` is their difference.
-        counted: classes counted, of how many, by the one and by the other.
-        iou: the difference of each class that both count.
+    Only of rows that were measured by the column's protocol. As in report.json, but for
+    `iou_difference`, which is by class index (of the classes that both maps count), `row`, and
+    `counted`: classes counted, of how many, by the one and by the other map.
     """
-
-    row: Row
-    domain: str
-    other: Measurement
-    before: Stat
-    after: Stat
-    change: Stat
-    counted: str
-    iou: dict[int, Stat]
-
-
-def relabelled(group: Group) -> list[list[Relabelled]]:
-    """Return the rows by each other label map of each domain.
-
-    Only of rows that were measured by the column's protocol.
-    """
-    found: dict[tuple[str, str], list[Relabelled]] = {}
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for domain in group.domains:
         for row in group.rows:
             if domain in row.cells and not row.cells[domain].mixed:
                 for one in _of_row(row, domain):
-                    found.setdefault((domain, one.other.domain), []).append(one)
+                    found.setdefault((domain, one['other']), []).append(one)
     return list(found.values())
 
 
-def _of_row(row: Row, domain: str) -> Iterator[Relabelled]:
-    cell = row.cells[domain]
+def _of_row(row: Row, domain: str) -> Iterator[dict[str, Any]]:
+    before = row.cells[domain].scores
     runs = [run.measured[domain] for run in row.runs if domain in run.measured]
     # As many measurements of each run as there are other maps; none of a run without its raw ids.
     for others in zip(*map(by_other_maps, runs), strict=False):
         after = [scores(other) for other in others]
-        pairs = list(zip(map(by_class, cell.scores), map(by_class, after), strict=True))
-        yield Relabelled(
-            row=row,
+        iou = [(by_class(b), by_class(a)) for b, a in zip(before, after, strict=True)]
+        yield dict(
+            model=row.model,
+            source=row.source,
+            selected_by=row.rule,
             domain=domain,
-            other=others[0],
-            before=cell.miou,
-            after=Stat.of(one.miou for one in after),
-            change=Stat.of(b.miou - a.miou for a, b in zip(cell.scores, after, strict=True)),
-            counted=f'{fractions(cell.scores)}, {fractions(after)}',
-            iou={
-                i: Stat.of(b[i] - a[i] for a, b in pairs)
-                for i in cell.scores[0].classes
-                if i in after[0].classes
+            other=others[0].domain,
+            protocol=others[0].protocol,
+            protocol_hash=others[0].protocol_hash,
+            miou=row.cells[domain].miou,
+            miou_other=Stat.of(one.miou for one in after),
+            difference=Stat.of(a.miou - b.miou for b, a in zip(before, after, strict=True)),
+            iou_difference={
+                i: Stat.of(a[i] - b[i] for b, a in iou) for i in iou[0][0] if i in iou[0][1]
             },
+            row=row,
+            counted=f'{fractions(before)}, {fractions(after)}',
         )

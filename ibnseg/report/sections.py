@@ -5,7 +5,7 @@ from typing import Any
 
 from ..text import clean
 from .grid import NOTHING, Grid, Marked, Section, percent
-from .recount import Relabelled, relabelled
+from .recount import relabelled
 from .table import Group, Row, Table, fractions, short_commit
 
 _RESULTS = (
@@ -84,8 +84,8 @@ def _protocols(table: Table, every: bool = False) -> Iterator[str]:
         for domain, by_hash in table.protocols.items()
         for digest, content in by_hash.items()
     }
-    others = (rows[0].other for group in table.groups for rows in relabelled(group))
-    found |= {(other.domain, other.protocol_hash): other.protocol for other in others}
+    others = (rows[0] for group in table.groups for rows in relabelled(group))
+    found |= {(one['other'], one['protocol_hash']): one['protocol'] for one in others}
     said = {'name', 'domain', 'split', 'images', 'classes'}
     for (domain, digest), content in found.items():
         names = [table.classes[index] for index in content['classes']]
@@ -157,21 +157,25 @@ def _classes(table: Table, group: Group, domain: str) -> Section:
     return Section(title, grid=Grid(['class', *map(_name, rows)], lines, foot), level=3)
 
 
-def _other_map(table: Table, rows: list[Relabelled], every: bool = False) -> Section:
+def _other_map(table: Table, rows: list[dict[str, Any]], every: bool = False) -> Section:
     """mIoU by two label maps; with `every`, also of each class in which there is a difference."""
     first = rows[0]
     lines = [
-        [first.domain, *(percent(one.before) for one in rows)],
-        [first.other.domain, *(percent(one.after) for one in rows)],
-        ['change', *(percent(one.change, '+') for one in rows)],
-        ['classes counted', *(one.counted for one in rows)],
+        [first['domain'], *(percent(one['miou']) for one in rows)],
+        [first['other'], *(percent(one['miou_other']) for one in rows)],
+        ['change', *(percent(one['difference'], '+') for one in rows)],
+        ['classes counted', *(one['counted'] for one in rows)],
     ]
-    for index in first.iou if every else ():
-        if any(abs(one.iou[index].mean) >= 0.05 for one in rows):
-            changes = (percent(one.iou[index], '+') for one in rows)
-            lines.append([f'change of {table.classes[index]}', *changes])
-    grid = Grid(['mIoU', *(_name(one.row) for one in rows)], lines, breaks=range(1, len(rows) + 1))
-    (digest, content), *_ = table.protocols[first.domain].items()
-    measured = f'{first.domain} ({_short(content, digest)})'
-    other = f'{first.other.domain} ({_short(first.other.protocol, first.other.protocol_hash)})'
-    return Section(f'{measured} by the label map of {other}', _SAME_IDS, grid, level=3)
+    for index in first['iou_difference'] if every else ():
+        changes = [one['iou_difference'][index] for one in rows]
+        if any(abs(change.mean) >= 0.05 for change in changes):
+            name = f'change of {table.classes[index]}'
+            lines.append([name, *(percent(change, '+') for change in changes)])
+    header = ['mIoU', *(_name(one['row']) for one in rows)]
+    (digest, content), *_ = table.protocols[first['domain']].items()
+    title = (
+        f'{first["domain"]} ({_short(content, digest)}) by the label map of {first["other"]} '
+        f'({_short(first["protocol"], first["protocol_hash"])})'
+    )
+    grid = Grid(header, lines, breaks=range(1, len(header)))
+    return Section(title, _SAME_IDS, grid, level=3)
