@@ -30,7 +30,7 @@ def tabulate(
         baseline: model to take differences against; by default the one that looks plain.
         mixed: show a domain measured by different protocols, marked, instead of refusing.
         files: where each record was read from, for messages; as many or none.
-        classes: count another class set (`recount.CHOICES`) than the protocols do.
+        classes: count another class set (see `recount`) than the protocols do.
 
     Raises:
         ValueError: nothing to show, an unknown `baseline`, other training classes, one run given

@@ -11,8 +11,6 @@ from ..measure import protocols
 from ..measure.records import Measurement, Record
 from .table import Group, Row, Stat, by_class, fractions, scores
 
-CHOICES = (*protocols.CLASS_SETS, 'present')
-
 
 def recount(record: Record, classes: str) -> Record:
     """Return the record over another class set; its protocols say so, so they have other hashes.
