@@ -32,7 +32,7 @@ DRAWN = [row.name for row in DOMAINS.values() if row.folder in miniature.LAYOUTS
 
 @pytest.fixture(scope='session')
 def drawn(tmp_path_factory) -> Path:
-    """A data root with every data set, tiny. Not to be changed."""
+    """A data root with every dataset, tiny. Not to be changed."""
     root = tmp_path_factory.mktemp('drawn')
     worlds = list(dict.fromkeys(DOMAINS[name].folder for name in DRAWN))
     worlds.remove('acdc')  # needs one frame of each weather
@@ -54,7 +54,7 @@ def warm(tmp_path_factory) -> Path:
 
 
 class Target:
-    """A copy of a data set to do damage to: its first pair in the split that its name stands for.
+    """A copy of a dataset to do damage to: its first pair in the split that its name stands for.
 
     `other` is the next pair there, `far` one of a split that shares none with it.
     """
@@ -103,7 +103,7 @@ class Target:
         return next((int(i) for i in possible if wanted(labels.lut(self.row.space)[i])), None)
 
     def draw(self, ids: np.ndarray) -> None:
-        """Write a label in the encoding of the data set."""
+        """Write a label in the encoding of the dataset."""
         space = labels.space(self.row.space)
         if self.encoding == 'index':
             Image.fromarray(ids.astype(np.uint8)).save(self.label, format='png')
@@ -137,7 +137,7 @@ class Target:
 
 
 def only(holds: Callable[[domains.Domain], bool]) -> Callable:
-    """Mark a damage as one of those data sets only."""
+    """Mark a damage as one of those datasets only."""
 
     def mark(damage):
         damage.only = holds
@@ -412,7 +412,7 @@ DAMAGES = {
 
 @pytest.fixture
 def target(drawn, tmp_path):
-    """name -> a copy of that data set, to damage."""
+    """name -> a copy of that dataset, to damage."""
     return lambda name: Target(name, copy(drawn, tmp_path / 'my data', name))
 
 
@@ -427,7 +427,7 @@ def copy(drawn: Path, root: Path, *names: str) -> Path:
 
 @pytest.fixture(scope='module')
 def mended(drawn, tmp_path_factory):
-    """name -> one copy of that data set, whole again for each test."""
+    """name -> one copy of that dataset, whole again for each test."""
     copies: dict[str, tuple[Target, dict[Path, tuple[bytes, os.stat_result]]]] = {}
 
     def get(name: str) -> Target:

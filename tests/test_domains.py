@@ -37,7 +37,7 @@ CAMVID = {
 
 @pytest.fixture(autouse=True, scope='module')
 def quick_collection():
-    """MMEngine collects garbage for each data set, 0.3 s if torch's objects are looked at."""
+    """MMEngine collects garbage for each dataset, 0.3 s if torch's objects are looked at."""
     gc.freeze()
     yield
     gc.unfreeze()
@@ -694,7 +694,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], tuple[str, ...]]] = {
         'cityscapes:val', redraw(LABEL, lambda a: a.T), (LABEL, PHOTO, '64x128', '128x64')),
     'id 77 in cityscapes': (
         'cityscapes:val', redraw(LABEL, with_id(77)),
-        (LABEL, '77 (6 px)', "label space 'cityscapes'", "data set's original label file")),
+        (LABEL, '77 (6 px)', "label space 'cityscapes'", "dataset's original label file")),
     'id 254 beside 255': (
         'cityscapes:val', redraw(LABEL, lambda a: np.where(a == 7, 254, 255).astype(np.uint8)),
         (LABEL, '254 (')),

@@ -311,9 +311,9 @@ def test_streaming_equals_all_at_once(batch, order):
 @pytest.mark.parametrize(
     ('drawn', 'says'),
     [
-        (samples()[:-1], 'camvid:Seq05VD: 1 images were evaluated, the data set has 2'),
-        (samples()[1:], 'gta5:val: 2 images were evaluated, the data set has 3'),
-        ([*samples(), samples()[0]], 'gta5:val: 4 images were evaluated, the data set has 3'),
+        (samples()[:-1], 'camvid:Seq05VD: 1 images were evaluated, the dataset has 2'),
+        (samples()[1:], 'gta5:val: 2 images were evaluated, the dataset has 3'),
+        ([*samples(), samples()[0]], 'gta5:val: 4 images were evaluated, the dataset has 3'),
         ([*samples()[1:], samples()[-1]], 'gta5:val: 2 images'),  # as many in all
         ([], 'gta5:val: 0 images'),
         ([samples()[1], *samples()[1:]], 'has 3; number 0 0 times'),  # as many in the domain
@@ -431,7 +431,7 @@ def test_an_image_that_two_ranks_saw_is_refused_by_both(monkeypatch):
         evaluator.evaluate(7)
 
     for error in in_two_ranks(monkeypatch, job):
-        assert 'gta5:val: 4 images were evaluated, the data set has 3; number 0 2' in str(error)
+        assert 'gta5:val: 4 images were evaluated, the dataset has 3; number 0 2' in str(error)
 
 
 def test_raw_ids_are_counted_and_mapped():

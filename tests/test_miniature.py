@@ -134,7 +134,7 @@ def test_every_look_is_shown():
     assert shown == set(miniature.WORLDS)
 
 
-#: Label file of a folder below the data set -> Pillow's mode, and OpenCV's depth where it is 16.
+#: Label file of a folder below the dataset -> Pillow's mode, and OpenCV's depth where it is 16.
 ENCODINGS = {
     'synthia/GT/LABELS/*.png': ('RGB', np.uint16),
     'bdd100k/labels/sem_seg/masks/*/*.png': ('L', np.uint8),

@@ -1,4 +1,4 @@
-"""What is wrong with a data set on disk, file by file, before a network learns from it.
+"""What is wrong with a dataset on disk, file by file, before a network learns from it.
 
 From files to a report: facts (what one file is, decoded once; cache) -> judge (what two files, a
 split or the set are) -> report (for a person, for a program, as a skip list).

@@ -27,7 +27,7 @@ class Finding:
 
     Args:
         kind: of `KINDS`.
-        file: the file to look at; the data set's folder, where it is of a split or of the set.
+        file: the file to look at; the dataset's folder, where it is of a split or of the set.
         detail: what was found, and what was expected.
         splits: those it is in.
         other: the second file, if one takes part.

@@ -12,7 +12,7 @@ class Kind(NamedTuple):
 
 
 _AGAIN = 'unpack or download it again'
-_ORIGINAL = "use the data set's original label file, not one converted for another tool"
+_ORIGINAL = "use the dataset's original label file, not one converted for another tool"
 _LEAVE_OUT = 'leave it out with --skip-list'
 
 KINDS: dict[str, Kind] = {
@@ -42,7 +42,7 @@ KINDS: dict[str, Kind] = {
     'odd-size': Kind('warning', 'photo of another size than the others', 'take the original file'),
     # of a label
     'colour': Kind('error', 'colour rendering where label ids are expected', _ORIGINAL),
-    'encoding': Kind('error', 'label file in another encoding than the data set has', _ORIGINAL),
+    'encoding': Kind('error', 'label file in another encoding than the dataset has', _ORIGINAL),
     'lossy': Kind('error', 'label file compressed with loss (JPEG): its ids are not exact',
                   _ORIGINAL),
     'ids': Kind('error', 'label with ids that its label space does not have', _ORIGINAL),

@@ -17,7 +17,7 @@ SCHEMA = 'ibnseg-audit-1'
 
 @dataclass(frozen=True)
 class Report:
-    """An audit of one data set.
+    """An audit of one dataset.
 
     Args:
         domain: its name.
@@ -44,7 +44,7 @@ class Report:
 
     @property
     def skipped(self) -> dict[str, str]:
-        """The pairs to leave out: file below the data set's folder -> kinds of their errors."""
+        """The pairs to leave out: file below the dataset's folder -> kinds of their errors."""
         kinds: dict[str, list[str]] = {}
         for finding in self.errors:
             if finding.skip is not None:
@@ -57,7 +57,7 @@ class Report:
         return replace(self, findings=left)
 
     def below(self, path: Path | None) -> str | None:
-        """The path from the data set's folder, with '/'; '.' for that folder."""
+        """The path from the dataset's folder, with '/'; '.' for that folder."""
         return None if path is None else Path(os.path.relpath(path, self.root)).as_posix()
 
     def lines(self, show: int = 3) -> Iterator[str]:

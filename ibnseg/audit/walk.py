@@ -32,11 +32,11 @@ def audit(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Look at every photo and label file of a data set and say what is wrong.
+    """Look at every photo and label file of a dataset and say what is wrong.
 
     Args:
         domain: 'name' for all of its splits, 'name:split', or several 'name:split' of one name.
-        root: the data root, with the data set's folder in it; or that folder itself.
+        root: the data root, with the dataset's folder in it; or that folder itself.
         workers: processes; default one a core.
         progress: called with (files looked at, files to look at); not for those in the cache.
 

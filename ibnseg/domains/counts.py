@@ -73,7 +73,7 @@ def count(
 
 def _rows(jobs: Sequence[tuple], folder: Path, workers: int | None) -> list[_Row]:
     """Return the row of each job (path, label space, tile), from the caches or counted now."""
-    # A data set's splits have folders of their own, or share one.
+    # A dataset's splits have folders of their own, or share one.
     keys = [json.dumps([_VERSION, tile, space, str(Path(p).parent)]) for p, space, tile in jobs]
     caches = [folder / f'{hashlib.sha256(k.encode()).hexdigest()[:16]}.npz' for k in keys]
     known = {cache: _read(cache) for cache in set(caches)}

@@ -14,7 +14,7 @@ from . import polygons
 
 
 def read_raw(path: str | Path, space: str) -> np.ndarray:
-    """Read a label file into the data set's own ids: uint8 (H, W).
+    """Read a label file into the dataset's own ids: uint8 (H, W).
 
     Ids are as `labels.space(space)` names them; where files hold colours or polygons, the index of
     the colour or of the polygon's name there.
@@ -58,7 +58,7 @@ def _unknown_ids(path: str | Path, space: str, raw: np.ndarray) -> DataError:
     )
     return DataError(
         f'{path}: ids {found} do not exist in label space {space!r}. Check that this is the '
-        "data set's original label file, not one converted for another tool",
+        "dataset's original label file, not one converted for another tool",
         'ids',
     )
 
@@ -124,7 +124,7 @@ def _colour(path: str | Path, space: str) -> np.ndarray:
         )
         raise DataError(
             f'{path}: colours {shown} do not exist in label space {space!r}. Check that this is '
-            "the data set's original label file, not one scaled or saved as JPEG",
+            "the dataset's original label file, not one scaled or saved as JPEG",
             'ids',
         )
     return raw

@@ -1,4 +1,4 @@
-"""Where the files of each data set lie, as it is downloaded: (root, split) -> photos, labels.
+"""Where the files of each dataset lie, as it is downloaded: (root, split) -> photos, labels.
 
 Both are paths by a key that a photo shares with its label file. FileNotFoundError names a folder
 that should be there.
@@ -115,7 +115,7 @@ def mapillary(root: Path, split: str) -> tuple[Files, Files]:
 
 def _idd(root: Path, split: str, truth: str) -> tuple[Files, Files]:
     return (
-        # Part II of the data set holds JPEGs.
+        # Part II of the dataset holds JPEGs.
         _by_suffix(root / 'leftImg8bit' / split, '_leftImg8bit.png', '_leftImg8bit.jpg', deep=True),
         _by_suffix(root / 'gtFine' / split, truth, deep=True),
     )

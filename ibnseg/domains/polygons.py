@@ -73,7 +73,7 @@ def _draw(path: str | Path, content: bytes, names: Sequence[str]) -> np.ndarray:
         if name not in names:
             raise DataError(
                 f'{path}: polygon {number} is a {label!r:.60}, which does not exist in this label '
-                "space. Check that this is the data set's original label file",
+                "space. Check that this is the dataset's original label file",
                 'ids',
             )
         if len(corners) < 2 or not np.isfinite(corners).all() or np.abs(corners).max() > 1e6:

@@ -5,7 +5,7 @@ A text file for people to read and to change, one pair a line:
     cityscapes/leftImg8bit/val/lindau/lindau_000003_000019_leftImg8bit.png  # ids
 
 `cityscapes` is the domain's name; the rest is the photo, or the label file that stands alone,
-below the data set's folder. One list may name several domains.
+below the dataset's folder. One list may name several domains.
 """
 
 import os
@@ -47,7 +47,7 @@ def read(paths: Iterable[str | Path], domains: Collection[str]) -> dict[str, fro
 
 
 def write(path: str | Path, domain: str, files: Mapping[str, str]) -> None:
-    """Write a skip list: `files` is {file below the data set's folder: why}."""
+    """Write a skip list: `files` is {file below the dataset's folder: why}."""
     lines = [f'{domain}/{file}  # {why}' for file, why in files.items()]
     disk.write_atomically(path, '\n'.join([_HEAD, *lines, '']))
 
@@ -63,7 +63,7 @@ def leave_out(
     if absent:
         raise DataError(
             f'{root / absent[0]}: the skip list names it, but there is no such file '
-            f'({len(absent)} such). Audit this copy of the data set again, or remove the line'
+            f'({len(absent)} such). Audit this copy of the dataset again, or remove the line'
         )
     names = {
         key: Path(os.path.relpath(path, root)).as_posix()

@@ -1,8 +1,8 @@
-"""The data sets as they are downloaded: one row each.
+"""The datasets as they are downloaded: one row each.
 
 A domain is addressed as `name` or `name:split`, e.g. `cityscapes`, `gta5:train`, `acdc:fog`,
 `camvid:Seq05VD`; without a split it is `val`, or all there is. Rows may read one folder with two
-label spaces. How each data set lays its files is in `layouts`.
+label spaces. How each dataset lays its files is in `layouts`.
 """
 
 import shlex
@@ -20,7 +20,7 @@ Pairs = list[tuple[Path, Path]]
 
 @dataclass(frozen=True)
 class Domain:
-    """One data set as downloaded.
+    """One dataset as downloaded.
 
     Args:
         name: what a user calls it.
@@ -54,7 +54,7 @@ class Domain:
         object.__setattr__(self, 'folder', self.folder or self.name)
 
     def root(self, data_root: str | Path) -> Path:
-        """Return the folder of the data set."""
+        """Return the folder of the dataset."""
         return Path(data_root) / self.folder
 
 

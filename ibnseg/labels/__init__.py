@@ -1,7 +1,7 @@
-"""Label spaces: what a raw label id of each data set means in the classes of its task.
+"""Label spaces: what a raw label id of each dataset means in the classes of its task.
 
 numpy only. The classes are the 19 of Cityscapes, but for BDD100K's drivable areas. Ids as published
-by the data sets; 255 is `IGNORE` everywhere.
+by the datasets; 255 is `IGNORE` everywhere.
 """
 
 import numpy as np
@@ -57,7 +57,7 @@ def possible(name: str) -> np.ndarray:
 def class_ids(name: str, absent: bool = False) -> tuple[int, ...]:
     """Return the training classes that labels of this space name anywhere, ascending.
 
-    With `absent` also those that have an id, but no pixel in the whole data set.
+    With `absent` also those that have an id, but no pixel in the whole dataset.
     """
     row = space(name)
     named = row.groups.keys() - set(() if absent else row.absent)
@@ -67,7 +67,7 @@ def class_ids(name: str, absent: bool = False) -> tuple[int, ...]:
 def maps(name: str) -> tuple[str, ...]:
     """Return the label spaces that read the same raw ids into classes differently, and itself.
 
-    () where a data set has one published map.
+    () where a dataset has one published map.
     """
     row = space(name)
     found = tuple(other for other in SPACES if space(other).names == row.names)

@@ -59,13 +59,13 @@ DRIVABLE = _task(
 
 @dataclass(frozen=True)
 class Space:
-    """What the raw ids of a data set's label files mean.
+    """What the raw ids of a dataset's label files mean.
 
     Args:
         names: the published name of each raw id from 0 on.
         groups: class of the task -> the names that belong to it, its best match first.
         extra: raw ids beside those with a name that a correct file may hold.
-        absent: classes that have an id, but no pixel in the whole data set.
+        absent: classes that have an id, but no pixel in the whole dataset.
         encoding: how files hold raw ids: 'index' is one 8-bit channel, grey or palette; 'red16'
             the red of 16-bit RGB; 'colour' the RGB of `colours`; 'polygons' Cityscapes' JSON.
         colours: RGB of each raw id, for 'colour'.

@@ -17,7 +17,7 @@ def confusion(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np
         prediction: integers below `num_classes`, at most 256, of the same shape.
 
     Returns:
-        int64 (num_classes, num_classes), rows are the truth.
+        int64 (num_classes, num_classes), rows are the ground truth.
 
     Raises:
         ValueError: shapes differ, or a value is out of range.
@@ -26,9 +26,9 @@ def confusion(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np
 
 
 def raw_confusion(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
-    """Count pixels by (value of the truth, predicted class): int64 (256, num_classes).
+    """Count pixels by (value of the ground truth, predicted class): int64 (256, num_classes).
 
-    Of labels in a data set's own ids, so that every label map's matrix follows (`labels.fold`).
+    Of labels in a dataset's own ids, so that every label map's matrix follows (`labels.fold`).
 
     Raises:
         ValueError: shapes differ, or a value is out of range.

@@ -182,7 +182,7 @@ def _classes_of(ids: str, space: str) -> np.ndarray:
 def _matrices(
     file: Path, truth_file: Path, space: str, to_class: np.ndarray, ids: str
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return an image's matrix, and that over raw ids where the data set has other label maps."""
+    """Return an image's matrix, and that over raw ids where the dataset has other label maps."""
     number = len(labels.task(space).classes)
     of_truth, raw = domains.read_raw(truth_file, space), read_prediction(file)
     truth = labels.lut(space)[of_truth]
@@ -198,7 +198,7 @@ def _matrices(
     if none.any():
         values, pixels = np.unique(raw[none], return_counts=True)
         found = ', '.join(f'{v} ({n} px)' for v, n in zip(values[:5], pixels[:5], strict=True))
-        hint = " For the ids of the data set's own label files give --ids raw" * (ids == 'train')
+        hint = " For the ids of the dataset's own label files give --ids raw" * (ids == 'train')
         raise DataError(
             f'{file}: ids {found} are none of the {number} classes (--ids {ids}) where the '
             f'truth is one; every such pixel needs a class.{hint}'

@@ -29,7 +29,7 @@ class Images:
     """The confusion matrices of N images, their non-zero cells one image after another.
 
     Args:
-        shape: of each matrix; rows are the truth.
+        shape: of each matrix; rows are the ground truth.
         starts: int64 (N + 1,); image i has the cells `starts[i]` to `starts[i + 1]`.
         cells: int32, row * shape[1] + column, ascending within an image.
         counts: uint32, the pixels of each cell.
@@ -72,8 +72,8 @@ class Images:
         return matrix
 
     def margins(self) -> np.ndarray:
-        """Return float64 (N, 3, classes): pixels of each class that are right, in the truth and in
-        the prediction. All scores are functions of their sums."""
+        """Return float64 (N, 3, classes): pixels of each class that are right, in the ground
+        truth and in the prediction. All scores are functions of their sums."""
         image = np.repeat(np.arange(len(self)), np.diff(self.starts))
         truth, predicted = np.divmod(self.cells, self.shape[1])
         out = np.zeros((len(self), 3, self.shape[1]))

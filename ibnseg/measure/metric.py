@@ -37,14 +37,14 @@ class CrossDomainIoU(BaseMetric):
         totals: after `evaluate`, the matrix of each domain, summed over its images on all ranks.
         raw: after `evaluate`, of each domain whose labels come in raw ids: pixels by (raw id,
             predicted class), int64 (ids, classes).
-        images: after `evaluate`, the matrices of a domain's images in the order of the data set;
+        images: after `evaluate`, the matrices of a domain's images in the order of the dataset;
             the same on every rank, however many there were. Until then each image costs the rank
             that saw it some hundred bytes: 8 a class pair that occurs in it.
         watch: called with (domain, number, uint8 prediction (H, W)) of each image, if set.
 
     Raises:
-        RuntimeError: an image of another domain; or the ranks together saw an image of the data
-            set more than once or not at all (a sampler that pads or drops).
+        RuntimeError: an image of another domain; or the ranks together saw an image of the
+            dataset more than once or not at all (a sampler that pads or drops).
     """
 
     def __init__(self, collect_device: str = 'cpu', prefix: str | None = None):
@@ -62,7 +62,7 @@ class CrossDomainIoU(BaseMetric):
             name, number = sample['domain'], sample['sample_idx']
             if name not in self.dataset_meta['domains']:
                 expected = tuple(self.dataset_meta['domains'])
-                raise RuntimeError(f'an image of {name}; the data set has {expected}')
+                raise RuntimeError(f'an image of {name}; the dataset has {expected}')
             prediction = sample['pred_sem_seg']['data'][0].cpu().numpy()
             truth = sample['gt_sem_seg']['data'][0].cpu().numpy()
             space = self.dataset_meta.get('raw', {}).get(name)
@@ -136,7 +136,7 @@ def _gather(name: str, seen: _Rows, images: int, shape: tuple[int, int]) -> Imag
     wrong = np.flatnonzero(times != [1] * images + [0])
     if len(wrong):
         raise RuntimeError(
-            f'{name}: {times.sum()} images were evaluated, the data set has {images}; number '
+            f'{name}: {times.sum()} images were evaluated, the dataset has {images}; number '
             f"{wrong[0]} {times[wrong[0]]} times. Use sampler=dict(type='DefaultSampler', "
             'shuffle=False, round_up=False)'
         )

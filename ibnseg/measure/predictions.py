@@ -23,7 +23,7 @@ MANIFEST = 'predictions.json'
 def photo_keys(
     domain: str, data_root: str | Path, skip_lists: Iterable[str | Path] = ()
 ) -> list[str]:
-    """Return each photo's path relative to the data root, in the order of the data set."""
+    """Return each photo's path relative to the data root, in the order of the dataset."""
     pairs = domains.find(domain, data_root, skip_lists)
     return [photo.relative_to(data_root).as_posix() for photo, _ in pairs]
 
@@ -33,7 +33,7 @@ def place(domain: str, key: str = '') -> PurePosixPath:
     where all of `domain` lie."""
     row, split = domains.parse(domain)
     folder = PurePosixPath(row.name, split.replace('/', '+'))
-    # The data set's own folder says nothing that the domain doesn't.
+    # The dataset's own folder says nothing that the domain doesn't.
     return folder.joinpath(*PurePosixPath(key).parts[1:]).with_suffix('.png') if key else folder
 
 
@@ -112,7 +112,7 @@ def read_prediction(path: str | Path) -> np.ndarray:
 def match(keys: Sequence[str], label_names: Sequence[str], folder: Path) -> list[Path]:
     """Find the prediction of each photo among the PNGs below `folder`.
 
-    It has the photo's path without suffix, relative to the data root or to the data set's own
+    It has the photo's path without suffix, relative to the data root or to the dataset's own
     folder, or, where none has, the photo's name, or else the label file's name, in any folder.
 
     Args:

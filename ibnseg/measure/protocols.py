@@ -19,7 +19,7 @@ class Protocol:
 
     Args:
         name: 'native' where labels keep their size and predictions are brought to it.
-        domain: data set.
+        domain: dataset.
         split: its split.
         images: how many.
         photo: size the photos are scaled to as (width, height), keeping their ratio or not
@@ -30,7 +30,7 @@ class Protocol:
         label_scale: factor by which photo and label alike are scaled (`ReframePair`), or None.
         label_height: or the height they are scaled to, or None.
         label_crop: (height, width) of their centre that is then kept, or None for all.
-        label_pad: class of the truth where photo and label are smaller than `label_crop`.
+        label_pad: class of the ground truth where photo and label are smaller than `label_crop`.
         skipped: eight digits over the names of the pairs that a skip list left out, if any.
     """
 
@@ -109,7 +109,7 @@ class Setting:
     anywhere: bool = False
 
     def covers(self, domain: str) -> bool:
-        """Whether it says how to measure a data set."""
+        """Whether it says how to measure a dataset."""
         return self.anywhere or domain in self.of
 
 

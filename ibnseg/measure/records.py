@@ -26,7 +26,7 @@ class Measurement:
     """One domain of a record.
 
     Args:
-        matrix: int64 (classes, classes), rows are the truth.
+        matrix: int64 (classes, classes), rows are the ground truth.
         raw: int64 (raw ids, classes), what `matrix` was summed from by the label map of the
             protocol; None where there is but one map.
     """

@@ -63,7 +63,7 @@ def validation(
         source: the domain (or domains) trained on.
         validated: the domains that the config validates on.
         measured: the domains that will be measured at the end; an oracle selects on those of
-            them that are not of a source's data set.
+            them that are not of a source's dataset.
 
     Raises:
         ValueError: `rule` is source validation and `validated` holds a target, or it is the

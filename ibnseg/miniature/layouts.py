@@ -26,7 +26,7 @@ class Frame(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How a data set lies on disk.
+    """How a dataset lies on disk.
 
     Args:
         write: draws a frame and writes all its files below a root.
@@ -296,7 +296,7 @@ def _camvid32(root: Path, frame: Frame) -> None:
 
 _CAMVID_LIMITS = {'train': 367, 'val': 101, 'test': 233}
 
-#: Folder of a data set below the data root -> its layout.
+#: Folder of a dataset below the data root -> its layout.
 LAYOUTS: dict[str, Layout] = {
     'gta5': Layout(_gta5, ('images', 'labels'), {'train': 12403, 'val': 6382}, ('gta5',)),
     'cityscapes': Layout(

@@ -1,4 +1,4 @@
-"""Sets of scenes on disk, each as its data set is downloaded."""
+"""Sets of scenes on disk, each as its dataset is downloaded."""
 
 import json
 import os
@@ -34,10 +34,10 @@ def write(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Path]:
-    """Write each world to `out/<world>` as its data set is downloaded; return the folders.
+    """Write each world to `out/<world>` as its dataset is downloaded; return the folders.
 
     A world is a name in `LAYOUTS`. `train` and `val` count frames; a split that is neither, as
-    CamVid's test, gets `val` frames, and one that a data set doesn't have gets none. No scene is
+    CamVid's test, gets `val` frames, and one that a dataset doesn't have gets none. No scene is
     shown twice, not in two worlds, not in train and val; but foggy_cityscapes shows those of
     cityscapes. A folder that already holds the same set is left alone, one that holds another
     miniature set is written anew. `progress(done, total)` is called as frames are finished.

@@ -1,4 +1,4 @@
-"""Domains as MMSeg data sets: one Dataset, one label loader."""
+"""Domains as MMSeg datasets: one Dataset, one label loader."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ from ..measure.protocols import describe
 class LoadLabels(BaseTransform):
     """Read `seg_map_path` as training classes through the look-up table of the sample's domain.
 
-    Adds `gt_seg_map`, uint8 (H, W); in the data set's own ids where `raw_labels` says so.
+    Adds `gt_seg_map`, uint8 (H, W); in the dataset's own ids where `raw_labels` says so.
 
     Raises DataError as `read_labels`, and where the label's size differs from the photo's.
     """
@@ -63,7 +63,7 @@ class DomainDataset(BaseSegDataset):
         mixing: of several domains, see `Source`; carried out by the sampler.
         fraction: of each domain, the part of its samples to use; see `subset`.
         subset_seed: which part.
-        raw: labels in the data set's own ids.
+        raw: labels in the dataset's own ids.
         skip_lists: files that name pairs to leave out (`ibnseg.domains.skip`).
 
     Attributes:

@@ -53,7 +53,7 @@ class ReframePair(BaseTransform):
         return results
 
     def _raw_pad(self, results: dict) -> int:
-        """The padding in the ids that the label is in: classes, or the data set's own."""
+        """The padding in the ids that the label is in: classes, or the dataset's own."""
         if not results.get('raw_labels') or self.pad == labels.IGNORE:
             return self.pad
         return int(np.flatnonzero(labels.lut(results['label_space']) == self.pad)[0])

@@ -108,6 +108,6 @@ class ClassCountHook(Hook):
         if found != wanted:
             raise DataError(
                 f'{dataset.folder} has {found} classes, the classifier {wanted}. Unpack what is '
-                'missing, or for another data set than ImageNet say '
+                'missing, or for another dataset than ImageNet say '
                 f'--cfg-options model.head.num_classes={found}'
             )

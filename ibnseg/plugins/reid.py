@@ -1,4 +1,4 @@
-"""Person re-identification in MMDetection's ReID model: data sets, sampling, head, metric.
+"""Person re-identification in MMDetection's ReID model: datasets, sampling, head, metric.
 
 The strong baseline of Luo et al., "Bag of Tricks and A Strong Baseline for Deep Person
 Re-identification", CVPRW 2019. Needs mmdet, and mmpretrain, on whose classifier MMDetection's
@@ -37,7 +37,7 @@ class PersonPhotos(ReIDDataset):
 
     Args:
         split: 'train', or 'test': the queries, then the gallery.
-        data_root: the folder that the data set was unpacked into.
+        data_root: the folder that the dataset was unpacked into.
         kwargs: as MMDetection's `ReIDDataset`.
 
     Raises:
@@ -141,12 +141,12 @@ class IdentityBatchSampler(Sampler):
     the epoch and the rank.
 
     Args:
-        sampler: MMEngine's `DefaultSampler` over a `ReIDDataset`; it has data set, seed, epoch.
+        sampler: MMEngine's `DefaultSampler` over a `ReIDDataset`; it has dataset, seed, epoch.
         batch_size: photos of a batch, on each rank.
         photos: K.
 
     Raises:
-        ValueError: batch_size is no multiple of K, or the data set has fewer than P people.
+        ValueError: batch_size is no multiple of K, or the dataset has fewer than P people.
     """
 
     def __init__(self, sampler: Any, batch_size: int, photos: int = 4):

@@ -1,4 +1,4 @@
-"""Official splits that a data set publishes apart from its folders."""
+"""Official splits that a dataset publishes apart from its folders."""
 
 from functools import cache
 from importlib.resources import files
@@ -35,7 +35,7 @@ def _gta5_name(number: int) -> str:
 def synthia(split: str) -> tuple[str, ...]:
     """Return the file names of SYNTHIA-RAND-CITYSCAPES: train 6,580, val 2,820, all 9,400.
 
-    The data set has no official split; this one is RobustNet's (Choi et al., CVPR 2021), whose
+    The dataset has no official split; this one is RobustNet's (Choi et al., CVPR 2021), whose
     validation numbers `synthia_val.txt` holds as inclusive ranges. Raises ValueError for another
     name.
     """

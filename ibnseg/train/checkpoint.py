@@ -21,7 +21,7 @@ class AtomicCheckpointHook(Hook):
 
     An older file is deleted only after the newer one is whole on disk. Each file says what it was
     trained on and by which rule it was selected: 'target oracle' where the validation holds
-    another data set than the source.
+    another dataset than the source.
 
     Args:
         interval: iterations; where validation comes more often, as often.

@@ -26,14 +26,14 @@ class PositionSampler(Sampler):
     Yields ((seed, position), index): `DomainDataset` augments sample `index` by (seed, position)
     alone. Ranks take turns, so the samples of a global batch do not depend on their number.
 
-    An epoch has as many draws as the data set has samples. Of several domains mixed otherwise
+    An epoch has as many draws as the dataset has samples. Of several domains mixed otherwise
     than in proportion to their sizes, it has each domain's share exactly, up to rounding, and each
     domain's samples come in turn, shuffled anew whenever all have come.
 
     Args:
         dataset: anything with a length.
         seed: None draws one and shares it between ranks.
-        shuffle: False for the order of the data set.
+        shuffle: False for the order of the dataset.
 
     Attributes:
         start: the first position; set it before iterating to resume.
@@ -112,7 +112,7 @@ def _rounded(shares: np.ndarray) -> list[int]:
 
 
 class _ClassSampler(PositionSampler):
-    """What the samplers by classes share: a data set with labels, one stream over its domains.
+    """What the samplers by classes share: a dataset with labels, one stream over its domains.
 
     Raises DataError: domains mixed otherwise than in proportion, or a pipeline that can't aim.
     """

@@ -304,7 +304,7 @@ def test_other_numbers_of_classes_are_refused(here, tmp_path):
     done = run(here, words(command, 'model.head.num_classes=7'), code=2)
     assert done.stderr == (
         'error: data/imagenet/train has 6 classes, the classifier 7. Unpack what is missing, or '
-        'for another data set than ImageNet say --cfg-options model.head.num_classes=6\n'
+        'for another dataset than ImageNet say --cfg-options model.head.num_classes=6\n'
     )
 
 

@@ -1,4 +1,4 @@
-"""Re-identification in MMDetection's ReID model, on miniatures in the data sets' layouts."""
+"""Re-identification in MMDetection's ReID model, on miniatures in the datasets' layouts."""
 
 import json
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ from mmengine.registry import DefaultScope  # noqa: E402
 from ibnseg import weights  # noqa: E402
 from ibnseg.plugins import reid  # noqa: E402
 
-#: What each data set calls the photo of a person by a camera.
+#: What each dataset calls the photo of a person by a camera.
 NAMES = {
     'market1501': lambda who, camera, i: f'{who:04}_c{camera}s1_{i:06}_00.jpg',
     'dukemtmc': lambda who, camera, i: f'{who:04}_c{camera}_f{i:07}.jpg',
@@ -312,7 +312,7 @@ def test_train_and_test_print_rank_1_and_map(tested):
 def test_two_processes_measure_the_same(tested, data, tmp_path):
     config, checkpoint, _, _, metrics = tested
     if 'duke' in config:
-        pytest.skip('one data set will do')
+        pytest.skip('one dataset will do')
     words = ['--launcher', 'pytorch', *options(data, tmp_path)]
     run('test', config, checkpoint, *words, processes=2)
     assert metrics_of(tmp_path) == metrics
@@ -321,7 +321,7 @@ def test_two_processes_measure_the_same(tested, data, tmp_path):
 def test_resumed_run_ends_with_the_same_weights(trained, data, tmp_path):
     config, work_dir, _ = trained
     if 'duke' in config:
-        pytest.skip('one data set will do')
+        pytest.skip('one dataset will do')
     run('train', config, *options(data, tmp_path, 'train_cfg.max_epochs=1'))
     run('train', config, '--resume', *options(data, tmp_path))
     whole, resumed = (weights.read(f / 'epoch_2.pth') for f in (work_dir, tmp_path))

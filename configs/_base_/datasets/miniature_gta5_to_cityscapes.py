@@ -1,4 +1,4 @@
-# The data sets of `tools/miniature.py`, at half their 512x256; labels keep their size.
+# The datasets of `tools/miniature.py`, at half their 512x256; labels keep their size.
 _base_ = './gta5_to_cityscapes.py'
 source = 'gta5:train'
 crop_size = (128, 256)

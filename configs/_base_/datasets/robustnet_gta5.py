@@ -1,5 +1,5 @@
 # RobustNet on GTA5: photos in their own size times 0.5 to 2, crops of 768, half of each epoch drawn
-# uniformly over the classes; measured on five data sets by its protocol. Theirs resizes bicubically
+# uniformly over the classes; measured on five datasets by its protocol. Theirs resizes bicubically
 # and pads a small photo all around, in black; here it is bilinear, right and below, in mean grey.
 _base_ = './gta5_to_cityscapes.py'
 protocol = 'robustnet-1536'

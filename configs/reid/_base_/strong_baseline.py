@@ -50,7 +50,7 @@ test_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type='Market1501', split='test', data_root=data_root, pipeline=test_pipeline),
 )
-# Neither data set has a validation split: what is seen here selects nothing.
+# Neither dataset has a validation split: what is seen here selects nothing.
 val_dataloader = test_dataloader
 val_evaluator = dict(type='CrossCameraRanking')
 test_evaluator = val_evaluator

@@ -51,7 +51,7 @@ def start(config: Config, checkpoint: str | Path) -> Start:
 def splits(target: str) -> tuple[str, str]:
     """Return ('name:split' to train on, 'name:split' to measure) of 'name' or 'name:split'.
 
-    Raises DataError: unknown, or a data set without a val split, whose training data would be
+    Raises DataError: unknown, or a dataset without a val split, whose training data would be
     measured.
     """
     row, split = domains.parse(target if ':' in target else f'{target}:train')
