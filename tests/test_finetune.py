@@ -1,6 +1,5 @@
 """Fine-tuning on parts of a target; training on several sources. Real processes on a miniature."""
 
-import os
 import re
 import shutil
 from importlib.util import module_from_spec, spec_from_file_location
@@ -9,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from rich.console import Console
+from test_report import screen, street
 from test_tools import ROOT, TINY, run, state
 
 from ibnseg import disk, miniature, report, weights
 from ibnseg.domains import DataError
-from ibnseg.measure import protocols, records
+from ibnseg.measure import records
 from ibnseg.report import render
 from ibnseg.train.config import load_config, parse_options
 from ibnseg.train.runs import finetune, states
@@ -137,9 +136,7 @@ def test_reports_never_mix_them_up(tuned, checkpoint):
         'gta5:train -> cityscapes:train 10 %': ('cityscapes:val', 1),
         'gta5:train -> cityscapes:train 100 %': ('cityscapes:val', 1),
     }
-    console = Console(width=60, record=True, file=open(os.devnull, 'w'))  # noqa: SIM115
-    console.print(report.terminal(table))
-    assert 'cityscapes:train 100 %' in ' '.join(console.export_text().split())
+    assert 'cityscapes:train 100 %' in ' '.join(screen(table, 60).split())
 
 
 def here(data, checkpoint, work_dir, capsys, *words):
@@ -226,26 +223,21 @@ def test_targets():
         finetune.splits('kitti:train')
 
 
-def fake(model, percent, seed, correct, domain='cityscapes:val', subset_seed=0, **changes):
+def fake(model, percent, seed, correct, domain='cityscapes', images=5, **changes):
     """A record of `correct` of 100 pixels right."""
-    protocol = protocols.native(domain, 5)
     matrix = np.zeros((19, 19), np.int64)
     matrix[0, :2] = correct, 100 - correct
-    facts = dict(
-        checkpoint='best.pth', sha256='ab' * 32, source='gta5:train', target='cityscapes:train',
-        fraction=percent / 100, subset_seed=subset_seed, images=percent,
-    )  # fmt: skip
-    source = f'gta5:train -> cityscapes:train {percent} %'
-    return records.Record(
-        model, source, ['x'] * 19, dict(seed=seed, fine_tuned=facts | changes),
-        [records.Measurement(domain, 5, protocol.content(), protocol.hash, matrix)],
-    )  # fmt: skip
+    one = street(model, seed, domain, matrix, images=images)
+    facts = dict(source='gta5:train', target='cityscapes:train', sha256='ab' * 32)
+    facts |= dict(fraction=percent / 100, subset_seed=0, images=percent) | changes
+    one.provenance['fine_tuned'] = facts
+    return one
 
 
 def test_rows_are_models_columns_are_fractions():
     found = [fake(model, percent, seed, 40 + percent // 10 + seed)
              for model in ('ibn_a', 'bn') for percent in (100, 10) for seed in (0, 2)]  # fmt: skip
-    found.append(records.Record('bn', 'gta5:train', ['x'] * 19, {}, found[0].domains))
+    found.append(street('bn', domain='cityscapes'))
     found.append(fake('z', 20, 0, 50))
     section = finetune.tabulate(found, 'cityscapes:train', 'cityscapes:val')
     # One class right in 41 of 100 is an IoU of 41 %, of 43 at seed 2; the other's IoU is 0.
@@ -257,19 +249,19 @@ def test_rows_are_models_columns_are_fractions():
     assert 'protocol ' + found[0].domains[0].protocol_hash in text
 
 
-def test_what_cannot_be_compared_is_refused():
-    one = fake('a', 10, 0, 50)
-    with pytest.raises(ValueError, match='no record of fine-tuning on gta5:train'):
-        finetune.tabulate([one], 'gta5:train', 'cityscapes:val')
-    with pytest.raises(ValueError, match='two records of a on 10 %'):
-        finetune.tabulate([one, fake('a', 10, 0, 60)], 'cityscapes:train', 'cityscapes:val')
-    with pytest.raises(ValueError, match='a were fine-tuned by other settings'):
-        finetune.tabulate([one, fake('a', 20, 0, 60, settings='1')],
-                          'cityscapes:train', 'cityscapes:val')  # fmt: skip
-    other = fake('b', 10, 0, 50)
-    other.domains[0].protocol_hash = '00000000'
-    with pytest.raises(ValueError, match='can not be compared'):
-        finetune.tabulate([one, other], 'cityscapes:train', 'cityscapes:val')
+@pytest.mark.parametrize(
+    ('found', 'message'),
+    [
+        ([fake('a', 10, 0, 50, target='idd:train')], 'no record of fine-tuning on cityscapes'),
+        ([fake('a', 10, 0, 50, domain='idd')], 'measured on cityscapes:val'),
+        ([fake('a', 10, 0, 50), fake('a', 10, 0, 60)], 'two records of a on 10 %'),
+        ([fake('a', 10, 0, 50), fake('a', 20, 0, 60, settings='1')], 'a were .* by other settings'),
+        ([fake('a', 10, 0, 50), fake('b', 10, 0, 50, images=6)], 'can not be compared'),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(found, message):
+    with pytest.raises(ValueError, match=message):
+        finetune.tabulate(found, 'cityscapes:train', 'cityscapes:val')
 
 
 # ------------------------------------------------------------------------ several sources

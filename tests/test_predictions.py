@@ -392,12 +392,12 @@ def test_anothers_predictions_stand_beside_ours(tested, data, saved, tmp_path):
     found = read(None)
     with pytest.raises(ValueError, match=r'measured by protocol .*--mixed'):
         report.tabulate(found, files=files)
-    page = report.markdown(report.tabulate(found, mixed=True, files=files))
+    page = report.texts(report.tabulate(found, mixed=True, files=files))['report.md']
     assert '†' in page and 'scored from files' in page and 'whose geometry is not known' in page
     assert page.count('| theirs | 1 |') == 1
 
     table = report.tabulate(read(records.read(ours)), files=files)
-    assert '†' not in report.markdown(table)
+    assert '†' not in report.texts(table)['report.md']
     pairs = {(one.domain, one.model, one.against) for one in report.gather(table).pairs}
     assert {domain for domain, *_ in pairs} == {'gta5:val', 'cityscapes:val'}
     with pytest.raises(ValueError, match=r'--like: the record of theirs holds no gta5:val'):

@@ -6,8 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from rich.console import Console
-from test_report import CLASSES, html_elements, latex_commands, markdown_tokens
+from test_report import CLASSES, STRUCTURES, screen
 
 from ibnseg import report
 from ibnseg.measure import bootstrap, matrices, records
@@ -57,19 +56,10 @@ def markdown(found, worst=10) -> str:
     return render.markdown(certainty.sections(found, worst))
 
 
-def screen(table, found, width) -> str:
-    console = Console(width=width, file=io.StringIO())
-    console.print(report.terminal(table, found))
-    return console.file.getvalue()
-
-
 @pytest.fixture
 def files(tmp_path):
-    return [
-        write(tmp_path, name, model, seed)
-        for model, name in enumerate(['bn', 'ibn_a'])
-        for seed in (0, 1, 2)
-    ]
+    names = enumerate(['resnet50', 'ibn_a'])
+    return [write(tmp_path, name, model, seed) for model, name in names for seed in (0, 1, 2)]
 
 
 def miou(model: int, seed: int) -> float:
@@ -79,7 +69,7 @@ def miou(model: int, seed: int) -> float:
 def test_numbers_by_hand(files):
     found = gather(*files)
     plain, ours = found.alone
-    assert (plain.model, ours.model, plain.against) == ('bn', 'ibn_a', None)
+    assert (plain.model, ours.model, plain.against) == ('resnet50', 'ibn_a', None)
     assert (plain.images, plain.seeds) == (6, 3)
     for model, one in enumerate((plain, ours)):
         values = [miou(model, seed) for seed in (0, 1, 2)]
@@ -92,7 +82,7 @@ def test_numbers_by_hand(files):
         limits = np.quantile(100 * total, [0.025, 0.975])
         assert (one.interval.low, one.interval.high) == pytest.approx(tuple(limits))
     (pair,) = found.pairs
-    assert (pair.model, pair.against, pair.seeds) == ('ibn_a', 'bn', 3)
+    assert (pair.model, pair.against, pair.seeds) == ('ibn_a', 'resnet50', 3)
     changes = [miou(1, seed) - miou(0, seed) for seed in (0, 1, 2)]
     assert pair.interval.value == pytest.approx(np.mean(changes))
     assert (pair.by_seed.std, pair.by_seed.n) == pytest.approx((np.std(changes, ddof=1), 3))
@@ -118,18 +108,18 @@ def test_worst_images_come_first(files):
     miou = 100 * np.array([[[one.miou for one in run] for run in runs] for runs in scored]).mean(1)
     right = [[[one.accuracy for one in run] for run in runs] for runs in scored]
     order = np.argsort(miou.mean(0))
-    assert (photos.keys, photos.models) == ([KEYS[i] for i in order], ['bn', 'ibn_a'])
-    np.testing.assert_allclose(photos.miou, miou[:, order])
-    np.testing.assert_allclose(photos.accuracy, 100 * np.array(right).mean(1)[:, order])
+    keys, shown, accuracy = zip(*photos.images, strict=True)
+    assert (keys, photos.models) == (tuple(KEYS[i] for i in order), ['resnet50', 'ibn_a'])
+    np.testing.assert_allclose(shown, miou.T[order])
+    np.testing.assert_allclose(accuracy, 100 * np.array(right).mean(1).T[order])
     assert [markdown(found, most).count('| camvid/test/') for most in (0, 2)] == [0, 2]
 
 
 def test_no_images_no_intervals(tmp_path):
     table = tabulate(write(tmp_path, 'bn', 0, 0, files=False))
     assert report.gather(table) is None
-    names = {file.name for file in report.write(table, tmp_path / 'out')}
-    assert not names & {'statistics.csv', 'images.csv'}
-    assert 'statistics' not in json.loads((tmp_path / 'out/report.json').read_text())
+    made = report.texts(table)
+    assert len(made) == 5 and 'statistics' not in json.loads(made['report.json'])
     assert gather(write(tmp_path, 'one', 0, 0, keys=KEYS[:1])) is None
 
 
@@ -140,7 +130,7 @@ def test_no_images_no_intervals(tmp_path):
 )
 def test_what_cannot_be_paired_is_left_out_and_told(tmp_path, files, change):
     found = gather(*files, write(tmp_path, 'other', 1, 0, **change), mixed=True)
-    assert {one.model for one in found.alone} == {'bn', 'ibn_a'}
+    assert {one.model for one in found.alone} == {'resnet50', 'ibn_a'}
     (note,) = found.notes
     assert note.startswith('other on camvid:0001TP: 1 of 1 runs left out')
     assert note in markdown(found)
@@ -166,40 +156,30 @@ def test_strangers_text_does_nothing(tmp_path):
         return (table := tabulate(*paths)), report.gather(table)
 
     evil, calm = made(EVIL, tmp_path / 'evil'), made('calm', tmp_path / 'calm')
-    for structure in (markdown_tokens, html_elements, latex_commands):
-        output = getattr(report, structure.__name__.partition('_')[0])
-        assert structure(output(*evil)) == structure(output(*calm))
-        assert '\x1b' not in output(*evil)
-    assert '\x1b' not in screen(*evil, 100)
-    for grid in (certainty.flat(evil[1]), certainty.images_flat(evil[1])):
-        for line in csv.reader(io.StringIO(render.csv(grid))):
-            assert not [cell for cell in line if cell.startswith(('=', '@', '\x1b'))]
+    made, expected = report.texts(*evil), report.texts(*calm)
+    for name, structure in STRUCTURES.items():
+        assert structure(made[f'report.{name}']) == structure(expected[f'report.{name}'])
+    assert not [text for text in (*made.values(), screen(evil[0], 100, evil[1])) if '\x1b' in text]
+    for name in ('statistics.csv', 'images.csv'):
+        for line in csv.reader(io.StringIO(made[name])):
+            assert not [cell for cell in line if cell.startswith(('=', '@'))]
 
 
-def test_every_form_says_the_same(tmp_path, files):
+def test_every_form_says_the_same(files):
     table = tabulate(*files)
     found = report.gather(table)
     pair = found.pairs[0].interval
     change = f'{pair.value:+.1f}', f'{pair.low:+.1f} to {pair.high:+.1f}', '0.0 %'
-    out = {path.name: path for path in report.write(table, tmp_path / 'out', found)}
-    assert len(out) == 7
-    assert f'| {" | ".join(change)} |' in out['report.md'].read_text()
-    cells = ''.join(f'<td class="n">{word}</td>' for word in change)
-    assert cells in out['report.html'].read_text()
-    assert f'{change[0]} & {change[1]} & 0.0 \\% &' in out['report.tex'].read_text()
-    assert change[1] in screen(table, found, 120)
-    lines = list(csv.DictReader(out['statistics.csv'].open()))
-    assert [line['against'] for line in lines] == ['', '', 'bn']
+    made = report.texts(table, found)
+    assert len(made) == 7
+    assert f'| {" | ".join(change)} |' in made['report.md']
+    assert ''.join(f'<td class="n">{word}</td>' for word in change) in made['report.html']
+    assert f'{change[0]} & {change[1]} & 0.0 \\% &' in made['report.tex']
+    shown = screen(table, 80, found)
+    assert change[1] in shown and 'ibn_a - resnet50' in shown and '…' not in shown
+    lines = list(csv.DictReader(io.StringIO(made['statistics.csv'])))
+    assert [line['against'] for line in lines] == ['', '', 'resnet50']
     assert (lines[2]['value'], lines[2]['other_sign']) == (f'{pair.value:.2f}', '0.0000')
-    assert len(list(csv.DictReader(out['images.csv'].open()))) == 12
-    content = json.loads(out['report.json'].read_text(), parse_constant=pytest.fail)
+    assert made['images.csv'].count('\n') == 1 + 12
+    content = json.loads(made['report.json'], parse_constant=pytest.fail)
     assert content['statistics']['pairs'][0]['interval']['value'] == pytest.approx(pair.value)
-
-
-def test_names_are_whole_in_eighty_columns(tmp_path):
-    paths = [write(tmp_path, name, i, i, 'cityscapes:val') for i in (0, 1)
-             for name in ('resnet50', 'ibn_a')]  # fmt: skip
-    table = tabulate(*paths)
-    shown = screen(table, report.gather(table), 80).partition('Paired')[2].partition('Worst')[0]
-    (line,) = (line for line in shown.splitlines() if 'n=2' in line)
-    assert line.split()[:3] == ['cityscapes:val', 'ibn_a', 'resnet50']

@@ -44,8 +44,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _job(args: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from ibnseg import progress, report
     from ibnseg.measure import from_files, matrices, predictions, records
 
@@ -65,7 +63,7 @@ def _job(args: argparse.Namespace) -> None:
     domain = '.'.join(predictions.place(args.domain).parts)
     out = args.out or folder.with_name(f'{folder.name}.{domain}.record.json')
     matrices.save(record, packed, out)
-    Console(highlight=False).print(report.terminal(report.tabulate([record])))
+    report.show(report.tabulate([record]))
     print(f'record      {out}')
 
 

@@ -1,4 +1,4 @@
-"""One photo, its truth and what several runs make of it, side by side."""
+"""One photo, its ground truth and the predictions of several runs, side by side."""
 
 import io
 from collections.abc import Sequence
@@ -86,7 +86,7 @@ def predict(run: str | Path, domain: str, data_root: str | Path, index: int) -> 
 def panel(
     runs: Sequence[str | Path], domain: str, data_root: str | Path, index: int, out: str | Path
 ) -> Path:
-    """Write a PNG: photo, truth and a prediction a run, each with its name and mIoU.
+    """Write a PNG: photo, ground truth and the prediction of each run, with its name and mIoU.
 
     Raises:
         DataError: see `domains.find`. ValueError: no such image. FileNotFoundError: no such run.
@@ -99,7 +99,7 @@ def panel(
         photo = np.asarray(file.convert('RGB'))
     truth = domains.read_labels(pairs[index][1], row.space)
     task = labels.task(row.space)
-    tiles = [(f'photo ({domain})', photo), ('truth', colour(truth, task.palette))]
+    tiles = [(f'photo ({domain})', photo), ('ground truth', colour(truth, task.palette))]
     for run in runs:
         prediction = predict(run, domain, data_root, index)
         miou = score(confusion(truth, prediction, len(task.classes))).miou

@@ -11,59 +11,51 @@ from typing import TYPE_CHECKING
 from .. import disk
 from ..measure import records
 from ..text import clean
-from . import certainty, render, sections
+from . import certainty, flat, render, sections
 from .certainty import Certainty, gather
 from .compare import tabulate
-from .flat import csv, to_json
 from .table import Table
 
 if TYPE_CHECKING:
-    from .screen import Screen
+    from rich.console import Console
 
-__all__ = ['Certainty', 'Table', 'csv', 'gather', 'html', 'latex', 'make', 'markdown', 'tabulate',
-           'terminal', 'to_json', 'write']  # fmt: skip
-
-
-def terminal(table: Table, found: Certainty | None = None) -> 'Screen':
-    """Return a rich renderable, with the three worst images of each domain."""
-    from .screen import Screen
-
-    return Screen([*sections.screen(table), *certainty.sections(found, worst=3)])
+__all__ = ['Certainty', 'Table', 'gather', 'make', 'show', 'tabulate', 'texts', 'write']
 
 
-def markdown(table: Table, found: Certainty | None = None) -> str:
-    """Return the whole report, with the ten worst images of each domain."""
-    return render.markdown([*sections.page(table), *certainty.sections(found, worst=10)])
+def show(table: Table, found: Certainty | None = None, console: 'Console | None' = None) -> None:
+    """Print what fits a terminal, with the three worst images of each domain."""
+    from . import screen
+
+    screen.show([*sections.screen(table), *certainty.sections(found, worst=3)], console)
 
 
-def html(table: Table, found: Certainty | None = None) -> str:
-    """Return what `markdown` has as one page."""
-    return render.html([*sections.page(table), *certainty.sections(found, worst=10)])
-
-
-def latex(table: Table, found: Certainty | None = None) -> str:
-    """Return the tables of numbers."""
-    return render.latex([*sections.numbers(table), *certainty.sections(found, worst=0)])
-
-
-def write(table: Table, out_dir: str | Path, found: Certainty | None = None) -> list[Path]:
-    """Write report.md, .csv, .json, .html and .tex to `out_dir`; returns their paths.
+def texts(table: Table, found: Certainty | None = None) -> dict[str, str]:
+    """Return the files of a report by name.
 
     `found` (of `gather`) is in all but report.csv, and in statistics.csv and images.csv.
     """
+    page = [*sections.page(table), *certainty.sections(found, worst=10)]
+    paper = [*sections.numbers(table), *certainty.sections(found, worst=0)]
     files = {
-        'report.md': markdown(table, found),
-        'report.csv': csv(table),
-        'report.json': to_json(table, found and certainty.content(found)),
-        'report.html': html(table, found),
-        'report.tex': latex(table, found),
+        'report.md': render.markdown(page),
+        'report.csv': render.csv(flat.long(table)),
+        'report.json': flat.to_json(table, found),
+        'report.html': render.html(page),
+        'report.tex': render.latex(paper),
     }
     if found:
-        files['statistics.csv'] = render.csv(certainty.flat(found))
-        files['images.csv'] = render.csv(certainty.images_flat(found))
-    for name, text in files.items():
-        disk.write_atomically(Path(out_dir) / name, text)
-    return [Path(out_dir) / name for name in files]
+        files['statistics.csv'] = render.csv(flat.statistics(found))
+        files['images.csv'] = render.csv(flat.images(found))
+    return files
+
+
+def write(table: Table, out_dir: str | Path, found: Certainty | None = None) -> list[Path]:
+    """Write `texts` to `out_dir`; returns their paths."""
+    paths = []
+    for name, text in texts(table, found).items():
+        paths.append(Path(out_dir) / name)
+        disk.write_atomically(paths[-1], text)
+    return paths
 
 
 def make(
@@ -77,11 +69,9 @@ def make(
 
     Raises what `records.read` and `tabulate` raise, before anything is written or printed.
     """
-    from rich.console import Console
-
     table = tabulate([records.read(file) for file in files], baseline, mixed, files, classes)
     found = gather(table)
     written = write(table, out_dir, found)
-    Console(highlight=False).print(terminal(table, found))
+    show(table, found)
     for path in written:
         print(clean(str(path)))

@@ -2,20 +2,17 @@
 beside them. In percent; mIoU of a row is the mean over its seeds."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..measure import bootstrap, matrices, records
 from ..measure.bootstrap import Interval
 from ..measure.matrices import Images
-from .grid import Grid, Section
+from .grid import NOTHING, Grid, Section, percent
 from .table import Group, Row, Run, Stat, Table
-from .words import NOTHING, number, percent
 
 _ALL_PAIRS = 4  # rows of which each is compared with each; of more, only with the baseline
 
@@ -45,16 +42,14 @@ class Estimate:
 class Photos:
     """All images of a domain, the lowest mIoU (mean over the models) first.
 
-    `miou` (over the classes in the image's ground truth or prediction) and pixel `accuracy` are
-    (models, images), each the mean over the model's seeds.
+    `images` are (key, mIoU, pixel accuracy), with an array of the models' values each: means over
+    a model's seeds. mIoU is over the classes in the image's ground truth or prediction.
     """
 
     source: str
     domain: str
-    keys: list[str]
     models: list[str]
-    miou: np.ndarray
-    accuracy: np.ndarray
+    images: list[tuple[str, np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -72,29 +67,21 @@ def gather(table: Table) -> Certainty | None:
 
     Raises RecordError: see `matrices.read`.
     """
-    known = {id(run): _read(run) for row in table.rows for run in row.runs}
+    known = {run: _read(run) for row in table.rows for run in row.runs}
     found = Certainty([], [], [], [])
     for group in table.groups:
         for domain in group.domains:
             runs = _same_photos(table, group, domain, known, found.notes)
-            if not runs:
-                continue
-            on_domain = _OnDomain(group, domain, runs)
-            if on_domain.margins.shape[1] < 2:
-                found.notes.append(f'{domain}: one image, of which there is no interval.')
-                continue
-            pairs = _pairs(on_domain.rows, table.baseline)
-            found.alone.extend(on_domain.estimate(row) for row in on_domain.rows)
-            found.pairs.extend(on_domain.estimate(*pair) for pair in pairs)
-            found.photos.append(on_domain.photos())
+            if runs:
+                _estimate(found, table.baseline, group.source, domain, runs)
     return found if found.alone else None
 
 
 def _read(run: Run) -> dict[str, Images]:
     found: dict[str, Images] = {}
-    for origin in run.provenance:
-        if Path(origin.file).is_file():
-            found |= matrices.read(origin.file, records.read(origin.file)) or {}
+    for path in (origin['file'] for origin in run.origins):
+        if Path(path).is_file():
+            found |= matrices.read(path, records.read(path)) or {}
     return found
 
 
@@ -102,22 +89,19 @@ _Runs = list[tuple[Row, Run, Images]]
 
 
 def _same_photos(
-    table: Table, group: Group, domain: str, known: dict[int, dict[str, Images]], notes: list[str]
+    table: Table, group: Group, domain: str, known: dict[Run, dict[str, Images]], notes: list[str]
 ) -> _Runs:
     """Return the runs that can be compared image by image; notes say which can not."""
-    reference = next(iter(table.protocols[domain]))
     runs: _Runs = []
     for row in group.rows:
-        left = 0
-        for run in row.runs:
-            packed, measured = known[id(run)].get(domain), run.measured.get(domain)
-            if packed is None or measured.protocol_hash != reference:
-                left += measured is not None
-            elif runs and runs[0][2].keys != packed.keys:
-                left += 1
-            else:
-                runs.append((row, run, packed))
-        if left:
+        measured = [run for run in row.runs if domain in run.measured]
+        before = len(runs)
+        for run in measured:
+            images = known[run].get(domain)
+            usual = run.measured[domain].protocol_hash == table.reference(domain)
+            if images and usual and (not runs or runs[0][2].keys == images.keys):
+                runs.append((row, run, images))
+        if left := len(measured) - (len(runs) - before):
             notes.append(
                 f'{row.name} on {domain}: {left} of {len(row.runs)} runs left out, without '
                 'per-image matrices of the same photos and protocol as the others.'
@@ -125,87 +109,66 @@ def _same_photos(
     return runs
 
 
-def _pairs(rows: list[Row], baseline: str) -> list[tuple[Row, Row]]:
-    """Return (row, against)."""
-    if len(rows) <= _ALL_PAIRS:
-        return [(row, against) for against, row in combinations(rows, 2)]
-    return [(row, rows[0]) for row in rows[1:] if rows[0].model == baseline]
+def _estimate(found: Certainty, baseline: str, source: str, domain: str, runs: _Runs) -> None:
+    """Add the rows, pairs and photos of runs on the same images of a domain."""
+    _, run, images = runs[0]
+    if len(images) < 2:
+        found.notes.append(f'{domain}: one image, of which there is no interval.')
+        return
+    classes = run.measured[domain].classes
+    margins = np.stack([images.margins() for *_, images in runs])
+    drawn = bootstrap.resample(margins, classes)
+    unit = np.eye(len(runs))  # a run's weight in a sum of the runs' mIoU
+    seeds: dict[Row, dict[int | None, int]] = {}  # which of the runs has a row's seed
+    for number, (row, run, _) in enumerate(runs):
+        seeds.setdefault(row, {})[run.seed] = number
 
-
-class _OnDomain:
-    """The runs of a source on the same images of a domain."""
-
-    def __init__(self, group: Group, domain: str, runs: _Runs):
-        self.source, self.domain, self.runs = group.source, domain, runs
-        self.rows = [row for row in group.rows if self._indices(row)]
-        self.classes = runs[0][1].measured[domain].classes
-        self.margins = np.stack([packed.margins() for *_, packed in runs])
-
-    @cached_property
-    def resampled(self) -> bootstrap.Resampled:
-        return bootstrap.resample(self.margins, self.classes)
-
-    def _indices(self, row: Row) -> list[int]:
-        return [i for i, (of, *_) in enumerate(self.runs) if of is row]
-
-    def estimate(self, row: Row, against: Row | None = None) -> Estimate:
-        weights, by_seed = self._weights(row, against)
-        found = self.resampled.interval(weights)
-        limits = (100 * value for value in (found.value, found.low, found.high))
+    def one(row: Row, against: Row | None = None) -> Estimate:
+        mine, other = seeds[row], seeds.get(against, {})
+        mean = unit[list(mine.values())].mean(0)
+        if against is None:
+            by_seed = unit[list(mine.values())]
+        else:
+            common = [seed for seed in other if seed in mine]
+            by_seed = unit[[mine[s] for s in common]] - unit[[other[s] for s in common]]
+            # Without a seed in common means are compared, and there is nothing by seed.
+            mean = by_seed.mean(0) if common else mean - unit[list(other.values())].mean(0)
+        interval = drawn.interval(mean)
+        limits = (100 * value for value in (interval.value, interval.low, interval.high))
         return Estimate(
-            source=self.source,
-            domain=self.domain,
+            source=source,
+            domain=domain,
             model=row.name,
             against=against and against.name,
-            images=self.margins.shape[1],
-            seeds=len(by_seed) or len(self._indices(row)),
-            by_seed=Stat.of(100 * by_seed @ self.resampled.observed),
-            interval=Interval(*limits, found.other_sign),
+            images=len(images),
+            seeds=len(by_seed) or len(mine),
+            by_seed=Stat.of(100 * by_seed @ drawn.observed),
+            interval=Interval(*limits, interval.other_sign),
         )
 
-    def _weights(self, row: Row, against: Row | None) -> tuple[np.ndarray, np.ndarray]:
-        """Return how the runs' mIoU are summed: to the mean or the difference, and by seed.
-
-        Where two rows have seeds in common, only those count; else means are compared, and there
-        is nothing by seed.
-        """
-        unit = np.eye(len(self.runs))
-        mine = {self.runs[i][1].seed: unit[i] for i in self._indices(row)}
-        if against is None:
-            by_seed = list(mine.values())
-        else:
-            other = {self.runs[i][1].seed: unit[i] for i in self._indices(against)}
-            by_seed = [mine[seed] - other[seed] for seed in other if seed in mine]
-            if not by_seed:
-                means = (np.mean(list(side.values()), axis=0) for side in (mine, other))
-                return np.subtract(*means), np.zeros((0, len(self.runs)))
-        return np.mean(by_seed, axis=0), np.stack(by_seed)
-
-    def photos(self) -> Photos:
-        each = bootstrap.miou(self.margins, self.classes), bootstrap.accuracy(self.margins)
-        miou, accuracy = (
-            100 * np.stack([values[self._indices(row)].mean(0) for row in self.rows])
-            for values in each
-        )
-        keys = self.runs[0][2].keys
-        # Photos of which all is ignored have no mIoU, and come last.
-        rank = np.nan_to_num(miou.mean(0), nan=np.inf)
-        order = sorted(range(len(keys)), key=lambda i: (rank[i], keys[i]))
-        return Photos(
-            *(self.source, self.domain, [keys[i] for i in order], [row.name for row in self.rows]),
-            *(miou[:, order], accuracy[:, order]),
-        )
+    rows = list(seeds)
+    found.alone.extend(map(one, rows))
+    if len(rows) <= _ALL_PAIRS:
+        found.pairs.extend(one(row, against) for against, row in combinations(rows, 2))
+    elif rows[0].model == baseline:
+        found.pairs.extend(one(row, rows[0]) for row in rows[1:])
+    miou, accuracy = (
+        100 * np.stack([values[list(of.values())].mean(0) for of in seeds.values()], 1)
+        for values in (bootstrap.miou(margins, classes), bootstrap.accuracy(margins))
+    )
+    # Photos of which all is ignored have no mIoU, and come last.
+    rank = np.nan_to_num(miou.mean(1), nan=np.inf)
+    lines = sorted(zip(rank, images.keys, miou, accuracy, strict=True), key=lambda line: line[:2])
+    photos = [tuple(values) for _, *values in lines]
+    found.photos.append(Photos(source, domain, [row.name for row in rows], photos))
 
 
-_ALONE = (
-    'Percentiles of 2,000 draws of the images, all models on the same draws. Images count as '
-    'independent; where they are neighbouring frames of one drive, intervals are too narrow. ± is '
-    'the standard deviation (n - 1) over the seeds.'
-)
-_PAIRS = (
-    'Difference of mIoU on the same draws of images; other sign: share of the draws in which it is '
-    'zero or of the other sign. By seed: mean ± standard deviation (n - 1) of the differences of '
-    'runs of one seed.'
+_CERTAINTY = (
+    '95 % over images: percentiles of 2,000 draws of the {} images, all models on the same draws. '
+    'Images count as independent; where they are neighbouring frames of one drive, intervals are '
+    'too narrow. a - b: mIoU of a minus that of b on each draw; other sign: share of the draws in '
+    'which it is zero or of the other sign. By seed: mean ± standard deviation (n - 1) of the n '
+    'runs; of a - b, of the differences of runs of one seed.'
 )
 _WORST = (
     'mIoU over the classes in the ground truth or prediction of the image / pixel accuracy; means '
@@ -217,83 +180,38 @@ def sections(found: Certainty | None, worst: int) -> Iterator[Section]:
     """Yield intervals, comparisons, so many of the worst images of each domain, and notes."""
     if not found:
         return
-    for source in dict.fromkeys(one.source for one in found.alone):
-        alone = [_alone(one) for one in found.alone if one.source == source]
-        header = ['domain', 'model', 'images', 'n', 'mIoU', '95 % over images', '± over seeds']
-        title = f'Certainty of mIoU, trained on {source}'
-        yield Section(title, _ALONE, Grid(header, alone, left=2))
-        pairs = [_pair(one) for one in found.pairs if one.source == source]
-        header = ['domain', 'model', 'against', 'change', '95 % over images', 'other sign']
-        if pairs:
-            title = f'Paired comparison, trained on {source}'
-            yield Section(title, _PAIRS, Grid([*header, 'by seed'], pairs, left=3))
+    for photos in found.photos:
+        of = photos.source, photos.domain
+        lines = [
+            _line(one) for one in (*found.alone, *found.pairs) if (one.source, one.domain) == of
+        ]
+        title = f'Certainty of mIoU on {photos.domain}, trained on {photos.source}'
+        header = ['model', 'n', 'mIoU', '95 % over images', 'other sign', 'by seed']
+        yield Section(title, _CERTAINTY.format(len(photos.images)), Grid(header, lines, cut=80))
     for photos in found.photos if worst else ():
+        lines = [
+            [key, *(f'{percent(a)} / {percent(b)}' for a, b in zip(*values, strict=True))]
+            for key, *values in photos.images[:worst]
+        ]
         title = f'Worst images of {photos.domain}, trained on {photos.source}'
         header = ['image (mIoU / accuracy)', *photos.models]
-        lines = [
-            [key, *(f'{number(a)} / {number(b)}' for a, b in zip(*values, strict=True))]
-            for key, *values in _by_image(photos)
-        ]
-        yield Section(title, _WORST, Grid(header, lines[:worst], cut=120))
+        yield Section(title, _WORST, Grid(header, lines, cut=120))
     yield Section(items=found.notes)
 
 
-def _alone(one: Estimate) -> list[str]:
-    value, limits, spread = number(one.interval.value), _limits(one), number(one.by_seed.std)
-    return [one.domain, one.model, str(one.images), str(one.seeds), value, limits, spread]
-
-
-def _pair(one: Estimate) -> list[str]:
-    change, n = number(one.interval.value, '+'), one.by_seed.n
-    by_seed = percent(one.by_seed, sign='+') + (f' (n={n})' if n else '')
-    share = one.interval.other_sign
-    if not np.isfinite(share):
-        shown = NOTHING
-    else:
-        shown = f'{100 * share:.1f} %' if share == 0 or share >= 0.0005 else '< 0.1 %'
-    return [one.domain, one.model, one.against, change, _limits(one, '+'), shown, by_seed]
-
-
-def _limits(one: Estimate, sign: str = '') -> str:
-    low, high = (number(limit, sign) for limit in (one.interval.low, one.interval.high))
-    return NOTHING if low == NOTHING else f'{low} to {high}'
-
-
-def flat(found: Certainty) -> Grid:
-    """Return one line a row and domain, and one a pair and domain; `against` is empty for the
-    former. Percent, but for `other_sign`, a share."""
-    header = (
-        *('source', 'domain', 'model', 'against', 'images', 'seeds', 'value', 'low', 'high'),
-        *('other_sign', 'by_seed_mean', 'by_seed_std', 'by_seed_n'),
+def _line(one: Estimate) -> list[str]:
+    name, sign, share = one.model, '', ''
+    if one.against is not None:
+        name, sign, share = f'{one.model} - {one.against}', '+', _share(one.interval.other_sign)
+    value, low, high = (
+        percent(number, sign)
+        for number in (one.interval.value, one.interval.low, one.interval.high)
     )
-    lines = [
-        [
-            *(one.source, one.domain, one.model, one.against, one.images, one.seeds),
-            *(one.interval.value, one.interval.low, one.interval.high),
-            f'{one.interval.other_sign:.4f}' if one.against else '',
-            *(one.by_seed.mean, one.by_seed.std, one.by_seed.n),
-        ]
-        for one in (*found.alone, *found.pairs)
-    ]
-    return Grid(header, lines)
+    limits = NOTHING if low == NOTHING else f'{low} to {high}'
+    return [name, str(one.seeds), value, limits, share, percent(one.by_seed, sign)]
 
 
-def images_flat(found: Certainty) -> Grid:
-    """Return one line an image and model."""
-    lines = [
-        [photos.source, photos.domain, key, model, float(miou), float(accuracy)]
-        for photos in found.photos
-        for key, *values in _by_image(photos)
-        for model, miou, accuracy in zip(photos.models, *values, strict=True)
-    ]
-    return Grid(('source', 'domain', 'image', 'model', 'miou', 'accuracy'), lines)
-
-
-def _by_image(photos: Photos) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    return zip(photos.keys, photos.miou.T, photos.accuracy.T, strict=True)
-
-
-def content(found: Certainty) -> dict[str, Any]:
-    """Return what `report.json` holds of it: all but the photos."""
-    alone, pairs = ([asdict(one) for one in side] for side in (found.alone, found.pairs))
-    return dict(alone=alone, pairs=pairs, notes=found.notes)
+def _share(value: float) -> str:
+    if not np.isfinite(value):
+        return NOTHING
+    return f'{100 * value:.1f} %' if value == 0 or value >= 0.0005 else '< 0.1 %'

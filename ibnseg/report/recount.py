@@ -1,18 +1,15 @@
 """The same predictions counted otherwise: over other classes, or by a dataset's other label map."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .. import domains, labels
 from ..measure import protocols
-from ..measure.confusion import Scores
 from ..measure.records import Measurement, Record
-from .table import Group, Row, Stat, counted, fractions, scores
-
-CHOICES = (*protocols.CLASS_SETS, 'present')
+from .table import Group, Row, Stat, by_class, fractions, scores
 
 
 def recount(record: Record, classes: str) -> Record:
@@ -33,7 +30,7 @@ def recount(record: Record, classes: str) -> Record:
                 'classes are in a class set; leave --classes away'
             )
         if classes == 'present':
-            ids = [int(i) for i in np.flatnonzero(measured.matrix.sum(1))]
+            ids = np.flatnonzero(measured.matrix.sum(1)).tolist()
         else:
             ids = list(protocols.class_set(space, classes))
         found.append(_changed(measured, dict(classes=ids)))
@@ -46,20 +43,19 @@ def _changed(measured: Measurement, changes: dict[str, Any], **fields: Any) -> M
     return replace(measured, protocol=protocol, protocol_hash=digest, **fields)
 
 
-def by_other_maps(measured: Measurement) -> list[Measurement]:
-    """Return the same predictions, measured by each other published map of the dataset's ids.
+def by_other_maps(measured: Measurement) -> Iterator[Measurement]:
+    """Yield the same predictions, measured by each other published map of the dataset's ids.
 
     Name and hash of the protocol are those that measuring so would have given. Where its setting
     says nothing of the dataset by that map, nobody publishes such numbers, and the name ends with
     ', relabelled'.
     """
     if measured.raw is None or measured.domain.split(':')[0] not in domains.DOMAINS:
-        return []
+        return
     row, split = domains.parse(measured.domain)
     every = set(measured.classes) == set(labels.class_ids(row.space))
     name = str(measured.protocol.get('name', ''))
     setting = protocols.SETTINGS.get(name.removesuffix('-bfloat16'))
-    found = []
     for other in domains.DOMAINS.values():
         if other.folder == row.folder and other.space in {*labels.maps(row.space)} - {row.space}:
             classes = labels.class_ids(other.space) if every else measured.classes
@@ -67,70 +63,46 @@ def by_other_maps(measured: Measurement) -> list[Measurement]:
             if setting and not setting.covers(other.name):
                 changes['name'] = f'{name}, relabelled'
             matrix = labels.fold(measured.raw, other.space)
-            domain = f'{other.name}:{split}'
-            found.append(_changed(measured, changes, domain=domain, matrix=matrix))
-    return found
+            yield _changed(measured, changes, domain=f'{other.name}:{split}', matrix=matrix)
 
 
-@dataclass(frozen=True)
-class Relabelled:
-    """A row on a domain, by the label map it was measured by and by another. In percent.
+def relabelled(group: Group) -> list[list[dict[str, Any]]]:
+    """Return the rows by each other label map of each domain, in percent.
 
-    Args:
-        domain: as measured.
-        other: by the other label map, of the first run.
-        before, after: mIoU by the one and by the other map; `change` is their difference.
-        counted: classes counted, of how many, by the one and by the other.
-        iou: the difference of each class that both count.
+    Only of rows that were measured by the column's protocol. As in report.json, but for
+    `iou_difference`, which is by class index (of the classes that both maps count), `row`, and
+    `counted`: classes counted, of how many, by the one and by the other map.
     """
-
-    row: Row
-    domain: str
-    other: Measurement
-    before: Stat
-    after: Stat
-    change: Stat
-    counted: str
-    iou: dict[int, Stat]
-
-
-def relabelled(group: Group) -> list[tuple[str, list[Relabelled]]]:
-    """Return (domain, rows) for each other label map of each domain.
-
-    Only of rows that were measured by the column's protocol.
-    """
-    found: dict[tuple[str, str], list[Relabelled]] = {}
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for domain in group.domains:
         for row in group.rows:
-            for one in _of_row(row, domain):
-                found.setdefault((domain, one.other.domain), []).append(one)
-    return [(domain, rows) for (domain, _), rows in found.items()]
+            if domain in row.cells and not row.cells[domain].mixed:
+                for one in _of_row(row, domain):
+                    found.setdefault((domain, one['other']), []).append(one)
+    return list(found.values())
 
 
-def _of_row(row: Row, domain: str) -> Iterator[Relabelled]:
-    runs = [run for run in row.runs if domain in run.measured]
-    if not runs or row.cells[domain].mixed:
-        return
-    before = [run.scores[domain] for run in runs]
+def _of_row(row: Row, domain: str) -> Iterator[dict[str, Any]]:
+    before = row.cells[domain].scores
+    runs = [run.measured[domain] for run in row.runs if domain in run.measured]
     # As many measurements of each run as there are other maps; none of a run without its raw ids.
-    for others in zip(*(by_other_maps(run.measured[domain]) for run in runs), strict=False):
+    for others in zip(*map(by_other_maps, runs), strict=False):
         after = [scores(other) for other in others]
-        pairs = list(zip(before, after, strict=True))
-        yield Relabelled(
-            row=row,
+        iou = [(by_class(b), by_class(a)) for b, a in zip(before, after, strict=True)]
+        yield dict(
+            model=row.model,
+            source=row.source,
+            selected_by=row.rule,
             domain=domain,
-            other=others[0],
-            before=row.cells[domain].miou,
-            after=Stat.of(100 * one.miou for one in after),
-            change=Stat.of(100 * (b.miou - a.miou) for a, b in pairs),
-            counted=', '.join(fractions(counted(side)) for side in (before, after)),
-            iou={
-                i: Stat.of(100 * (_iou(b, i) - _iou(a, i)) for a, b in pairs)
-                for i in before[0].classes
-                if i in after[0].classes
+            other=others[0].domain,
+            protocol=others[0].protocol,
+            protocol_hash=others[0].protocol_hash,
+            miou=row.cells[domain].miou,
+            miou_other=Stat.of(one.miou for one in after),
+            difference=Stat.of(a.miou - b.miou for b, a in zip(before, after, strict=True)),
+            iou_difference={
+                i: Stat.of(a[i] - b[i] for b, a in iou) for i in iou[0][0] if i in iou[0][1]
             },
+            row=row,
+            counted=f'{fractions(before)}, {fractions(after)}',
         )
-
-
-def _iou(scored: Scores, index: int) -> float:
-    return scored.iou[scored.classes.index(index)]

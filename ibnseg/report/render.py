@@ -14,6 +14,17 @@ from .grid import Grid, Marked, Section
 _CUT = 300  # characters of a cell or a title
 
 
+def _cells(grid: Grid, text: Callable[..., str], bold: str) -> list[list[list[str]]]:
+    """Return header, rows and foot in a format, where `text(words, limit)` escapes."""
+
+    def shown(cell: Marked) -> str:
+        words = text(cell.text, _CUT) + text(cell.mark, _CUT)
+        return bold.format(words) if cell.best else words
+
+    blocks = [grid.header], grid.rows, grid.foot
+    return [[[shown(Marked.of(cell)) for cell in line] for line in block] for block in blocks]
+
+
 def markdown(sections: Iterable[Section]) -> str:
     """Return GitHub-flavoured Markdown."""
     parts = []
@@ -28,25 +39,17 @@ def markdown(sections: Iterable[Section]) -> str:
             lines = (*head, rule, *body, *foot)
             parts.append('\n'.join(f'| {" | ".join(line)} |' for line in lines))
         if section.items:
-            parts.append('\n'.join(f'- {_item(item)}' for item in section.items))
+            # By its first character, an item would be a heading or a list.
+            items = (
+                re.sub(r'^(\d*)([#+=.)-])', r'\1\\\2', _literal(i).strip()) for i in section.items
+            )
+            parts.append('\n'.join(f'- {item}' for item in items))
     return '\n\n'.join(parts) + '\n'
-
-
-def _cells(grid: Grid, text: Callable[..., str], bold: str) -> list[list[list[str]]]:
-    """Return header, rows and foot in a format, where `text(words, limit)` escapes."""
-
-    def shown(cell: Marked) -> str:
-        words = text(cell.text, _CUT) + text(cell.mark, _CUT)
-        return bold.format(words) if cell.best else words
-
-    blocks = [grid.header], grid.rows, grid.foot
-    return [[[shown(Marked.of(cell)) for cell in line] for line in block] for block in blocks]
 
 
 def _literal(text: str, limit: int | None = None) -> str:
     """Escape text for a Markdown paragraph or table cell."""
-    text = clean(text, limit)
-    text = text.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;')
+    text = escape(clean(text, limit), quote=False)
     text = re.sub(r'([\\`*\[\]|~$])', r'\\\1', text)
     # An underscore within a word is literal; escaping it would only spoil the plain text.
     text = re.sub(r'(?<![^\W_])_|_(?![^\W_])', r'\\_', text)
@@ -54,12 +57,13 @@ def _literal(text: str, limit: int | None = None) -> str:
     return text.replace('://', ':&#47;&#47;').replace('www.', 'www&#46;')
 
 
-def _item(text: str) -> str:
-    """Escape text for a list item, which would be a heading or a list by its first character."""
-    return re.sub(r'^(\d*)([#+=.)-])', r'\1\\\2', _literal(text).strip())
-
-
-_STYLE = """
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width">
+<title>Results</title>
+<style>
 body { font: 16px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem }
 h2 { border-bottom: 1px solid #8886; margin-top: 2.5rem; padding-bottom: .2rem }
 .wide { overflow-x: auto }
@@ -69,89 +73,80 @@ th, td { padding: .25rem .7rem; border-bottom: 1px solid #8884; text-align: left
 tbody tr:hover { background: #8882 }
 tfoot { color: #888; font-size: .85em }
 :root { color-scheme: light dark }
+</style>
 """
 
 
 def html(sections: Iterable[Section]) -> str:
     """Return one HTML page. It loads nothing and runs nothing."""
+
+    def shown(text: str, limit: int | None = None) -> str:
+        return escape(clean(text, limit))
+
+    number = ' class="n"'
     parts = []
     for section in sections:
         if section.title:
-            parts.append(f'<h{section.level}>{_escaped(section.title, _CUT)}</h{section.level}>')
+            parts.append(f'<h{section.level}>{shown(section.title, _CUT)}</h{section.level}>')
         if section.text:
-            parts.append(f'<p>{_escaped(section.text)}</p>')
-        if section.grid:
-            parts.append(_html_table(section.grid))
+            parts.append(f'<p>{shown(section.text)}</p>')
+        if grid := section.grid:
+            parts.append('<div class="wide"><table>')
+            blocks = _cells(grid, shown, '<strong>{}</strong>')
+            for block, lines in zip(('thead', 'tbody', 'tfoot'), blocks, strict=True):
+                tag = 'th' if block == 'thead' else 'td'
+                rows = (
+                    ''.join(
+                        f'<{tag}{number if i >= grid.left else ""}>{cell}</{tag}>'
+                        for i, cell in enumerate(line)
+                    )
+                    for line in lines
+                )
+                parts += [f'<{block}>', *(f'<tr>{row}</tr>' for row in rows), f'</{block}>']
+            parts.append('</table></div>')
         if section.items:
-            items = '\n'.join(f'<li>{_escaped(item)}</li>' for item in section.items)
-            parts.append(f'<ul>\n{items}\n</ul>')
-    return (
-        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        '<meta name="viewport" content="width=device-width">\n<title>Results</title>\n'
-        f'<style>{_STYLE}</style>\n' + '\n'.join(parts) + '\n</html>\n'
-    )
+            parts += ['<ul>', *(f'<li>{shown(item)}</li>' for item in section.items), '</ul>']
+    return _PAGE + '\n'.join(parts) + '\n</html>\n'
 
 
-def _escaped(text: str, limit: int | None = None) -> str:
-    return escape(clean(text, limit))
-
-
-def _html_table(grid: Grid) -> str:
-    parts = ['<div class="wide"><table>']
-    blocks = zip(
-        ('thead', 'tbody', 'tfoot'), _cells(grid, _escaped, '<strong>{}</strong>'), strict=True
-    )
-    for block, lines in blocks:
-        tag = 'th' if block == 'thead' else 'td'
-        starts = [
-            f'<{tag}>' if i < grid.left else f'<{tag} class="n">' for i in range(len(grid.header))
-        ]
-        rows = (
-            ''.join(f'{start}{cell}</{tag}>' for start, cell in zip(starts, line, strict=True))
-            for line in lines
-        )
-        parts += [f'<{block}>', *(f'<tr>{row}</tr>' for row in rows), f'</{block}>']
-    return '\n'.join([*parts, '</table></div>'])
-
-
-_LATEX = {
-    **{c: f'\\{c}' for c in '&%$#_{}'},
-    **{c: f'{{{c}}}' for c in '[]*'},  # which a row's end before them would take for its own
-    '\\': r'\textbackslash{}',
-    '~': r'\textasciitilde{}',
-    '^': r'\textasciicircum{}',
-    '<': r'\textless{}',
-    '>': r'\textgreater{}',
-    '|': r'\textbar{}',
-    '"': "''",
-    '±': r'$\pm$',
-    '×': r'$\times$',
-    'Δ': r'$\Delta$',
-    '†': r'$\dagger$',
-    '·': r'$\cdot$',
-    '…': r'\ldots{}',
-}
+_LATEX = str.maketrans(
+    {
+        **{c: f'\\{c}' for c in '&%$#_{}'},
+        **{c: f'{{{c}}}' for c in '[]*'},  # which a row's end before them would take for its own
+        '\\': r'\textbackslash{}',
+        '~': r'\textasciitilde{}',
+        '^': r'\textasciicircum{}',
+        '<': r'\textless{}',
+        '>': r'\textgreater{}',
+        '|': r'\textbar{}',
+        '"': "''",
+        '±': r'$\pm$',
+        '×': r'$\times$',
+        'Δ': r'$\Delta$',
+        '†': r'$\dagger$',
+        '·': r'$\cdot$',
+        '…': r'\ldots{}',
+    }
+)
 
 
 def latex(sections: Iterable[Section]) -> str:
     """Return tables for a paper, in booktabs' style. Characters that LaTeX lacks are `\\u1234`."""
     parts = [r'% In the preamble: \usepackage{booktabs}. Then \input{report.tex}.']
     for section in sections:
+        said = '. '.join(_tex(t, 2 * _CUT) for t in (section.title, section.text) if t)
         if grid := section.grid:
             head, body, foot = (
                 [' & '.join(line) + r' \\' for line in lines]
                 for lines in _cells(grid, _tex, r'\textbf{{{}}}')
             )
             columns = 'l' * grid.left + 'r' * (len(grid.header) - grid.left)
-            said = (_tex(words, 2 * _CUT) for words in (section.title, section.text) if words)
-            caption = '. '.join(said)
-            parts += [r'\begin{table}', r'\centering', rf'\caption{{{caption}}}']
-            parts += [rf'\begin{{tabular}}{{{columns}}}', r'\toprule', *head]
-            parts += [r'\midrule', *body]
+            parts += [r'\begin{table}', r'\centering', rf'\caption{{{said}}}']
+            parts += [rf'\begin{{tabular}}{{{columns}}}', r'\toprule', *head, r'\midrule', *body]
             parts += [*([r'\midrule', *foot] if foot else ()), r'\bottomrule']
             parts += [r'\end{tabular}', r'\end{table}', '']
+        elif said:
+            parts += [said, '']
         if section.items:
             items = (rf'\item {_tex(item)}' for item in section.items)
             parts += [r'\begin{itemize}', *items, r'\end{itemize}', '']
@@ -159,11 +154,11 @@ def latex(sections: Iterable[Section]) -> str:
 
 
 def _tex(text: str, limit: int | None = None) -> str:
-    def one(c: str) -> str:
-        known = _LATEX.get(c)
-        return known or (c if c.isascii() else _tex(c.encode('ascii', 'backslashreplace').decode()))
-
-    return ''.join(map(one, clean(text, limit)))
+    known = (
+        c if c.isascii() or ord(c) in _LATEX else c.encode('ascii', 'backslashreplace').decode()
+        for c in clean(text, limit)
+    )
+    return ''.join(known).translate(_LATEX)
 
 
 def csv(grid: Grid) -> str:

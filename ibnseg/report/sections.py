@@ -1,22 +1,24 @@
 """A table's numbers as sections: on a terminal, on a page and for a paper."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..text import clean
-from . import words
-from .grid import Grid, Marked, Section
-from .recount import Relabelled, relabelled
-from .table import Group, Row, Table, fractions
-from .words import NOTHING, number, percent
+from .grid import NOTHING, Grid, Marked, Section, percent
+from .recount import relabelled
+from .table import Group, Row, Table, fractions, short_commit
 
+_RESULTS = (
+    'In percent; mean ± standard deviation (n - 1) over the n seeds. mIoU is the mean over the '
+    "classes counted. Δ: change against {}. Gap: mIoU minus mIoU on the source's own domain."
+)
 _SAME_IDS = (
     'The same predictions for the same photos, whose raw ids two published maps send to different '
     'classes.'
 )
 _FIELDS = (
-    'Fields as in the records. An empty cell means that nothing is done: photos and labels keep '
-    'their original size. photo is (width, height); crop, stride and label_crop are (height, '
+    'Fields as in the records. Where neither photo nor a label field is named, photos and labels '
+    'keep their original size. photo is (width, height); crop, stride and label_crop are (height, '
     "width). In mode 'files', predictions are read from files, whose geometry is not known."
 )
 
@@ -25,171 +27,155 @@ def screen(table: Table) -> Iterator[Section]:
     """Yield what fits a terminal: mIoU, label maps, protocols and notes."""
     for group in table.groups:
         yield _main(table, group)
-        for domain, rows in relabelled(group):
-            yield Section(f'{domain} by another label map', grid=_other_map(table, domain, rows))
-    lines = (
-        f'{domain}: protocol {words.short(content, digest)}, {content.get("images")!s:.40} images, '
-        f'{len(content.get("classes", ()))} of {len(table.classes)} classes'
-        for domain, digest, content in _protocols(table)
-    )
-    yield Section(items=[*dict.fromkeys(lines), *table.notes])
+        for rows in relabelled(group):
+            yield _other_map(table, rows)
+    yield Section(items=[*_protocols(table), *table.notes])
 
 
 def page(table: Table) -> Iterator[Section]:
     """Yield all: what `numbers` does and the provenance."""
-    yield Section(
-        'Results',
-        'In percent; mean ± standard deviation (n - 1) over the n seeds. mIoU is the mean over the '
-        f'classes counted. Δ: change against {table.baseline}. Gap: mIoU minus mIoU on the '
-        "source's own domain.",
-        level=1,
-    )
+    yield Section('Results', _RESULTS.format(table.baseline), level=1)
     yield from numbers(table)
     origins = [
-        dict(model=row.model, source=row.source) | words.facts(origin)
+        dict(model=row.model, source=row.source) | _facts(origin)
         for row in table.rows
         for run in row.runs
-        for origin in run.provenance
+        for origin in run.origins
     ]
-    yield Section('Provenance', grid=_facts(origins))
+    lines = [list(facts.values()) for facts in origins]
+    yield Section('Provenance', grid=Grid(list(origins[0]), lines, left=len(origins[0])))
 
 
 def numbers(table: Table) -> Iterator[Section]:
-    """Yield what a paper needs: mIoU, accuracy, IoU a class, label maps, notes and protocols."""
+    """Yield what a paper needs: mIoU, IoU of each class, label maps, notes and protocols."""
     for group in table.groups:
         yield _main(table, group, every=True)
-        title = f'Pixel accuracy, trained on {group.source}'
-        yield Section(title, grid=_accuracy(table, group), level=3)
         for domain in group.domains:
-            title = f'IoU of each class on {domain}, trained on {group.source}'
-            yield Section(title, grid=_classes(table, group, domain), level=3)
-        for domain, rows in relabelled(group):
-            yield from _maps(table, domain, rows)
+            yield _classes(table, group, domain)
+        for rows in relabelled(group):
+            yield _other_map(table, rows, every=True)
     if table.notes:
         yield Section('Notes', items=table.notes)
-    protocols = [_fields(table, *one) for one in _protocols(table)]
-    every = dict.fromkeys(key for fields in protocols for key in fields)
-    rows = [{key: fields.get(key, '') for key in every} for fields in protocols]
-    yield Section('Protocols', _FIELDS, _facts(rows))
+    yield Section('Protocols', _FIELDS, items=list(_protocols(table, every=True)))
 
 
-def _fields(table: Table, domain: str, digest: str, content: Mapping[str, Any]) -> dict[str, str]:
-    names = [table.classes[index] for index in content['classes']]
-    which = f'{len(names)} of {len(table.classes)}'
-    if len(names) < len(table.classes):
-        which += f': {", ".join(names)}'
-    first = dict(domain=domain, name='unnamed', hash=digest)
-    known = {key: str(value) for key, value in content.items() if value is not None}
-    return first | known | dict(domain=domain, hash=digest, classes=which)
+def _facts(origin: Mapping[str, Any]) -> dict[str, str]:
+    """A checkpoint's provenance as {what: words}; what is unknown is said to be."""
+    shown = dict(seed=origin['seed']) | origin
+    shown |= dict(
+        sha256=(origin['sha256'] or '')[:12],
+        validated=', '.join(origin['validated']),
+        commit=short_commit(origin['commit']),
+        versions=', '.join(f'{name} {version}' for name, version in origin['versions'].items()),
+        file=shown.pop('file'),  # the longest comes last
+    )
+    return {key: 'unknown' if value in (None, '') else str(value) for key, value in shown.items()}
 
 
-def _facts(rows: Sequence[Mapping[str, str]]) -> Grid:
-    return Grid(list(rows[0]), [list(row.values()) for row in rows], left=len(rows[0]))
+def _short(content: Mapping[str, Any], digest: str) -> str:
+    """A protocol's name and hash, to stand with its numbers."""
+    return f'{content.get("name", "unnamed")!s} {digest}'
 
 
-def _protocols(table: Table) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Yield (domain, hash, protocol) of each number, also of those by another label map."""
-    for domain, by_hash in table.protocols.items():
-        yield from ((domain, digest, content) for digest, content in by_hash.items())
-    for group in table.groups:
-        for _, (first, *_) in relabelled(group):
-            yield first.other.domain, first.other.protocol_hash, first.other.protocol
+def _protocols(table: Table, every: bool = False) -> Iterator[str]:
+    """Yield a line each protocol, also of those by another label map; `every`: all its fields."""
+    found = {
+        (domain, digest): content
+        for domain, by_hash in table.protocols.items()
+        for digest, content in by_hash.items()
+    }
+    others = (rows[0] for group in table.groups for rows in relabelled(group))
+    found |= {(one['other'], one['protocol_hash']): one['protocol'] for one in others}
+    said = {'name', 'domain', 'split', 'images', 'classes'}
+    for (domain, digest), content in found.items():
+        names = [table.classes[index] for index in content['classes']]
+        line = (
+            f'{domain}: protocol {_short(content, digest)}, {content.get("images")!s:.40} images, '
+            f'{len(names)} of {len(table.classes)} classes'
+        )
+        if every:
+            rest = {key: value for key, value in content.items() if key not in said}
+            if len(names) < len(table.classes):
+                rest['classes'] = ', '.join(names)
+            line += ''.join(f'; {key} {value}' for key, value in rest.items() if value is not None)
+        yield line
 
 
 def _main(table: Table, group: Group, every: bool = False) -> Section:
     """mIoU, change and gap; with `every`, the number of seeds also where it is always 1."""
     rows = group.rows
-    header, lines = ['model'], [[_name(row)] for row in rows]
-    foot = [['protocol'], ['classes counted']]
+    columns = [['model', *map(_name, rows), 'protocol', 'classes counted']]
     breaks = []
-
-    def column(name: str, values: list, below: tuple[str, str] = ('', '')) -> None:
-        header.append(name)
-        for line, value in zip([*lines, *foot], [*values, *below], strict=True):
-            line.append(value)
-
     if every or any(len(row.runs) > 1 for row in rows):
-        column('n', [str(len(row.runs)) for row in rows])
+        columns.append(['n', *(str(len(row.runs)) for row in rows), '', ''])
     for domain in group.domains:
-        breaks.append(len(header))
+        breaks.append(len(columns))
         cells = [row.cells.get(domain) for row in rows]
-        values = [Marked(percent(c.miou, c.mixed), best=c.best) if c else NOTHING for c in cells]
-        counted = sorted({pair for cell in cells if cell for pair in cell.counted})
-        column(domain, values, (_reference(table, domain), fractions(counted)))
+        values = [
+            Marked(percent(c.miou, mixed=c.mixed), best=c.best) if c else NOTHING for c in cells
+        ]
+        (digest, content), *_ = table.protocols[domain].items()
+        counted = fractions(one for cell in cells if cell for one in cell.scores)
+        columns.append([domain, *values, _short(content, digest), counted])
         if any(c and c.delta is not None for c in cells):
-            column('Δ', [number(c.delta, '+', c.delta_mixed) if c else '' for c in cells])
+            deltas = (
+                percent(c.delta, '+', c.delta_mixed) if c and c.delta is not None else ''
+                for c in cells
+            )
+            columns.append(['Δ', *deltas, '', ''])
         if group.home not in (None, domain):
-            column('gap', [percent(c.gap, c.gap_mixed, '+') if c else NOTHING for c in cells])
+            gaps = (percent(c.gap, '+', c.gap_mixed) if c else NOTHING for c in cells)
+            columns.append(['gap', *gaps, '', ''])
+    header, *lines = zip(*columns, strict=True)
     title = f'Trained on {clean(group.source, 80)} · mIoU in %'
     if 'Δ' in header:
         title += f', change against {clean(table.baseline, 30)}'
-    return Section(title, grid=Grid(header, lines, foot, breaks=breaks))
+    return Section(title, grid=Grid(header, lines[:-2], lines[-2:], breaks=breaks))
 
 
 def _name(row: Row) -> Marked:
     return Marked(row.model, row.mark)
 
 
-def _reference(table: Table, domain: str) -> str:
-    """The protocol that a column's numbers are compared by."""
-    digest, content = next(iter(table.protocols[domain].items()))
-    return words.short(content, digest)
-
-
-def _accuracy(table: Table, group: Group) -> Grid:
-    def shown(row: Row, domain: str) -> str:
-        cell = row.cells.get(domain)
-        return percent(cell.accuracy, cell.mixed) if cell else NOTHING
-
-    lines = [[_name(row), *(shown(row, domain) for domain in group.domains)] for row in group.rows]
-    foot = ['protocol', *(_reference(table, domain) for domain in group.domains)]
-    return Grid(['model', *group.domains], lines, [foot])
-
-
-def _classes(table: Table, group: Group, domain: str) -> Grid:
+def _classes(table: Table, group: Group, domain: str) -> Section:
+    """The IoU of each class on a domain, and what is over all classes."""
     rows = [row for row in group.rows if domain in row.cells]
     cells = [row.cells[domain] for row in rows]
     lines = [
-        [table.classes[index], *(percent(cell.iou.get(index), cell.mixed) for cell in cells)]
+        [table.classes[index], *(percent(c.iou.get(index), mixed=c.mixed) for c in cells)]
         for index in sorted({index for cell in cells for index in cell.iou})
     ]
-    means = ('mIoU', *(percent(cell.miou, cell.mixed) for cell in cells))
+    means = ('mIoU', *(percent(cell.miou, mixed=cell.mixed) for cell in cells))
     lines.append([Marked(text, best=True) for text in means])
+    lines.append(['pixel accuracy', *(percent(c.accuracy, mixed=c.mixed) for c in cells)])
+    known = table.protocols[domain]
     foot = [
-        ['classes counted', *(fractions(cell.counted) for cell in cells)],
-        ['protocol', *(_measured_by(table, row, domain) for row in rows)],
+        ['classes counted', *(fractions(cell.scores) for cell in cells)],
+        ['protocol', *(', '.join(_short(known[d], d) for d in c.protocols) for c in cells)],
     ]
-    return Grid(['class', *map(_name, rows)], lines, foot)
+    title = f'IoU of each class on {domain}, trained on {group.source}'
+    return Section(title, grid=Grid(['class', *map(_name, rows)], lines, foot), level=3)
 
 
-def _measured_by(table: Table, row: Row, domain: str) -> str:
-    measured = [run.measured[domain] for run in row.runs if domain in run.measured]
-    digests = dict.fromkeys(one.protocol_hash for one in measured)
-    return ', '.join(words.short(table.protocols[domain][digest], digest) for digest in digests)
-
-
-def _other_map(table: Table, domain: str, rows: list[Relabelled]) -> Grid:
-    other = rows[0].other
+def _other_map(table: Table, rows: list[dict[str, Any]], every: bool = False) -> Section:
+    """mIoU by two label maps; with `every`, also of each class in which there is a difference."""
+    first = rows[0]
     lines = [
-        [
-            *(_name(one.row), percent(one.before), percent(one.after)),
-            *(percent(one.change, sign='+'), one.counted),
-        ]
-        for one in rows
+        [first['domain'], *(percent(one['miou']) for one in rows)],
+        [first['other'], *(percent(one['miou_other']) for one in rows)],
+        ['change', *(percent(one['difference'], '+') for one in rows)],
+        ['classes counted', *(one['counted'] for one in rows)],
     ]
-    protocols = _reference(table, domain), words.short(other.protocol, other.protocol_hash)
-    foot = [['protocol', *protocols, '', '']]
-    return Grid(['model', domain, other.domain, 'Δ', 'classes counted'], lines, foot)
-
-
-def _maps(table: Table, domain: str, rows: list[Relabelled]) -> Iterator[Section]:
-    title = f'Label maps of {domain}'
-    yield Section(title, _SAME_IDS, _other_map(table, domain, rows), level=3)
-    changed = [
-        [table.classes[i], *(percent(one.iou[i], sign='+') for one in rows)]
-        for i in rows[0].iou
-        if any(abs(one.iou[i].mean) >= 0.05 for one in rows)
-    ]
-    if changed:
-        grid = Grid(['class', *(_name(one.row) for one in rows)], changed)
-        yield Section(text='Difference of IoU, of each class in which there is one:', grid=grid)
+    for index in first['iou_difference'] if every else ():
+        changes = [one['iou_difference'][index] for one in rows]
+        if any(abs(change.mean) >= 0.05 for change in changes):
+            name = f'change of {table.classes[index]}'
+            lines.append([name, *(percent(change, '+') for change in changes)])
+    header = ['mIoU', *(_name(one['row']) for one in rows)]
+    (digest, content), *_ = table.protocols[first['domain']].items()
+    title = (
+        f'{first["domain"]} ({_short(content, digest)}) by the label map of {first["other"]} '
+        f'({_short(first["protocol"], first["protocol_hash"])})'
+    )
+    grid = Grid(header, lines, breaks=range(1, len(header)))
+    return Section(title, _SAME_IDS, grid, level=3)

@@ -1,7 +1,8 @@
 """`Table`: every number of a report, without its formatting. All in percent."""
 
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,69 +22,67 @@ class Stat:
     @classmethod
     def of(cls, values: Iterable[float]) -> 'Stat':
         finite = [value for value in values if np.isfinite(value)]
-        return cls(
-            float(np.mean(finite)) if finite else float('nan'),
-            float(np.std(finite, ddof=1)) if len(finite) > 1 else float('nan'),
-            len(finite),
-        )
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where a checkpoint comes from, as far as its record says; None where it does not."""
-
-    file: str
-    checkpoint: str | None
-    sha256: str | None
-    iteration: int | None
-    training_iterations: int | None
-    rule: str | None
-    validated: tuple[str, ...]
-    seed: int | None
-    commit: str | None
-    date: str | None
-    versions: dict[str, str]
-
-    @classmethod
-    def of(cls, record: Record, file: str) -> 'Provenance':
-        """Read it from a record; values of an unexpected type count as unknown."""
-
-        def take(key: str, kind: type) -> Any:
-            value = record.provenance.get(key)
-            return value if type(value) is kind else None
-
-        versions = take('versions', dict) or {}
-        return cls(
-            file=file,
-            checkpoint=take('checkpoint', str),
-            sha256=take('checkpoint_sha256', str),
-            iteration=take('iteration', int),
-            training_iterations=take('training_iterations', int),
-            rule=take('selection', str),
-            validated=tuple(d for d in take('validated', list) or () if isinstance(d, str)),
-            seed=take('seed', int),
-            commit=take('commit', str),
-            date=take('date', str),
-            versions={str(k): v for k, v in versions.items() if isinstance(v, str)},
-        )
+        n = len(finite)
+        mean = np.mean(finite) if n else np.nan
+        std = np.std(finite, ddof=1) if n > 1 else np.nan
+        return cls(float(mean), float(std), n)
 
 
 def scores(measured: Measurement) -> Scores:
+    """Return the scores of a measurement, in percent."""
     # As floats: the counts in a stranger's file may overflow int64 when summed.
-    return score(measured.matrix.astype(float), measured.classes)
+    found = score(measured.matrix.astype(float), measured.classes)
+    return replace(found, iou=100 * found.iou, accuracy=100 * found.accuracy)
 
 
-@dataclass
+def by_class(scored: Scores) -> dict[int, float]:
+    """Return the IoU by class index."""
+    return dict(zip(scored.classes, scored.iou.tolist(), strict=True))
+
+
+def fractions(found: Iterable[Scores]) -> str:
+    """Return the distinct numbers of classes counted, as '10 of 11, 11 of 11'."""
+    pairs = sorted({(one.counted, len(one.classes)) for one in found})
+    return ', '.join(f'{n} of {of}' for n, of in pairs)
+
+
+def origin(record: Record, file: str) -> dict[str, Any]:
+    """Return where a checkpoint comes from; None for what its record does not say.
+
+    Values of an unexpected type count as unknown.
+    """
+
+    def take(key: str, kind: type) -> Any:
+        value = record.provenance.get(key)
+        return value if type(value) is kind else None
+
+    versions = take('versions', dict) or {}
+    return dict(
+        file=file,
+        checkpoint=take('checkpoint', str),
+        sha256=take('checkpoint_sha256', str),
+        iteration=take('iteration', int),
+        training_iterations=take('training_iterations', int),
+        rule=take('selection', str),
+        validated=[name for name in take('validated', list) or () if isinstance(name, str)],
+        seed=take('seed', int),
+        commit=take('commit', str),
+        date=take('date', str),
+        versions={str(k): v for k, v in versions.items() if isinstance(v, str)},
+    )
+
+
+@dataclass(eq=False)
 class Run:
-    """One checkpoint: its seed, and what was measured of it, by domain."""
+    """One checkpoint: where it comes from (of `origin`), and what was measured, by domain."""
 
-    provenance: list[Provenance]
+    origins: list[dict[str, Any]]
     measured: dict[str, Measurement] = field(default_factory=dict)
     scores: dict[str, Scores] = field(default_factory=dict)
 
     @property
     def seed(self) -> int | None:
-        return self.provenance[0].seed
+        return self.origins[0]['seed']
 
 
 @dataclass
@@ -91,21 +90,23 @@ class Cell:
     """A model on a domain.
 
     Args:
-        miou: mean over `counted` of the protocol's classes.
+        scores: of each run there; what follows is over them.
+        miou: mean over the classes counted.
         accuracy: pixel accuracy.
         iou: by class index; the classes of the protocol.
-        counted: the distinct (classes counted, classes of the protocol) among the runs.
         gap: mIoU minus the same run's on the source's domain; None where that was not measured.
         delta: mIoU minus the baseline's; None for the baseline and where it was not measured.
         mixed: some run has another protocol than the column's reference.
         gap_mixed, delta_mixed: the same of either side of the difference.
         best: highest of the column, among rows that may be compared.
+        protocols: the distinct hashes of the runs' protocols.
     """
 
+    scores: list[Scores]
+    protocols: list[str]
     miou: Stat
     accuracy: Stat
     iou: dict[int, Stat]
-    counted: list[tuple[int, int]]
     gap: Stat | None = None
     delta: float | None = None
     mixed: bool = False
@@ -114,24 +115,14 @@ class Cell:
     best: bool = False
 
 
-def counted(runs: Iterable[Scores]) -> list[tuple[int, int]]:
-    """Return the distinct (classes counted, classes of the protocol)."""
-    return sorted({(one.counted, len(one.classes)) for one in runs})
-
-
-def fractions(pairs: Iterable[tuple[int, int]]) -> str:
-    """'10 of 11, 11 of 11'."""
-    return ', '.join(f'{n} of {of}' for n, of in pairs)
-
-
-@dataclass
+@dataclass(eq=False)
 class Row:
-    """A model x source x selection rule; `runs` differ in seed."""
+    """A model x source x selection rule; `runs` differ in seed, `cells` are by domain."""
 
     model: str
     source: str
     rule: str | None
-    runs: list[Run]
+    runs: list[Run] = field(default_factory=list)
     ambiguous: bool = False
     cells: dict[str, Cell] = field(default_factory=dict)
 
@@ -163,7 +154,7 @@ class Group:
 
 @dataclass
 class Table:
-    """A report's numbers in percent.
+    """A report's numbers.
 
     Args:
         classes: names of the training classes.
@@ -182,3 +173,12 @@ class Table:
     @property
     def rows(self) -> list[Row]:
         return [row for group in self.groups for row in group.rows]
+
+    def reference(self, domain: str) -> str:
+        """Return the hash that a column's numbers are compared by."""
+        return next(iter(self.protocols[domain]))
+
+
+def short_commit(commit: str | None) -> str:
+    """Return twelve digits, and '-dirty' where it stood there."""
+    return re.sub(r'^([0-9a-f]{12})[0-9a-f]+(?=$|-dirty$)', r'\1', commit or 'unknown')

@@ -6,7 +6,6 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
-from rich.console import Console
 
 from .. import report
 from ..measure import matrices, origin, predictions
@@ -140,7 +139,7 @@ def _show(
     runner: SegRunner,
     saver: predictions.Saver | None,
 ) -> None:
-    Console(highlight=False).print(report.terminal(report.tabulate([record])))
+    report.show(report.tabulate([record]))
     print(f'record      {out}')
     if saver:
         print(f'predictions {saver.folder}')

@@ -14,9 +14,8 @@ from mmengine.config import Config
 from ... import disk, domains, weights
 from ...measure import records
 from ...measure.selection import RULES
-from ...report.grid import Grid, Section
+from ...report.grid import Grid, Section, percent
 from ...report.table import Stat, scores
-from ...report.words import percent
 from . import states
 from .states import Planned
 
@@ -170,46 +169,43 @@ def tabulate(found: Sequence[records.Record], target: str, domain: str) -> Secti
     Raises ValueError: none is left, they were measured by several protocols, or those of one model
     and checkpoint were trained by several settings, or two of them have one fraction and seed.
     """
-    chosen = []
+    runs: dict[tuple, dict[tuple, float]] = {}  # (model, source, sha256), fraction -> run -> mIoU
+    images, protocols, settings = {}, set(), {}
     for record in found:
         facts = record.provenance.get('fine_tuned')
-        measured = next((m for m in record.domains if m.domain == domain), None)
-        if isinstance(facts, dict) and facts.get('target') == target and measured is not None:
-            chosen.append((record, facts, measured))
-    if not chosen:
-        raise ValueError(f'no record of fine-tuning on {target} that was measured on {domain}')
-    protocols = {measured.protocol_hash for *_, measured in chosen}
-    if len(protocols) > 1:
-        raise ValueError(
-            f'{domain} was measured by protocols {", ".join(sorted(protocols))}, whose numbers '
-            'can not be compared. Measure all by one, or move the others away'
-        )
-    values: dict[tuple, dict[float, dict[tuple, float]]] = {}
-    images, settings = {}, {}
-    for record, facts, measured in chosen:
-        fraction = facts['fraction']
+        measured = next((one for one in record.domains if one.domain == domain), None)
+        if not isinstance(facts, dict) or facts.get('target') != target or measured is None:
+            continue
+        line, fraction = (record.model, facts['source'], facts['sha256']), facts['fraction']
         images[fraction] = facts['images']
-        line = record.model, facts['source'], facts['sha256']
-        trained = settings.setdefault(line, facts.get('settings'))
-        if trained != facts.get('settings'):
+        protocols.add(measured.protocol_hash)
+        if settings.setdefault(line, facts.get('settings')) != facts.get('settings'):
             raise ValueError(
                 f'fractions of {record.model} were fine-tuned by other settings (batch, schedule, '
                 'network, augmentation), whose numbers can not stand in one row. Run each of them '
                 'into a --work-dir of its own'
             )
-        cell = values.setdefault(line, {})
-        runs = cell.setdefault(fraction, {})
-        run = (record.provenance.get('seed'), facts.get('subset_seed'))
-        if run in runs:
+        cell = runs.setdefault((line, fraction), {})
+        run = seed, _ = record.provenance.get('seed'), facts.get('subset_seed')
+        if run in cell:
             raise ValueError(
-                f'two records of {record.model} on {100 * fraction:g} % of {target}, seed {run[0]}'
+                f'two records of {record.model} on {100 * fraction:g} % of {target}, seed {seed}'
             )
-        runs[run] = 100 * scores(measured).miou
+        cell[run] = scores(measured).miou
+    if not runs:
+        raise ValueError(f'no record of fine-tuning on {target} that was measured on {domain}')
+    if len(protocols) > 1:
+        raise ValueError(
+            f'{domain} was measured by protocols {", ".join(sorted(protocols))}, whose numbers '
+            'can not be compared. Measure all by one, or move the others away'
+        )
+    fractions = sorted(images)
     header = ['model', 'checkpoint', 'trained on']
-    header += [f'{100 * f:g} % ({images[f]} images)' for f in sorted(images)]
+    header += [f'{100 * fraction:g} % ({images[fraction]} images)' for fraction in fractions]
     lines = [
-        [model, sha256[:8], source, *(_shown(by_fraction.get(f, {})) for f in sorted(images))]
-        for (model, source, sha256), by_fraction in sorted(values.items())
+        [model, sha256[:8], source]
+        + [_shown(runs.get(((model, source, sha256), fraction), {})) for fraction in fractions]
+        for model, source, sha256 in sorted(settings)
     ]
     title = (
         f'Fine-tuned on part of {target}: mIoU in % on {domain} (protocol {protocols.pop()}), '
