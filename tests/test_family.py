@@ -165,8 +165,10 @@ FREEZABLE = [(n, p, {}) for n, p in PAIRS if p in ('bn', 'ibn_a', 'ibn_b')]
 )
 def test_frozen_stages(network, placement, stem, frozen):
     net = randomised(build(network, placement, frozen_stages=frozen, **stem))
-    for _ in range(2):
-        net.train()
+    for again in (False, True):
+        if again:
+            net.eval()
+            net.train()
         for key, parameter in net.named_parameters():
             stage = re.search(r'(?:layer|denseblock)(\d)', key)
             stage = stage or re.search(r'()transition\d', key)
