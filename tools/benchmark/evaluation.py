@@ -29,6 +29,26 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def dataset(kind: str, data: str) -> dict:
+    """Cityscapes' val split for MMSeg or for ibnseg, photos at 1024x512, labels in their own size."""
+    if kind != 'mmseg':
+        return dict(
+            type='CrossDomainDataset',
+            domains=['cityscapes:val'],
+            data_root=data,
+            protocol=dict(photo=(1024, 512), keep_ratio=True),
+        )
+    load = dict(type='LoadImageFromFile', imdecode_backend='pillow')
+    resize = dict(type='Resize', scale=(1024, 512), keep_ratio=True)
+    return dict(
+        type='CityscapesDataset',
+        data_root=f'{data}/cityscapes',
+        data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
+        pipeline=[load, resize, dict(type='LoadAnnotations'), dict(type='PackSegInputs')],
+        test_mode=True,
+    )
+
+
 def build(kind: str, config, data: str, work_dir: str, state: dict):
     """A runner that tests on the Cityscapes val split below `data`: 'mmseg', 'ours', 'bfloat16'.
 
@@ -49,23 +69,6 @@ def build(kind: str, config, data: str, work_dir: str, state: dict):
             exact = 100 * (intersection / union).nanmean().item()
             return super().compute_metrics(results) | dict(mIoU=exact)
 
-    resize = dict(type='Resize', scale=(1024, 512), keep_ratio=True)
-    load = dict(type='LoadImageFromFile', imdecode_backend='pillow')
-    if kind == 'mmseg':
-        dataset = dict(
-            type='CityscapesDataset',
-            data_root=f'{data}/cityscapes',
-            data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
-            pipeline=[load, resize, dict(type='LoadAnnotations'), dict(type='PackSegInputs')],
-            test_mode=True,
-        )
-    else:
-        dataset = dict(
-            type='CrossDomainDataset',
-            domains=['cityscapes:val'],
-            data_root=data,
-            protocol=dict(photo=(1024, 512), keep_ratio=True),
-        )
     config.model.backbone.init_cfg = None
     runner = (Runner if kind == 'mmseg' else SegRunner)(
         model=config.model,
@@ -75,7 +78,7 @@ def build(kind: str, config, data: str, work_dir: str, state: dict):
             num_workers=1,
             persistent_workers=True,
             sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
-            dataset=dataset,
+            dataset=dataset(kind, data),
         ),
         test_cfg=dict(type='TestLoop')
         if kind == 'mmseg'
