@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def dataset(kind: str, data: str) -> dict:
-    """Cityscapes' val split for MMSeg or for ibnseg, photos at 1024x512, labels in their own size."""
+    """The val split for MMSeg or ibnseg: photos at 1024x512, labels in their own size."""
     if kind != 'mmseg':
         return dict(
             type='CrossDomainDataset',
