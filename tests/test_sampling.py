@@ -143,7 +143,7 @@ def test_a_part_says_what_it_is_of(source, fraction, seed):
     assert trained_on(f'{source} -> {text}') == trained_on(source) * 2
 
 
-def test_a_config_that_trains_on_a_part_says_so():
+def test_a_config_that_trains_on_a_part_says_so(tmp_path):
     options = {'train_dataloader.dataset.fraction': 0.25}
     path = CONFIGS / 'miniature' / 'ibn_b.py'
     assert load_config(path, options=options).source == 'gta5:train 25 %'
@@ -152,6 +152,10 @@ def test_a_config_that_trains_on_a_part_says_so():
     path = CONFIGS / 'miniature' / 'ibn_b_gta5synthia_to_cityscapes.py'
     assert load_config(path).source == 'gta5:train+synthia:train (equal)'
     assert load_config(path).model_name == 'ibn_b'
+    assert load_config(path, name='mine').model_name == 'mine'
+    child = tmp_path / 'child.py'
+    child.write_text(f"_base_ = '{path}'\n")
+    assert load_config(child).model_name == 'child', 'what it changes makes another model'
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A config file and the command line become the config of a run. Needs neither torch nor mmseg."""
 
 import argparse
+import ast
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,9 @@ def load_config(
         path: MMEngine config. It is Python and is run as such.
         work_dir: default `work_dirs/<path of the config below configs/>`.
         data_root: replaces that of every dataset.
-        name: of the model in records and tables; default: the config's `model_name`, else the
-            name of the file.
+        name: of the model in records and tables; default: the `model_name` that this file states,
+            else the name of the file. An inherited name counts for nothing: what a config changes
+            makes another model.
         amp: train in mixed precision, float16 on a GPU, bfloat16 on a CPU; measure in float32.
         compile: run the backbone by torch.compile, if that works here.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
@@ -59,7 +61,8 @@ def load_config(
     state_protocol(config)
     config.launcher = launcher
     config.work_dir = work_dir or config.get('work_dir') or str(default_work_dir(Path(path)))
-    config.model_name = name or config.get('model_name') or Path(path).stem
+    stated = config.get('model_name') if _states(path, 'model_name') else None
+    config.model_name = name or dict(options or {}).get('model_name') or stated or Path(path).stem
     for loader in LOADERS:
         if data_root is not None:
             config[loader].dataset.data_root = str(data_root)
@@ -70,6 +73,15 @@ def load_config(
     if amp:
         config.optim_wrapper.type = _amp_wrapper()
     return config
+
+
+def _states(path: str | Path, name: str) -> bool:
+    """Whether a config file itself, and not what it inherits from, gives a name a value."""
+    if Path(path).suffix != '.py':
+        return True
+    body = ast.parse(Path(path).read_bytes()).body
+    targets = (target for line in body if isinstance(line, ast.Assign) for target in line.targets)
+    return any(getattr(target, 'id', None) == name for target in targets)
 
 
 def _amp_wrapper() -> str:
