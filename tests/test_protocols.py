@@ -214,7 +214,7 @@ def test_synthia_counts_19_where_the_source_did_and_16_elsewhere():
     counted = {
         name: len(protocols.named(name, 'synthia', 7).classes)
         for name, setting in SETTINGS.items()
-        if setting.anywhere or 'synthia' in setting.of
+        if setting.covers('synthia')
     }
     assert counted == {'native': 16, 'robustnet-1536': 19, 'blindnet-1024': 19}
 

@@ -13,7 +13,6 @@ from mmengine.config import Config
 
 from ... import disk, domains, weights
 from ...measure import records
-from ...measure.selection import RULES
 from ...report.grid import Grid, Section, percent
 from ...report.table import Stat, scores
 from . import states
@@ -106,7 +105,7 @@ def configure(
     config.val_dataloader.dataset.domains = [val]
     asked = [':'.join((row.name, split)) for row, split in map(domains.parse, _measured(config))]
     config.test_dataloader.dataset.domains = list(dict.fromkeys([val, *asked]))
-    config.select = RULES['last'].option
+    config.select = 'last'
     if iterations is not None:
         _stretch(config, iterations)
     config.train_cfg.val_interval = config.train_cfg.max_iters  # for the log, once
