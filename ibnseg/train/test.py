@@ -12,12 +12,8 @@ from ..measure import matrices, origin, predictions
 from ..measure.protocols import Protocol
 from ..measure.records import Measurement, Record
 from . import checks
-from .runner import SegRunner, build
-
-_FOR_TRAINING = (
-    *('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'),
-    *('val_dataloader', 'val_cfg', 'val_evaluator'),
-)
+from .config import check_file
+from .runner import FOR_TRAINING, SegRunner, build
 
 
 def test(
@@ -43,8 +39,7 @@ def test(
     Raises:
         DataError, ValueError, FileNotFoundError: data, checkpoint or config are not as expected.
     """
-    if not Path(checkpoint).is_file():
-        raise FileNotFoundError(f'{checkpoint}: no such checkpoint')
+    check_file(checkpoint, 'checkpoint')
     out = Path(out or Path(config.work_dir) / 'test' / f'{config.model_name}.record.json')
     checks.check_writable(out)
     # Not the folder of the training run: its config and record stay as they are.
@@ -56,7 +51,7 @@ def test(
         config.protocol = data.protocol = protocol
     config.class_set = classes or config.get('class_set')
     plan = checks.plan_measurement(config)
-    for key in _FOR_TRAINING:
+    for key in FOR_TRAINING:
         config[key] = None
     config.model.backbone.init_cfg = None  # the checkpoint has all weights
     saver = _saver(config, plan, save_predictions) if save_predictions else None
@@ -91,12 +86,7 @@ def measure(
     """
     meta = runner.load_checkpoint(str(checkpoint)).get('meta', {})
     config = runner.cfg
-    source = meta.get('trained', {}).get('source', config.source)
-    if source != config.source:
-        raise ValueError(
-            f'{checkpoint} was trained on {source}, the config says {config.source}. Give the '
-            'config that it was trained with'
-        )
+    checks.check_trained_on(checkpoint, meta, config)
     data = config.test_dataloader.dataset
     if isinstance(data.get('protocol'), str):  # not before: a run validates by its own config
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -128,20 +118,10 @@ def measure(
         if saver:
             saver.finish(record)
         if show:
-            _show(record, checkpoint, out, runner, saver)
+            report.show(report.tabulate([record]))
+            print(f'record      {out}')
+            if saver:
+                print(f'predictions {saver.folder}')
+            print(f'checkpoint  {checkpoint}')
+            print(f'log         {runner.log_file}')
     return record
-
-
-def _show(
-    record: Record,
-    checkpoint: str | Path,
-    out: Path,
-    runner: SegRunner,
-    saver: predictions.Saver | None,
-) -> None:
-    report.show(report.tabulate([record]))
-    print(f'record      {out}')
-    if saver:
-        print(f'predictions {saver.folder}')
-    print(f'checkpoint  {checkpoint}')
-    print(f'log         {runner.log_file}')
