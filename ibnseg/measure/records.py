@@ -66,11 +66,9 @@ def write(record: Record, path: str | Path) -> Path:
     """Write `record` as JSON; returns the path."""
     content = asdict(record)
     for measurement in content['domains']:
-        measurement['matrix'] = measurement['matrix'].tolist()
-        raw = measurement.pop('raw')
-        if raw is not None:
-            measurement['raw'] = raw.tolist()
-    text = json.dumps(dict(schema=SCHEMA, **content), indent=1)
+        if measurement['raw'] is None:
+            del measurement['raw']
+    text = json.dumps(dict(schema=SCHEMA, **content), indent=1, default=np.ndarray.tolist)
     # One line a matrix row, for people and for diffs.
     text = re.sub(r'\[\s+(\d[\d,\s]*\d|\d)\s+\]', lambda m: f'[{" ".join(m[1].split())}]', text)
     disk.write_atomically(path, text + '\n')

@@ -10,8 +10,9 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 
-from .. import domains, weights
+from .. import weights
 from ..measure import selection
+from .config import domain_names
 
 _NAME = re.compile(r'(?:best_iter|iter|epoch)_(\d+)\.pth')
 
@@ -65,10 +66,10 @@ class AtomicCheckpointHook(Hook):
 
 def _trained(runner) -> dict:
     config = runner.cfg
-    validated = list(config.val_dataloader.dataset.domains)
+    validated = domain_names(config.val_dataloader.dataset)
     return dict(
         source=config.source,
-        validated=[':'.join((row.name, split)) for row, split in map(domains.parse, validated)],
+        validated=list(validated),
         selection=selection.implied(config.source, validated).name,
         iterations=config.train_cfg.max_iters,
         shares=_shares(runner),

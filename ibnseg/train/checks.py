@@ -75,23 +75,17 @@ def audit_data(config: Config) -> None:
     process audits, the others' wait for it would time out.
     """
     used = [config[loader].dataset for loader in LOADERS]
+    sets = [(name, data.data_root) for data in used for name in domain_names(data)]
     if config.launcher != 'none':
-        sets = {
-            (name.split(':')[0], data.data_root): None
-            for data in used
-            for name in domain_names(data)
-        }
-        commands = ' && '.join(f'ibnseg audit {name} {shlex.quote(root)}' for name, root in sets)
+        each = (f'ibnseg audit {name.split(":")[0]} {shlex.quote(root)}' for name, root in sets)
+        commands = ' && '.join(dict.fromkeys(each))
         raise ValueError(
             f'--audit with --launcher {config.launcher}: an audit is for one process. Run it '
             f'before, and train without --audit: {commands}'
         )
     with audit.bar() as progress:
-        reports = audit.before_training(
-            [(name, data.data_root) for data in used for name in domain_names(data)],
-            {path for data in used for path in data.get('skip_lists', ())},
-            progress,
-        )
+        lists = {path for data in used for path in data.get('skip_lists', ())}
+        reports = audit.before_training(sets, lists, progress)
     for found in reports:
         print(f'audit {found.domain}: {found.files:,} files, {found.verdict}', flush=True)
 

@@ -1,6 +1,7 @@
 """The measurement of a checkpoint on several domains: a record, and the matrices beside it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -113,7 +114,8 @@ def measure(
     )
     if is_main_process():
         where = data.data_root, data.get('skip_lists', ())
-        named = {d: metric.images[d].named(predictions.photo_keys(d, *where)) for d in plan}
+        keys = {d: tuple(predictions.photo_keys(d, *where)) for d in plan}
+        named = {d: replace(metric.images[d], keys=keys[d]) for d in plan}
         matrices.save(record, named, out)
         if saver:
             saver.finish(record)
