@@ -42,12 +42,8 @@ def load_config(
 ) -> Config:
     """Read a config of a project whose registry is its `default_scope`, and lay options over it.
 
-    Args:
-        path: MMEngine config; it is Python and is run as such.
-        work_dir: default `work_dirs/<path of the config below configs/>`.
-        data_root: stands for the config's `data_root` wherever a loader or an evaluator names it.
-        launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
-        options: dotted keys -> values, as MMEngine's `--cfg-options`.
+    Args as `train.config.load_config`; `data_root` stands for the config's `data_root` wherever a
+    loader or an evaluator names it.
 
     Raises:
         FileNotFoundError, ValueError: no such config, one that lacks what a run needs, or a
