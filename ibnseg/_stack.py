@@ -52,13 +52,22 @@ def check() -> None:
 
 
 def require() -> None:
-    """Import the MM packages quietly. Raises StackError as `check`."""
+    """Import the MM packages. Raises StackError as `check`.
+
+    Their chatter (a missing OneDL service, absent compiled ops) is kept from the user.
+    """
     check()
-    with quiet():
-        import mmengine.runner  # noqa: F401
-        import mmseg.datasets
-        import mmseg.evaluation
-        import mmseg.models  # noqa: F401
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter('ignore')
+            import mmengine.runner  # noqa: F401
+            import mmseg.datasets
+            import mmseg.evaluation
+            import mmseg.models  # noqa: F401
+    finally:
+        logging.disable(level)
 
 
 #: The registries of `mmseg.registry` that hold types of ours.
@@ -78,8 +87,8 @@ def register(module: str) -> None:
 
 
 def _add_location(registries: ModuleType, module: str) -> None:
-    found = [getattr(registries, name) for name in _REGISTRIES]
-    for registry in found:
+    for name in _REGISTRIES:
+        registry = getattr(registries, name)
         registry._locations = [*registry._locations, module]
         if registry._imported:  # it looks at its locations only once
             importlib.import_module(module)
@@ -115,19 +124,3 @@ def log(text: str) -> None:
     from mmengine.logging import print_log
 
     print_log(text, logger='current', level=logging.INFO)
-
-
-@contextlib.contextmanager
-def quiet():
-    """Keep import-time chatter (a missing OneDL service, absent compiled ops) from the user."""
-    if 'mmseg.models' in sys.modules:
-        yield
-        return
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        logging.disable(level)

@@ -31,7 +31,11 @@ _SHARED: dict[str, dict[str, Any]] = {
     '--compile': dict(action='store_true', help='run the backbone by torch.compile (needs g++)'),
     '--name': dict(help="name of the model in records and tables; default the config's model_name"),
     '--skip-list': dict(
-        nargs='+', default=[], metavar='FILE', help='leave these pairs out (see audit)'
+        nargs='+',
+        default=[],
+        metavar='FILE',
+        dest='skip_lists',
+        help='leave these pairs out (see audit)',
     ),
     '--launcher': dict(choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'),
     '--cfg-options': dict(

@@ -92,21 +92,12 @@ def test_every_domain_is_scored_as_a_loop_over_pixels(data, tmp_path, domain):
     assert (measured.raw is not None) == bool(labels.maps(space))
     if measured.raw is not None:
         np.testing.assert_array_equal(labels.fold(measured.raw, space), expected)
-
-
-@pytest.mark.parametrize('domain', NAMES.values(), ids=NAMES)
-def test_raw_ids_score_as_classes(data, tmp_path, domain):
-    row, _ = domains.parse(domain)
-    drawn = draw(domain, data)
     to_raw = np.zeros(256, np.uint8)
-    for number in labels.class_ids(row.space):
-        to_raw[number] = labels.raw_id(row.space, labels.task(row.space).classes[number])
-    names = own_names(domain, data)
-    folder = save(tmp_path / 'raw', [to_raw[p] for p in drawn], names)
+    for number in labels.class_ids(space):
+        to_raw[number] = labels.raw_id(space, labels.task(space).classes[number])
+    save(folder, [to_raw[p] for p in drawn], own_names(domain, data))
     by_raw, _ = from_files.measure(domain, folder, data, name='x', ids='raw')
-    save(tmp_path / 'train', drawn, names)
-    by_class, _ = from_files.measure(domain, tmp_path / 'train', data, name='x')
-    np.testing.assert_array_equal(by_raw.domains[0].matrix, by_class.domains[0].matrix)
+    np.testing.assert_array_equal(by_raw.domains[0].matrix, expected)
     assert by_raw.provenance['scored']['ids'] == 'raw'
 
 
@@ -169,6 +160,8 @@ def test_predictions_are_found(tmp_path, kind):
     touch(tmp_path, [*RIGHT[kind], 'notes.txt'])
     found = predictions.match(KEYS, TRUTHS, tmp_path)
     assert [path.stem[:3] for path in found] == ['a_0', 'b_1']
+    other = [f'{key.removesuffix("png")}jpg' for key in KEYS]
+    assert predictions.match(other, TRUTHS, tmp_path) == found, "the photo's suffix is no matter"
 
 
 @pytest.mark.parametrize('kind', WRONG)
@@ -194,11 +187,6 @@ def test_photos_of_one_name_need_the_path(tmp_path):
     ]
 
 
-def test_a_photos_other_suffix_is_no_matter(tmp_path):
-    touch(tmp_path, ['images/a.png'])
-    assert predictions.match(['mapillary/images/a.jpg'], ['a'], tmp_path)
-
-
 # ------------------------------------------------------------------------ what is in a file
 
 
@@ -210,45 +198,38 @@ def saved(data, tmp_path) -> tuple[Path, list[Path]]:
     return folder, [folder / name for name in names]
 
 
-def scaled(path: Path) -> None:
-    Image.open(path).resize((64, 32), Image.Resampling.NEAREST).save(path)
-
-
-def coloured(path: Path) -> None:
-    Image.fromarray(labels.PALETTE[np.asarray(Image.open(path))]).save(path)
-
-
-def as_raw(path: Path) -> None:
-    Image.fromarray(labels.CITYSCAPES_IDS[np.asarray(Image.open(path))]).save(path)
-
-
-def sixteen_bits(path: Path) -> None:
-    Image.fromarray(np.asarray(Image.open(path)).astype(np.uint16)).save(path)
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-200])
-
-
 DAMAGE = {
-    scaled: ('64x32, its label', 'nearest neighbour'),
-    coloured: ('mode RGB', 'colour rendering'),
-    as_raw: ('none of the 19 classes', '--ids raw'),
-    sixteen_bits: ('mode I;16', 'one 8-bit channel'),
-    cut: ('unreadable prediction', 'Write it again'),
+    'scaled': (
+        lambda image: image.resize((64, 32), Image.Resampling.NEAREST),
+        '64x32, its label .*nearest neighbour',
+    ),
+    'coloured': (
+        lambda image: Image.fromarray(labels.PALETTE[np.asarray(image)]),
+        'mode RGB.*colour rendering',
+    ),
+    'raw ids': (
+        lambda image: Image.fromarray(labels.CITYSCAPES_IDS[np.asarray(image)]),
+        'none of the 19 classes.*--ids raw',
+    ),
+    '16 bits': (
+        lambda image: Image.fromarray(np.asarray(image).astype(np.uint16)),
+        'mode I;16.*one 8-bit channel',
+    ),
+    'cut': (None, 'unreadable prediction.*Write it again'),
 }
 
 
 @pytest.mark.parametrize('damage', DAMAGE)
 def test_what_cannot_be_scored_is_named(data, saved, damage):
     folder, files = saved
-    damage(files[1])
-    with pytest.raises(DataError) as caught:
+    change, says = DAMAGE[damage]
+    if change:
+        change(Image.open(files[1])).save(files[1])
+    else:
+        files[1].write_bytes(files[1].read_bytes()[:-200])
+    with pytest.raises(DataError, match=says) as caught:
         from_files.measure(DOMAIN, folder, data, name='x')
-    assert str(caught.value).startswith(f'{files[1]}: ')
-    for part in DAMAGE[damage]:
-        assert part in str(caught.value)
-    assert '\n' not in str(caught.value)
+    assert str(caught.value).startswith(f'{files[1]}: ') and '\n' not in str(caught.value)
 
 
 def test_only_where_the_truth_is_a_class_a_class_is_needed(data, saved):

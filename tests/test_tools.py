@@ -73,6 +73,16 @@ def trained(data, tmp_path_factory):
     return work_dir, train(data, work_dir)
 
 
+def measure(data, work_dir, *words, options=(), **kwargs):
+    """Measure the checkpoint of a run again; return the run's record and the finished process."""
+    record = records.read(work_dir / 'ibn_b.record.json')
+    done = run(
+        'test.py', 'configs/miniature/ibn_b.py', work_dir / record.provenance['checkpoint'],
+        '--data-root', data, *words, '--cfg-options', *TINY[:4], *options, **kwargs,
+    )  # fmt: skip
+    return record, done
+
+
 def test_train_says_what_a_person_needs(trained):
     work_dir, done = trained
     assert done.stderr == ''
@@ -139,24 +149,11 @@ def test_other_selection_rules(data, tmp_path, option):
         bad('begun with target oracle', 'train.py', 'configs/miniature/ibn_b.py', *again, *words)
 
 
-def test_selecting_on_a_target_must_be_said(data, tmp_path):
-    bad(
-        "say 'oracle'",
-        'train.py', 'configs/miniature/ibn_b.py', '--data-root', data, '--work-dir', tmp_path,
-        '--select', 'source', '--cfg-options', 'val_dataloader.dataset.domains=["cityscapes"]',
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize('processes', [0, 2])
 def test_test_repeats_the_matrices(trained, data, tmp_path, processes):
-    work_dir, _ = trained
-    record = records.read(work_dir / 'ibn_b.record.json')
     out = tmp_path / 'again.record.json'
-    done = run(
-        'test.py', 'configs/miniature/ibn_b.py', work_dir / record.provenance['checkpoint'],
-        '--data-root', data, '--out', out, '--work-dir', tmp_path,
-        '--domains', 'cityscapes', 'gta5:val', '--cfg-options', *TINY[:4], processes=processes,
-    )  # fmt: skip
+    words = ['--out', out, '--work-dir', tmp_path, '--domains', 'cityscapes', 'gta5:val']
+    record, done = measure(data, trained[0], *words, processes=processes)
     again = records.read(out)
     assert [m.domain for m in again.domains] == ['cityscapes:val', 'gta5:val']
     before = {m.domain: m for m in record.domains}
@@ -165,59 +162,43 @@ def test_test_repeats_the_matrices(trained, data, tmp_path, processes):
         assert measured.protocol_hash == before[measured.domain].protocol_hash
     assert again.provenance['selection'] == 'source validation'
     assert again.provenance['training_iterations'] == 4
-    assert records.read(work_dir / 'ibn_b.record.json') == record
+    assert records.read(trained[0] / 'ibn_b.record.json') == record
     assert done.stdout.count('cityscapes:val') >= 1
 
 
 def test_sliding_inference(trained, data, tmp_path):
-    work_dir, _ = trained
-    record = records.read(work_dir / 'ibn_b.record.json')
-    out = tmp_path / 'slide.record.json'
-    run(
-        'test.py', 'configs/miniature/ibn_b.py', work_dir / record.provenance['checkpoint'],
-        '--data-root', data, '--out', out, '--work-dir', tmp_path, '--domains', 'gta5',
-        '--cfg-options', *TINY[:4], 'model.test_cfg.mode=slide',
-        'model.test_cfg.crop_size=(96,96)', 'model.test_cfg.stride=(64,64)',
-    )  # fmt: skip
-    (slid,) = records.read(out).domains
+    words = ['--out', tmp_path / 'slide.json', '--work-dir', tmp_path, '--domains', 'gta5']
+    window = ('mode=slide', 'crop_size=(96,96)', 'stride=(64,64)')
+    options = [f'model.test_cfg.{option}' for option in window]
+    record, _ = measure(data, trained[0], *words, options=options)
+    (slid,) = records.read(tmp_path / 'slide.json').domains
     assert slid.protocol['crop'] == [96, 96]
     assert slid.protocol_hash != record.domains[0].protocol_hash
     assert slid.matrix.sum() == record.domains[0].matrix.sum()
 
 
 def test_published_protocol(trained, data, tmp_path):
-    work_dir, _ = trained
-    record = records.read(work_dir / 'ibn_b.record.json')
-    out = tmp_path / 'hrda.record.json'
-    words = [
-        'test.py', 'configs/miniature/ibn_b.py', work_dir / record.provenance['checkpoint'],
-        '--data-root', data, '--out', out, '--work-dir', tmp_path, '--protocol', 'hrda-1024',
-        '--cfg-options', *TINY[:4],
-    ]  # fmt: skip
-    done = run(*words, '--domains', 'cityscapes', '--classes', '16')
-    (measured,) = records.read(out).domains
+    words = ['--out', tmp_path / 'hrda.json', '--work-dir', tmp_path, '--protocol', 'hrda-1024']
+    more = ['--domains', 'cityscapes', '--classes', '16']
+    record, done = measure(data, trained[0], *words, *more)
+    (measured,) = records.read(tmp_path / 'hrda.json').domains
     assert measured.protocol['name'] == 'hrda-1024'
     assert (measured.protocol['photo'], measured.protocol['mode']) == ([1024, 512], 'whole')
     assert len(measured.classes) == 16
     assert f'hrda-1024 {measured.protocol_hash}' in done.stdout
     before = record.domains[1]
     assert measured.matrix.sum() == before.matrix.sum(), 'labels keep their size'
-    bad("says nothing of 'gta5'", *words)
+    _, done = measure(data, trained[0], *words, code=2)
+    assert "says nothing of 'gta5'" in done.stderr
 
 
 def test_a_skip_list_is_named_in_the_record(trained, data, tmp_path):
-    work_dir, _ = trained
-    record = records.read(work_dir / 'ibn_b.record.json')
-    assert record.provenance['skip'] == dict(lists=[], pairs={}, trained={})
-    skip_list = tmp_path / 'skip.txt'
+    skip_list, out = tmp_path / 'skip.txt', tmp_path / 'less.record.json'
     photo, _ = domains.find('cityscapes:val', data)[0]
     skip_list.write_text(f'cityscapes/{photo.relative_to(data / "cityscapes").as_posix()}\n')
-    out = tmp_path / 'less.record.json'
-    run(
-        'test.py', 'configs/miniature/ibn_b.py', work_dir / record.provenance['checkpoint'],
-        '--data-root', data, '--out', out, '--work-dir', tmp_path, '--skip-list', skip_list,
-        '--cfg-options', *TINY[:4],
-    )  # fmt: skip
+    words = ['--out', out, '--work-dir', tmp_path, '--skip-list', skip_list]
+    record, _ = measure(data, trained[0], *words)
+    assert record.provenance['skip'] == dict(lists=[], pairs={}, trained={})
     less = records.read(out)
     named = [dict(file=str(skip_list), sha256=disk.sha256(skip_list))]
     assert less.provenance['skip'] == dict(lists=named, pairs={'cityscapes:val': 1}, trained={})
@@ -226,9 +207,12 @@ def test_a_skip_list_is_named_in_the_record(trained, data, tmp_path):
     assert gta5.protocol_hash == record.domains[0].protocol_hash
     assert cityscapes.protocol_hash != before.protocol_hash
     np.testing.assert_array_less(cityscapes.matrix - 1, before.matrix)
-    packed, whole = matrices.read(out, less), matrices.read(work_dir / 'ibn_b.record.json', record)
-    assert packed['cityscapes:val'].keys == whole['cityscapes:val'].keys[1:]
-    np.testing.assert_array_equal(packed['cityscapes:val'][0], whole['cityscapes:val'][1])
+    packed, whole = (
+        matrices.read(path, one)['cityscapes:val']
+        for path, one in ((out, less), (trained[0] / 'ibn_b.record.json', record))
+    )
+    assert packed.keys == whole.keys[1:]
+    np.testing.assert_array_equal(packed[0], whole[1])
 
 
 def test_training_without_the_skipped(data, tmp_path):
@@ -248,13 +232,15 @@ def test_training_without_the_skipped(data, tmp_path):
         training._check_as_begun(config, Path('iter_4.pth'), meta)
 
 
-def state(path):
-    return weights.read(path)['state_dict']
+def equal(one, other):
+    """Whether two runs ended with the same weights."""
+    found, expected = (weights.read(run / 'iter_4.pth')['state_dict'] for run in (one, other))
+    assert found.keys() == expected.keys()
+    return all(torch.equal(found[key], expected[key]) for key in expected)
 
 
 @pytest.mark.parametrize('workers', [0, 2])
 def test_resumed_run_ends_with_the_same_weights(trained, data, tmp_path, workers):
-    whole, _ = trained
     loader = f'train_dataloader.num_workers={workers}'
     # Stopped after 2 of 4: the schedule must not know.
     train(data, tmp_path / 'run', loader)
@@ -262,10 +248,7 @@ def test_resumed_run_ends_with_the_same_weights(trained, data, tmp_path, workers
     for best in (tmp_path / 'run').glob('best_iter_4.pth'):
         best.unlink()
     train(data, tmp_path / 'run', loader, '--resume')
-    expected, found = state(whole / 'iter_4.pth'), state(tmp_path / 'run' / 'iter_4.pth')
-    assert expected.keys() == found.keys()
-    for key, value in expected.items():
-        assert torch.equal(value, found[key]), key
+    assert equal(trained[0], tmp_path / 'run')
 
 
 def test_resume_passes_over_a_broken_checkpoint(trained, data, tmp_path):
@@ -274,8 +257,7 @@ def test_resume_passes_over_a_broken_checkpoint(trained, data, tmp_path):
         content = (whole / name).read_bytes()
         (tmp_path / name).write_bytes(content if name == 'iter_2.pth' else content[:5000])
     train(data, tmp_path, '--resume')
-    expected, found = state(whole / 'iter_4.pth'), state(tmp_path / 'iter_4.pth')
-    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert equal(whole, tmp_path)
 
 
 def test_two_processes_train_and_measure(data, tmp_path):
@@ -298,14 +280,7 @@ def test_mixed_precision_and_another_seed(trained, data, tmp_path):
     train(data, tmp_path, '--amp', '--seed=3')
     record = records.read(tmp_path / 'ibn_b.record.json')
     assert record.provenance['seed'] == 3
-    assert any(
-        not torch.equal(a, b)
-        for a, b in zip(
-            state(trained[0] / 'iter_4.pth').values(),
-            state(tmp_path / 'iter_4.pth').values(),
-            strict=True,
-        )
-    )
+    assert not equal(trained[0], tmp_path)
 
 
 def bad(text, *words):
@@ -338,8 +313,7 @@ def test_a_resumed_run_keeps_its_seed(data, tmp_path):
     assert record.provenance['seed'] == 3
     whole = tmp_path / 'whole'
     train(data, whole, '--seed=3')
-    expected, found = state(whole / 'iter_4.pth'), state(tmp_path / 'iter_4.pth')
-    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert equal(whole, tmp_path)
 
 
 def test_a_config_of_another_source_is_refused(trained, data, tmp_path):
@@ -350,25 +324,25 @@ def test_a_config_of_another_source_is_refused(trained, data, tmp_path):
     )  # fmt: skip
 
 
-def test_a_word_that_no_config_knows(data, tmp_path):
-    bad(
-        'placment',
-        'train.py', 'configs/miniature/ibn_b.py', '--data-root', data, '--work-dir', tmp_path,
-        '--cfg-options', 'model.backbone.placment=ibn_a',
-    )  # fmt: skip
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        ('placment', ['--cfg-options', 'model.backbone.placment=ibn_a']),
+        ('no iter_*.pth', ['--resume']),
+        (
+            "say 'oracle'",
+            ['--select=source', '--cfg-options', 'val_dataloader.dataset.domains=["cityscapes"]'],
+        ),
+    ],
+)
+def test_bad_words(data, tmp_path, text, words):
+    where = '--data-root', data, '--work-dir', tmp_path
+    bad(text, 'train.py', 'configs/miniature/ibn_b.py', *where, *words)
 
 
 def test_a_run_is_never_overwritten(trained, data):
     config = 'configs/miniature/ibn_b.py'
     bad('--resume', 'train.py', config, '--data-root', data, '--work-dir', trained[0])
-
-
-def test_resume_without_a_run(data, tmp_path):
-    config = 'configs/miniature/ibn_b.py'
-    bad(
-        'no iter_*.pth', 'train.py', config, '--data-root', data, '--work-dir', tmp_path,
-        '--resume',
-    )  # fmt: skip
 
 
 class Payload:

@@ -48,7 +48,7 @@ def _job(args: argparse.Namespace) -> None:
     for name, values in (('fractions', args.fractions), ('seeds', args.seeds)):
         if len(set(values)) < len(values):
             raise ValueError(f'--{name} {" ".join(map(str, values))}: one is named twice')
-    first = from_arguments(args, args.checkpoint)
+    first = from_arguments(args)
     command.say(f'fine-tuning {args.checkpoint} on {args.target}')
     from ibnseg.train.runs import finetune, states
 

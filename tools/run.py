@@ -33,9 +33,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _job(args: argparse.Namespace) -> None:
-    from ibnseg.train.config import check_given, parse_options
+    from ibnseg.train.config import check_file, parse_options
 
-    check_given(args.config, getattr(args, 'checkpoint', None))
+    check_file(args.config, 'config file')
+    if args.job == 'test':
+        check_file(args.checkpoint, 'checkpoint')
     from ibnseg.plugins import training
 
     config = training.load_config(

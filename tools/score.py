@@ -56,7 +56,7 @@ def _job(args: argparse.Namespace) -> None:
         seed=args.seed,
         ids=args.ids,
         like=records.read(args.like) if args.like else None,
-        skip_lists=args.skip_list,
+        skip_lists=args.skip_lists,
         track=lambda files: progress.track(files, 'scoring', len(files)),
     )
     folder = Path(args.predictions).absolute()

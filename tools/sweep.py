@@ -33,17 +33,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _job(args: argparse.Namespace) -> int:
-    from ibnseg.train.config import load_config, parse_options
+    from ibnseg.train.config import from_arguments
     from ibnseg.train.runs import states, sweep
 
     def load(path: str, folder: Path):
-        return load_config(
-            path,
-            work_dir=str(folder),
-            data_root=args.data_root,
-            amp=args.amp,
-            options=parse_options(args.cfg_options),
-        )
+        return from_arguments(args, config=path, work_dir=str(folder))
 
     words = ['--data-root', args.data_root] * bool(args.data_root) + ['--amp'] * args.amp
     words += ['--cfg-options', *args.cfg_options] if args.cfg_options else []

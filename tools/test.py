@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 def _job(args: argparse.Namespace) -> None:
     from ibnseg.train.config import from_arguments
 
-    config = from_arguments(args, args.checkpoint)
+    config = from_arguments(args)
     measured = args.domains or config.test_dataloader.dataset.domains
     command.say(f'testing {args.checkpoint} on {", ".join(measured)}')
     from ibnseg.train.test import test

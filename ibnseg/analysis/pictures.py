@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from .. import disk, domains, labels, registered, weights  # noqa: F401
 from ..measure import records, selection
 from ..measure.confusion import confusion, score
-from ..train.checkpoint import newest
+from ..train.checkpoint import chosen
 
 _GAP, _CAPTION = 4, 16
 
@@ -50,8 +50,7 @@ def selected(run: str | Path) -> Path:
                 '(ibnseg test)'
             )
         return checkpoint
-    rule = selection.find(_config(run).get('select') or 'source')
-    found = next(filter(None, (newest(run, pattern) for pattern in rule.files)), None)
+    found = chosen(run, selection.find(_config(run).get('select') or 'source'))
     if found is None:
         raise FileNotFoundError(f'{run}: no checkpoint of ibnseg train (*iter_*.pth)')
     return found

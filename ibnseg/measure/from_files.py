@@ -1,8 +1,8 @@
 """A folder of predictions, from here or from elsewhere, becomes a record."""
 
-import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,21 +118,12 @@ def _open(folder: Path, domain: str) -> tuple[Path, Record | None]:
     if not folder.is_dir():
         raise FileNotFoundError(f'{folder}: no such folder of predictions')
     own = folder / place(domain)
-    return own if own.is_dir() else folder, _manifest(folder, domain)
-
-
-def _manifest(folder: Path, domain: str) -> Record | None:
-    above = [folder, *folder.absolute().parents[:2]]
-    file = next((place / MANIFEST for place in above if (place / MANIFEST).is_file()), None)
-    if file is None:
-        return None
-    record = records.read(file)
-    if domain not in (m.domain for m in record.domains):
-        raise ValueError(
-            f'{file} is of {", ".join(m.domain for m in record.domains)}; expected {domain} among '
-            'them'
-        )
-    return record
+    above = (folder, *folder.absolute().parents[:2])
+    file = next(filter(Path.is_file, (place / MANIFEST for place in above)), None)
+    said = records.read(file) if file else None
+    if said and domain not in (measured := [m.domain for m in said.domains]):
+        raise ValueError(f'{file} is of {", ".join(measured)}; expected {domain} among them')
+    return own if own.is_dir() else folder, said
 
 
 def _protocol(
@@ -156,7 +147,7 @@ def _protocol(
             )
         return found.protocol, found.protocol_hash
     native = protocols.native(domain, number)
-    files = dataclasses.replace(native, name='files', mode='files', skipped=skipped)
+    files = replace(native, name='files', mode='files', skipped=skipped)
     # As plain JSON, like one read from a record.
     return files.content() | dict(classes=list(files.classes)), files.hash
 

@@ -8,7 +8,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,6 @@ class Images:
         starts = np.cumsum([0, *(row.shape[1] for row in rows)])
         cells, counts = np.concatenate(rows, axis=1)
         return cls(matrices[0].shape, starts, cells.astype(np.int32), counts, tuple(keys))
-
-    def named(self, keys: Iterable[str]) -> 'Images':
-        return replace(self, keys=tuple(keys))
 
     def __len__(self) -> int:
         return len(self.starts) - 1

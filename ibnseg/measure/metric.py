@@ -60,16 +60,13 @@ class CrossDomainIoU(BaseMetric):
         num_classes = len(self.dataset_meta['classes'])
         for sample in data_samples:
             name, number = sample['domain'], sample['sample_idx']
-            if name not in self.dataset_meta['domains']:
-                expected = tuple(self.dataset_meta['domains'])
-                raise RuntimeError(f'an image of {name}; the dataset has {expected}')
+            if name not in (expected := self.dataset_meta['domains']):
+                raise RuntimeError(f'an image of {name}; the data set has {tuple(expected)}')
             prediction = sample['pred_sem_seg']['data'][0].cpu().numpy()
             truth = sample['gt_sem_seg']['data'][0].cpu().numpy()
-            space = self.dataset_meta.get('raw', {}).get(name)
-            if space:
-                raw = raw_confusion(truth, prediction, num_classes)[
-                    : len(labels.space(space).names)
-                ]
+            if space := self.dataset_meta.get('raw', {}).get(name):
+                ids = len(labels.space(space).names)
+                raw = raw_confusion(truth, prediction, num_classes)[:ids]
                 self._raw[name] = self._raw.get(name, 0) + raw
                 matrix = labels.fold(raw, space)
             else:

@@ -61,27 +61,22 @@ def method(config: Any) -> str | None:
 
 
 def here() -> dict[str, Any]:
-    """Return commit, date and versions of this process."""
+    """Return commit, date and the versions of the packages that a result depends on."""
+    stack = {f'mmsegmentation ({name})': v for name, v in _stack.installed().items()}
     return dict(
-        commit=code_commit(),
+        commit=_commit(),
         date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
-        versions=versions(),
+        versions={
+            'ibnseg': __version__,
+            'python': platform.python_version(),
+            'torch': metadata.version('torch'),
+            'numpy': metadata.version('numpy'),
+            **stack,
+        },
     )
 
 
-def versions() -> dict[str, str]:
-    """Return the version of each package that a result depends on."""
-    stack = {f'mmsegmentation ({name})': v for name, v in _stack.installed().items()}
-    return {
-        'ibnseg': __version__,
-        'python': platform.python_version(),
-        'torch': metadata.version('torch'),
-        'numpy': metadata.version('numpy'),
-        **stack,
-    }
-
-
-def code_commit() -> str:
+def _commit() -> str:
     """Return the commit of this code ('-dirty' with local changes), or 'not a git checkout'."""
 
     def git(*arguments: str) -> str:

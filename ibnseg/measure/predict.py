@@ -16,7 +16,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -113,24 +113,18 @@ class Predictor:
         inputs, samples = data['inputs'], data['data_samples']
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         metas = [sample.metainfo for sample in samples]
-        if any(meta.get('flip') or any(_padding(meta)) for meta in metas):
+        changed = ('flip', 'img_padding_size', 'padding_size')
+        if any(np.any(meta.get(key) or 0) for meta in metas for key in changed):
             return self.model.predict(inputs, samples)
-        logits, size = self._logits(inputs, metas)
+        if self.model.test_cfg.get('mode') == 'slide':
+            logits = self.model.inference(inputs, metas)
+        else:
+            logits = self.model.decode_head(self.model.extract_feat(inputs))
+        size = tuple(inputs.shape[2:])  # MMSeg brings them to it first
         for sample, meta, values in zip(samples, metas, logits.float().numpy(), strict=True):
             labels = label_map(np.ascontiguousarray(values), (size, tuple(meta['ori_shape'][:2])))
             sample.pred_sem_seg = PixelData(data=torch.from_numpy(labels)[None])
         return samples
-
-    def _logits(self, inputs: Tensor, metas: list[dict]) -> tuple[Tensor, Size]:
-        """Logits (N, C, h, w), and the size that MMSeg first brings them to."""
-        size = tuple(inputs.shape[2:])
-        if self.model.test_cfg.get('mode', 'whole') == 'slide':
-            return self.model.inference(inputs, metas), size
-        return self.model.decode_head(self.model.extract_feat(inputs)), size
-
-
-def _padding(meta: dict) -> Sequence[int]:
-    return meta.get('img_padding_size', meta.get('padding_size', (0, 0, 0, 0)))
 
 
 def _is_plain(model: nn.Module) -> bool:
@@ -138,16 +132,14 @@ def _is_plain(model: nn.Module) -> bool:
     if not isinstance(model, EncoderDecoder) or model.out_channels == 1:
         return False
     head = model.decode_head
-    return (
-        isinstance(head, BaseDecodeHead)
-        and not head.align_corners
-        and all(
-            getattr(type(model), name) is getattr(EncoderDecoder, name)
-            for name in ('predict', 'inference', 'slide_inference', 'whole_inference',
-                         'encode_decode', 'postprocess_result', 'extract_feat')
+    if not isinstance(head, BaseDecodeHead) or head.align_corners:
+        return False
+    return all(
+        getattr(type(part), name) is getattr(base, name)
+        for part, base, names in (
+            (model, EncoderDecoder, 'predict inference slide_inference whole_inference '
+             'encode_decode postprocess_result extract_feat'),
+            (head, BaseDecodeHead, 'predict predict_by_feat'),
         )
-        and all(
-            getattr(type(head), name) is getattr(BaseDecodeHead, name)
-            for name in ('predict', 'predict_by_feat')
-        )
+        for name in names.split()
     )  # fmt: skip

@@ -63,13 +63,9 @@ class Protocol:
 
     def pipeline(self) -> list[dict[str, Any]]:
         """Return the test pipeline that does this."""
-        pair = dict(
-            scale=self.label_scale,
-            height=self.label_height,
-            crop=self.label_crop,
-            pad=self.label_pad,
-        )
-        pair = {key: value for key, value in pair.items() if value is not None}
+        names = ('scale', 'height', 'crop', 'pad')
+        values = ((name, getattr(self, f'label_{name}')) for name in names)
+        pair = {name: value for name, value in values if value is not None}
         steps = [dict(type='LoadPhoto'), dict(type='LoadLabels')]
         if pair:
             steps.append(dict(type='ReframePair', **pair))
@@ -96,21 +92,17 @@ class Setting:
     """A published way to measure.
 
     Args:
-        name: what a person types and a table shows.
         of: domain -> the fields of `Protocol` in which it departs from photos and labels in their
-            own size.
-        window: side and stride of square sliding windows, or None for whole photos.
-        anywhere: also for domains that are not in `of`, in their own size.
+            own size; empty: it measures every domain in its own size.
+        test_cfg: MMSeg's, of sliding windows; empty: whole photos.
     """
 
-    name: str
     of: Mapping[str, Mapping[str, Any]]
-    window: tuple[int, int] | None = None
-    anywhere: bool = False
+    test_cfg: Mapping[str, Any]
 
     def covers(self, domain: str) -> bool:
-        """Whether it says how to measure a dataset."""
-        return self.anywhere or domain in self.of
+        """Whether it says how to measure a data set."""
+        return not self.of or domain in self.of
 
 
 def _fit(width: int, height: int) -> dict[str, Any]:
@@ -121,95 +113,95 @@ def _centre(side: int) -> dict[str, Any]:
     return dict(label_height=side, label_crop=(side, side), label_pad=labels.CLASSES.index('road'))
 
 
+def _windows(side: int, stride: int) -> dict[str, Any]:
+    return dict(mode='slide', crop_size=(side, side), stride=(stride, stride))
+
+
 _OWN: dict[str, Any] = {}
 # RobustNet's mean is over every class in truth or prediction: those that SYNTHIA lacks, too.
 _ALL_19 = dict(classes=tuple(range(19)))
 _HALF = dict(label_scale=0.5)
 
+#: What a person types and a table shows -> what is done.
 SETTINGS = {
-    setting.name: setting
-    for setting in (
-        Setting('native', {}, anywhere=True),
-        Setting(
-            'robustnet-1536',
-            dict.fromkeys(('cityscapes', 'bdd100k', 'gta5', 'acdc'), _OWN)
-            | {'mapillary': _centre(1536), 'synthia': _ALL_19},
-        ),
-        Setting(
-            'blindnet-1024',
-            dict.fromkeys(('cityscapes', 'bdd100k'), _OWN)
-            | {'mapillary': _centre(1024), 'gta5': _centre(768), 'synthia': _ALL_19},
-        ),
-        Setting(
-            'hrda-1024',
-            dict.fromkeys(('cityscapes', 'bdd100k', 'mapillary'), _fit(1024, 512)),
-        ),
-        Setting(
-            'hrda-2048',
-            dict.fromkeys(('cityscapes', 'bdd100k', 'mapillary'), _fit(2048, 1024)),
-            window=(1024, 512),
-        ),
-        Setting(
-            'tqdm-2048',
-            dict.fromkeys(('cityscapes', 'mapillary'), _fit(2048, 1024))
-            | {'bdd100k': _fit(1280, 720)},
-            window=(512, 341),
-        ),
-        Setting(
-            'rein-half',
-            {
-                'cityscapes': _fit(1024, 512),
-                'bdd100k': _fit(1280, 720),
-                'mapillary_rich': _HALF | _fit(1024, 512),
-                'acdc': _fit(960, 540),
-                'gta5': _fit(1280, 720),
-            },
-            window=(512, 341),
-        ),
-        Setting(
-            'soma-half',
-            {
-                'cityscapes': _fit(2048, 1024),
-                'bdd100k': _fit(1280, 720),
-                'mapillary_rich': _HALF | _fit(2048, 1024),
-            },
-            window=(512, 341),
-        ),
-    )
+    'native': Setting({}, {}),
+    'robustnet-1536': Setting(
+        dict.fromkeys(('cityscapes', 'bdd100k', 'gta5', 'acdc'), _OWN)
+        | {'mapillary': _centre(1536), 'synthia': _ALL_19},
+        {},
+    ),
+    'blindnet-1024': Setting(
+        dict.fromkeys(('cityscapes', 'bdd100k'), _OWN)
+        | {'mapillary': _centre(1024), 'gta5': _centre(768), 'synthia': _ALL_19},
+        {},
+    ),
+    'hrda-1024': Setting(
+        dict.fromkeys(('cityscapes', 'bdd100k', 'mapillary'), _fit(1024, 512)), {}
+    ),
+    'hrda-2048': Setting(
+        dict.fromkeys(('cityscapes', 'bdd100k', 'mapillary'), _fit(2048, 1024)),
+        _windows(1024, 512),
+    ),
+    'tqdm-2048': Setting(
+        dict.fromkeys(('cityscapes', 'mapillary'), _fit(2048, 1024)) | {'bdd100k': _fit(1280, 720)},
+        _windows(512, 341),
+    ),
+    'rein-half': Setting(
+        {
+            'cityscapes': _fit(1024, 512),
+            'bdd100k': _fit(1280, 720),
+            'mapillary_rich': _HALF | _fit(1024, 512),
+            'acdc': _fit(960, 540),
+            'gta5': _fit(1280, 720),
+        },
+        _windows(512, 341),
+    ),
+    'soma-half': Setting(
+        {
+            'cityscapes': _fit(2048, 1024),
+            'bdd100k': _fit(1280, 720),
+            'mapillary_rich': _HALF | _fit(2048, 1024),
+        },
+        _windows(512, 341),
+    ),
 }
 
 
 def named(name: str, domain: str, images: int, bfloat16: bool = False) -> Protocol:
     """Return what the setting `name` does to `domain` (name:split), which has so many `images`.
 
-    With `bfloat16` (mixed precision) its name ends with '-bfloat16': another protocol.
-
     Raises ValueError: unknown setting, or a domain that it says nothing of.
     """
     if name not in SETTINGS:
         raise ValueError(f'unknown protocol {name!r}; choose from {tuple(SETTINGS)}')
     setting = SETTINGS[name]
-    row, split = domains.parse(domain)
-    if not setting.covers(row.name):
+    own = _in_own_size(name, domain, images, setting.test_cfg, bfloat16)
+    if not setting.covers(own.domain):
         raise ValueError(
-            f'protocol {name!r} says nothing of {row.name!r}, only of {tuple(setting.of)}. Leave '
+            f'protocol {name!r} says nothing of {own.domain!r}, only of {tuple(setting.of)}. Leave '
             "the domain out, or measure it by 'native'"
         )
-    side, stride = setting.window or (None, None)
-    found = Protocol(
+    return replace(own, **setting.of.get(own.domain, {}))
+
+
+def _in_own_size(
+    name: str, domain: str, images: int, test_cfg: Mapping[str, Any], bfloat16: bool
+) -> Protocol:
+    row, split = domains.parse(domain)
+    slide = test_cfg.get('mode') == 'slide'
+    return Protocol(
         name=name + '-bfloat16' * bfloat16,
         domain=row.name,
         split=split,
         images=images,
         photo=None,
         keep_ratio=None,
-        mode='slide' if side else 'whole',
-        crop=(side, side) if side else None,
-        stride=(stride, stride) if side else None,
+        mode='slide' if slide else 'whole',
+        crop=tuple(test_cfg['crop_size']) if slide else None,
+        stride=tuple(test_cfg['stride']) if slide else None,
         space=row.space,
         classes=labels.class_ids(row.space),
     )
-    return replace(found, **setting.of.get(row.name, {}))
 
 
 #: Class set -> the classes that do not count. 16 and 13 are those of SYNTHIA, which has no
@@ -243,8 +235,6 @@ def native(
 ) -> Protocol:
     """Return the protocol in which labels keep their size, for `domain` (name:split).
 
-    With `bfloat16` (mixed precision) its name is 'native-bfloat16', another protocol.
-
     Args:
         fields: `photo`, (width, height) that photos are scaled to, and `keep_ratio`; without them
             photos keep their size, too.
@@ -252,8 +242,7 @@ def native(
 
     Raises ValueError for other fields.
     """
-    row, split = domains.parse(domain)
-    fields, test_cfg = dict(fields or {}), test_cfg or {}
+    fields = dict(fields or {})
     photo, keep_ratio = fields.pop('photo', None), fields.pop('keep_ratio', False)
     size = photo is None or (
         isinstance(photo, Sequence) and len(photo) == 2 and all(type(n) is int for n in photo)
@@ -264,20 +253,10 @@ def native(
             f'protocol has {found!r:.200}; expected photo=(width, height) and keep_ratio, or the '
             f'name of a published setting: {tuple(SETTINGS)}'
         )
-    slide = test_cfg.get('mode', 'whole') == 'slide'
-    return Protocol(
-        name='native-bfloat16' if bfloat16 else 'native',
-        domain=row.name,
-        split=split,
-        images=images,
-        photo=tuple(photo) if photo else None,
-        keep_ratio=bool(keep_ratio) if photo else None,
-        mode='slide' if slide else 'whole',
-        crop=tuple(test_cfg['crop_size']) if slide else None,
-        stride=tuple(test_cfg['stride']) if slide else None,
-        space=row.space,
-        classes=labels.class_ids(row.space),
-    )
+    own = _in_own_size('native', domain, images, test_cfg or {}, bfloat16)
+    if not photo:
+        return own
+    return replace(own, photo=tuple(photo), keep_ratio=bool(keep_ratio))
 
 
 def describe(
@@ -288,6 +267,8 @@ def describe(
     bfloat16: bool = False,
 ) -> Protocol:
     """Return what a config's `protocol` means for `domain`: a setting's name, or native fields.
+
+    With `bfloat16` (mixed precision) its name ends with '-bfloat16': another protocol.
 
     Raises ValueError as `named` and `native`.
     """

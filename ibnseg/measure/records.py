@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,11 +66,9 @@ def write(record: Record, path: str | Path) -> Path:
     """Write `record` as JSON; returns the path."""
     content = asdict(record)
     for measurement in content['domains']:
-        measurement['matrix'] = measurement['matrix'].tolist()
-        raw = measurement.pop('raw')
-        if raw is not None:
-            measurement['raw'] = raw.tolist()
-    text = json.dumps(dict(schema=SCHEMA, **content), indent=1)
+        if measurement['raw'] is None:
+            del measurement['raw']
+    text = json.dumps(dict(schema=SCHEMA, **content), indent=1, default=np.ndarray.tolist)
     # One line a matrix row, for people and for diffs.
     text = re.sub(r'\[\s+(\d[\d,\s]*\d|\d)\s+\]', lambda m: f'[{" ".join(m[1].split())}]', text)
     disk.write_atomically(path, text + '\n')
@@ -85,53 +82,51 @@ def read(path: str | Path) -> Record:
     twice, a matrix that is not square, of the wrong size, negative or not of integers, a protocol
     whose hash is not its own.
     """
-    path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
+        content = json.loads(Path(path).read_text(encoding='utf-8'))
     except OSError as error:
         raise RecordError(f'{path}: {error.strerror}') from None
     except (ValueError, RecursionError) as error:
         raise RecordError(f'{path}: not a record, it is not JSON ({error})') from None
-    if not isinstance(content, dict) or content.get('schema') != SCHEMA:
-        found = content.get('schema') if isinstance(content, dict) else type(content).__name__
-        raise RecordError(f'{path}: schema is {found!r:.60}; expected {SCHEMA!r}')
-    take = _Taker(path, content)
-    classes = take('classes', list)
+    try:
+        return _record(content)
+    except ValueError as error:
+        raise RecordError(f'{path}: {error}') from None
+
+
+def _record(content: Any) -> Record:
+    found = content.get('schema') if isinstance(content, dict) else content
+    if found != SCHEMA:
+        raise ValueError(f'schema is {found!r:.60}; expected {SCHEMA!r}')
+    classes = _take(content, 'classes', list)
     if not classes or not all(isinstance(name, str) for name in classes):
-        raise RecordError(f"{path}: 'classes' is {classes!r:.60}; expected names")
-    measured = [_measurement(path, item, len(classes)) for item in take('domains', list)]
+        raise ValueError(f"'classes' is {classes!r:.60}; expected names")
+    measured = [_measurement(item, len(classes)) for item in _take(content, 'domains', list)]
     names = [item.domain for item in measured]
     if len(set(names)) < len(names):
-        raise RecordError(f'{path}: a domain is measured twice: {names!r:.200}')
+        raise ValueError(f'a domain is measured twice: {names!r:.200}')
     return Record(
-        model=take('model', str),
-        source=take('source', str),
+        model=_take(content, 'model', str),
+        source=_take(content, 'source', str),
         classes=classes,
-        provenance=take('provenance', dict),
+        provenance=_take(content, 'provenance', dict),
         domains=measured,
     )
 
 
-class _Taker:
-    def __init__(self, path: Path, content: Any):
-        self.path = path
-        self.content = content if isinstance(content, Mapping) else {}
-
-    def __call__(self, key: str, kind: type) -> Any:
-        value = self.content.get(key)
-        if not isinstance(value, kind):
-            raise RecordError(f'{self.path}: {key!r} is {value!r:.60}; expected a {kind.__name__}')
-        return value
+def _take(content: Any, key: str, kind: type) -> Any:
+    value = content.get(key) if isinstance(content, dict) else None
+    if type(value) is not kind:  # True is an instance of int
+        raise ValueError(f'{key!r} is {value!r:.60}; expected a {kind.__name__}')
+    return value
 
 
-def _measurement(path: Path, content: Any, num_classes: int) -> Measurement:
-    take = _Taker(path, content)
-    domain, rows = take('domain', str), take('matrix', list)
-    if not _are_counts(rows, num_classes, num_classes):
-        raise RecordError(
-            f'{path}: the matrix of {domain!r:.60} is not {num_classes} rows of as many counts'
-        )
-    protocol, digest = take('protocol', dict), take('protocol_hash', str)
+def _measurement(content: Any, num_classes: int) -> Measurement:
+    domain, images = _take(content, 'domain', str), _take(content, 'images', int)
+    if images < 0:
+        raise ValueError(f"'images' of {domain!r:.60} is {images}; expected a count")
+    matrix = _counts(content, 'matrix', num_classes, num_classes)
+    protocol, digest = _take(content, 'protocol', dict), _take(content, 'protocol_hash', str)
     counted = protocol.get('classes')
     if (
         not isinstance(counted, list)
@@ -139,47 +134,35 @@ def _measurement(path: Path, content: Any, num_classes: int) -> Measurement:
         or not all(type(c) is int and 0 <= c < num_classes for c in counted)
         or len(set(counted)) < len(counted)
     ):
-        raise RecordError(f'{path}: the protocol of {domain!r:.60} names no valid classes')
+        raise ValueError(f'the protocol of {domain!r:.60} names no valid classes')
     if protocol_hash(protocol) != digest:
-        raise RecordError(
-            f'{path}: the protocol of {domain!r:.60} hashes to {protocol_hash(protocol)}, the file '
-            f'says {digest!r:.20}; one of them was edited'
+        raise ValueError(
+            f'the protocol of {domain!r:.60} hashes to {protocol_hash(protocol)}, the file says '
+            f'{digest!r:.20}; one of them was edited'
         )
-    images = take('images', int)
-    if type(images) is not int or images < 0:
-        raise RecordError(f"{path}: 'images' of {domain!r:.60} is {images!r}; expected a count")
-    matrix = np.array(rows, np.int64)
     raw = None
     if content.get('raw') is not None:
-        raw = _raw(path, domain, take('raw', list), protocol, matrix)
+        space = protocol.get('space')
+        if not isinstance(space, str) or space not in labels.SPACES:
+            raise ValueError(f'label space {space!r:.40} of {domain!r:.60} is unknown')
+        raw = _counts(content, 'raw', len(labels.space(space).names), num_classes)
+        if not np.array_equal(labels.fold(raw, space), matrix):
+            raise ValueError(
+                f'the raw matrix of {domain!r:.60} does not sum to its matrix; one was edited'
+            )
     return Measurement(domain, images, protocol, digest, matrix, raw)
 
 
-def _raw(
-    path: Path, domain: str, rows: list, protocol: Mapping[str, Any], matrix: np.ndarray
-) -> np.ndarray:
-    space = protocol.get('space')
-    if not isinstance(space, str) or space not in labels.SPACES:
-        raise RecordError(f'{path}: label space {space!r:.40} of {domain!r:.60} is unknown')
-    ids = len(labels.space(space).names)
-    if not _are_counts(rows, ids, len(matrix)):
-        raise RecordError(
-            f'{path}: the raw matrix of {domain!r:.60} is not {ids} rows of {len(matrix)} counts'
-        )
-    raw = np.array(rows, np.int64)
-    if not np.array_equal(labels.fold(raw, space), matrix):
-        raise RecordError(
-            f'{path}: the raw matrix of {domain!r:.60} does not sum to its matrix; one was edited'
-        )
-    return raw
-
-
-def _are_counts(rows: list, height: int, width: int) -> bool:
-    return (
-        len(rows) == height
-        and all(isinstance(row, list) and len(row) == width for row in rows)
-        and all(type(count) is int and 0 <= count < _MOST_PIXELS for row in rows for count in row)
-    )
+def _counts(content: dict, key: str, height: int, width: int) -> np.ndarray:
+    rows = _take(content, key, list)
+    if (
+        len(rows) != height
+        or not all(isinstance(row, list) and len(row) == width for row in rows)
+        or not all(type(n) is int and 0 <= n < _MOST_PIXELS for row in rows for n in row)
+    ):
+        of = content['domain']
+        raise ValueError(f'{key!r} of {of!r:.60} is not {height} rows of {width} counts')
+    return np.array(rows, np.int64)
 
 
 def find(paths: list[str | Path]) -> list[Path]:

@@ -16,14 +16,12 @@ class Rule:
     """One way to choose.
 
     Args:
-        option: what a person types.
         name: what checkpoints, records and tables say.
         files: patterns of the checkpoints to choose from; the newest of the first pattern that
             has any is the choice.
         oracle: labels of a target domain chose, so that the number is an upper bound.
     """
 
-    option: str
     name: str
     files: tuple[str, ...]
     oracle: bool = False
@@ -31,13 +29,11 @@ class Rule:
 
 _BEST_ELSE_LAST = ('best_iter_*.pth', 'iter_*.pth')
 
+#: What a person types -> the rule.
 RULES = {
-    rule.option: rule
-    for rule in (
-        Rule('last', 'last', ('iter_*.pth',)),
-        Rule('source', 'source validation', _BEST_ELSE_LAST),
-        Rule('oracle', 'target oracle', _BEST_ELSE_LAST, oracle=True),
-    )
+    'last': Rule('last', ('iter_*.pth',)),
+    'source': Rule('source validation', _BEST_ELSE_LAST),
+    'oracle': Rule('target oracle', _BEST_ELSE_LAST, oracle=True),
 }
 
 
@@ -59,15 +55,13 @@ def validation(
     """Return the domains to validate on during training.
 
     Args:
-        rule: the selection rule.
         source: the domain (or domains) trained on.
         validated: the domains that the config validates on.
         measured: the domains that will be measured at the end; an oracle selects on those of
             them that are not of a source's dataset.
 
-    Raises:
-        ValueError: `rule` is source validation and `validated` holds a target, or it is the
-            oracle and there is no target.
+    Raises ValueError where `rule` is source validation and `validated` holds a target, or it is
+    the oracle and there is no target.
     """
     targets = [domain for domain in measured if not _of_source(source, domain)]
     foreign = [domain for domain in validated if not _of_source(source, domain)]
@@ -76,7 +70,7 @@ def validation(
             f"selection by 'oracle': {list(measured)} holds no target of source {source!r}; name "
             'one in test_dataloader.dataset.domains'
         )
-    if rule.option == 'source' and foreign:
+    if rule is RULES['source'] and foreign:
         raise ValueError(
             f"selection by 'source': val_dataloader holds {foreign[0]!r}, which is not of source "
             f"{source!r}; validate on the source's own split, or say 'oracle'"

@@ -181,20 +181,20 @@ class CrossDomainDataset(ConcatDataset):
         raw: bool = False,
         skip_lists: Sequence[str] = (),
     ):
-        names = [(row.name, split) for row, split in map(parse, domains)]
+        names = [f'{row.name}:{split}' for row, split in map(parse, domains)]
         if len(set(names)) < len(names):
             raise DataError(f'domains {list(domains)}: one is named twice. Name each once')
         task(domains)  # refuses those of other classes
         parts = [
             DomainDataset(
-                f'{row}:{split}',
+                name,
                 data_root,
-                describe(protocol, f'{row}:{split}').pipeline() if pipeline is None else pipeline,
-                raw=raw and bool(labels.maps(parse(row)[0].space)),
+                describe(protocol, name).pipeline() if pipeline is None else pipeline,
+                raw=raw and bool(labels.maps(parse(name)[0].space)),
                 skip_lists=skip_lists,
                 test_mode=True,
             )
-            for row, split in names
+            for name in names
         ]
         super().__init__(parts)
         self._metainfo = dict(

@@ -81,12 +81,13 @@ def by_libspng(data: bytes) -> np.ndarray | None:
     try:
         size = height * (1 + width * channels)
         memory = _memory(2 * size + size // 1000 + 1000)  # stored, rows take a little more
-        rows, png = memory[:size], memory[size:]
-        rows = codecs.deflate_decode(packed, out=rows)
+        rows = codecs.deflate_decode(packed, out=memory[:size])
+        png = memoryview(memory[size:])
         stored = codecs.deflate_encode(rows, level=0, out=png[41:-16])
-        _put(png, 0, data[:33] + struct.pack('>I', len(stored)) + b'IDAT')
+        png[:41] = data[:33] + struct.pack('>I', len(stored)) + b'IDAT'
         checksum = codecs.deflate_crc32(stored, zlib.crc32(b'IDAT'))
-        end = _put(png, 41 + len(stored), struct.pack('>I', checksum) + _END)
+        end = 41 + len(stored) + 16
+        png[end - 16 : end] = struct.pack('>I', checksum) + _END
         image = codecs.spng_decode(png[:end])
         return cv2.cvtColor(image, to_bgr, dst=image if channels == 3 else None)
     except (codecs.DeflateError, codecs.SpngError):
@@ -119,12 +120,6 @@ def _memory(size: int) -> np.ndarray:
 
 
 _kept = threading.local()
-
-
-def _put(memory: np.ndarray, at: int, data: bytes) -> int:
-    """Copy bytes to a place in `memory`; return where they end."""
-    memory[at : at + len(data)] = np.frombuffer(data, np.uint8)
-    return at + len(data)
 
 
 @cache

@@ -3,12 +3,11 @@
 All draws come from `numpy.random`, which `DomainDataset` seeds by the sample's position.
 """
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 from mmcv.image import rescale_size
 from mmcv.transforms import BaseTransform
+from mmseg.datasets.transforms import PhotoMetricDistortion
 from mmseg.registry import TRANSFORMS
 
 from ..labels import IGNORE
@@ -102,15 +101,16 @@ class RandomScaleCrop(BaseTransform):
                 for point, side, most in zip(points, self.crop_size, spare, strict=True)
             )
             return at(*corner)
-        corner, cropped = at(*(np.random.randint(0, most + 1) for most in spare))
-        if self.cat_max_ratio < 1:
-            for _ in range(_TRIES):
-                count = cv2.calcHist([cropped], [0], None, [256], [0, 256]).ravel()
-                count[IGNORE] = 0
-                if np.count_nonzero(count) > 1 and count.max() / count.sum() < self.cat_max_ratio:
-                    break
-                corner, cropped = at(*(np.random.randint(0, most + 1) for most in spare))
+        for _ in range(_TRIES + 1):
+            corner, cropped = at(*(np.random.randint(0, most + 1) for most in spare))
+            if self.cat_max_ratio >= 1 or self._is_mixed(cropped):
+                break
         return corner, cropped
+
+    def _is_mixed(self, cropped: np.ndarray) -> bool:
+        count = cv2.calcHist([cropped], [0], None, [256], [0, 256]).ravel()
+        count[IGNORE] = 0
+        return np.count_nonzero(count) > 1 and count.max() / count.sum() < self.cat_max_ratio
 
 
 def _nearest(size: int, new: int) -> np.ndarray:
@@ -166,12 +166,12 @@ def adjust_saturation(photo: np.ndarray, factor: float) -> np.ndarray:
 def adjust_hue(photo: np.ndarray, shift: float) -> np.ndarray:
     """Turn the hue by `shift` in [-0.5, 0.5] of the circle, in 8-bit HSV. uint8 BGR (H, W, 3)."""
     turned = ((np.arange(256) + round(shift * 256)) % 256).astype(np.uint8)
-    return _in_hsv(photo, 0, turned, cv2.COLOR_BGR2HSV_FULL, cv2.COLOR_HSV2BGR_FULL)
+    return _hue(photo, turned, cv2.COLOR_BGR2HSV_FULL, cv2.COLOR_HSV2BGR_FULL)
 
 
-def _in_hsv(photo: np.ndarray, channel: int, table: np.ndarray, there: int, back: int):
+def _hue(photo: np.ndarray, table: np.ndarray, there: int, back: int) -> np.ndarray:
     tables = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, 1)
-    tables[:, channel] = table
+    tables[:, 0] = table
     return cv2.cvtColor(cv2.LUT(cv2.cvtColor(photo, there), tables[None]), back)
 
 
@@ -227,6 +227,8 @@ class ColorJitter(BaseTransform):
 class RandomGaussianBlur(BaseTransform):
     """Blur by a Gaussian whose sigma is uniform in a range of pixels, cut off at 4 sigma.
 
+    What lies outside of the photo is its nearest pixel.
+
     Args:
         sigma: range. The default is RobustNet's, which blurs every photo; DAFormer's strong
             augmentation has (0.15, 1.15) and prob 0.5.
@@ -240,61 +242,24 @@ class RandomGaussianBlur(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         if np.random.rand() < self.prob:
-            results['img'] = blur(results['img'], np.random.uniform(*self.sigma))
+            sigma = np.random.uniform(*self.sigma)
+            side = 2 * int(4 * sigma + 0.5) + 1
+            results['img'] = cv2.GaussianBlur(
+                results['img'], (side, side), sigma, borderType=cv2.BORDER_REPLICATE
+            )
         return results
-
-
-def blur(photo: np.ndarray, sigma: float) -> np.ndarray:
-    """Return uint8 (H, W, 3) blurred by a Gaussian; what lies outside is its nearest pixel."""
-    side = 2 * int(4 * sigma + 0.5) + 1
-    return cv2.GaussianBlur(photo, (side, side), sigma, borderType=cv2.BORDER_REPLICATE)
 
 
 @TRANSFORMS.register_module()
-class PhotometricDistortion(BaseTransform):
-    """MMSeg's PhotoMetricDistortion by look-up tables: the same draws, the same pixels.
+class PhotometricDistortion(PhotoMetricDistortion):
+    """MMSeg's PhotoMetricDistortion by look-up tables: the same draws, the same pixels."""
 
-    Each with probability 0.5: brightness, contrast (before or after the rest), saturation, hue.
+    def convert(self, img: np.ndarray, alpha: float = 1, beta: float = 0) -> np.ndarray:
+        return _linear(img, alpha, beta)
 
-    Args:
-        brightness_delta: in grey levels.
-        contrast_range, saturation_range: of the factors.
-        hue_delta: in OpenCV's half degrees.
-    """
-
-    def __init__(
-        self,
-        brightness_delta: int = 32,
-        contrast_range: Sequence[float] = (0.5, 1.5),
-        saturation_range: Sequence[float] = (0.5, 1.5),
-        hue_delta: int = 18,
-    ):
-        self.brightness_delta, self.hue_delta = brightness_delta, hue_delta
-        self.contrast_range, self.saturation_range = contrast_range, saturation_range
-
-    def transform(self, results: dict) -> dict:
-        draw = np.random
-        photo = np.ascontiguousarray(results['img'])
-        if draw.randint(2):
-            delta = self.brightness_delta
-            photo = _linear(photo, 1, draw.uniform(-delta, delta))
-        contrast_first = draw.randint(2) == 1
-        if contrast_first:
-            photo = self._contrast(photo)
-        if draw.randint(2):
-            factor = np.float32(draw.uniform(*self.saturation_range))
-            table = np.clip(_LEVELS * factor, 0, 255).astype(np.uint8)
-            photo = _in_hsv(photo, 1, table, cv2.COLOR_BGR2HSV, cv2.COLOR_HSV2BGR)
-        if draw.randint(2):
-            shift = draw.randint(-self.hue_delta, self.hue_delta)
-            table = ((np.arange(256) + shift) % 180).astype(np.uint8)
-            photo = _in_hsv(photo, 0, table, cv2.COLOR_BGR2HSV, cv2.COLOR_HSV2BGR)
-        if not contrast_first:
-            photo = self._contrast(photo)
-        results['img'] = photo
-        return results
-
-    def _contrast(self, photo: np.ndarray) -> np.ndarray:
-        if np.random.randint(2):
-            photo = _linear(photo, np.random.uniform(*self.contrast_range))
-        return photo
+    def hue(self, img: np.ndarray) -> np.ndarray:
+        if not np.random.randint(2):
+            return img
+        shift = np.random.randint(-self.hue_delta, self.hue_delta)
+        table = ((np.arange(256) + shift) % 180).astype(np.uint8)
+        return _hue(img, table, cv2.COLOR_BGR2HSV, cv2.COLOR_HSV2BGR)

@@ -150,21 +150,21 @@ class IdentityBatchSampler(Sampler):
     """
 
     def __init__(self, sampler: Any, batch_size: int, photos: int = 4):
-        people = len(sampler.dataset.index_dic)
+        self.owned: Mapping[int, np.ndarray] = sampler.dataset.index_dic
         if batch_size % photos:
             raise ValueError(
                 f'batch_size is {batch_size}; expected a multiple of {photos}, the photos of each '
                 'person in a batch'
             )
-        if people < batch_size // photos:
+        if len(self.owned) < batch_size // photos:
             raise ValueError(
                 f'batches of {batch_size // photos} people with {photos} photos each can not be '
-                f'drawn from {people} people. Lower batch_size'
+                f'drawn from {len(self.owned)} people. Lower batch_size'
             )
         self.sampler, self.batch_size, self.photos = sampler, batch_size, photos
 
     def __len__(self) -> int:
-        groups = sum(max(1, len(own) // self.photos) for own in self._owned().values())
+        groups = sum(max(1, len(own) // self.photos) for own in self.owned.values())
         return max(1, groups * self.photos // self.batch_size // get_dist_info()[1])
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -174,16 +174,13 @@ class IdentityBatchSampler(Sampler):
         left: dict[int, list[np.ndarray]] = {}
         for _ in range(len(self)):
             if len(left) < people:
-                left = {who: self._groups(own, generator) for who, own in self._owned().items()}
+                left = {who: self._groups(own, generator) for who, own in self.owned.items()}
             batch = []
             for who in generator.choice(list(left), people, replace=False).tolist():
                 batch += left[who].pop().tolist()
                 if not left[who]:
                     del left[who]
             yield batch
-
-    def _owned(self) -> Mapping[int, np.ndarray]:
-        return self.sampler.dataset.index_dic
 
     def _groups(self, own: np.ndarray, generator: np.random.Generator) -> list[np.ndarray]:
         own = generator.permutation(own)

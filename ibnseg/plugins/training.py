@@ -14,18 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dist import barrier, get_rank, is_main_process
+from mmengine.dist import get_rank, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from .. import disk
-from ..disk import sha256
 from ..measure import origin
 from ..train.begin import begin
-from ..train.checkpoint import check_finite, newest, remove_older
-from ..train.config import default_work_dir
+from ..train.checkpoint import check_finite, newest, save
+from ..train.config import check_file, read_config
 from ..train.progress import ProgressHook
-from ..train.runner import build
+from ..train.runner import FOR_TRAINING, build
 
 _NEEDED = ('default_scope', 'model', 'train_dataloader', 'test_dataloader', 'test_evaluator')
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -43,37 +42,24 @@ def load_config(
 ) -> Config:
     """Read a config of a project whose registry is its `default_scope`, and lay options over it.
 
-    Args:
-        path: MMEngine config; it is Python and is run as such.
-        work_dir: default `work_dirs/<path of the config below configs/>`.
-        data_root: stands for the config's `data_root` wherever a loader or an evaluator names it.
-        launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
-        options: dotted keys -> values, as MMEngine's `--cfg-options`.
+    Args as `train.config.load_config`; `data_root` stands for the config's `data_root` wherever a
+    loader or an evaluator names it.
 
     Raises:
         FileNotFoundError, ValueError: no such config, one that lacks what a run needs, or a
             project that is not installed.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'{path}: no such config file')
     try:
         with _stdout_to_log():
-            config = Config.fromfile(str(path))
-            config.merge_from_dict(dict(options or {}))
-            if 'default_scope' in config:
-                importlib.import_module(f'{config.default_scope}.registry')
-                importlib.import_module(f'{config.default_scope}.models')
+            config = read_config(path, _NEEDED, work_dir, launcher, options)
+            importlib.import_module(f'{config.default_scope}.registry')
+            importlib.import_module(f'{config.default_scope}.models')
     except ImportError as error:
         raise ValueError(
             f'{path} needs a package that is missing or does not work here: {error}. '
             '`make setup-plugins` sets up .venv-plugins, which has MMDetection and MMPretrain with '
             'all they need; docs/plug-in.md tells more'
         ) from error
-    absent = [key for key in _NEEDED if key not in config]
-    if absent:
-        raise ValueError(f'{path}: no {", ".join(absent)}; see configs/detection for an example')
-    config.launcher = launcher
-    config.work_dir = work_dir or config.get('work_dir') or str(default_work_dir(Path(path)))
     if data_root is not None:
         old = config.get('data_root')
         if not old:
@@ -127,13 +113,10 @@ def test(config: Config, checkpoint: str | Path) -> dict[str, float]:
     Raises:
         FileNotFoundError, ValueError: checkpoint, data or config are not as expected.
     """
-    if not Path(checkpoint).is_file():
-        raise FileNotFoundError(f'{checkpoint}: no such checkpoint')
+    check_file(checkpoint, 'checkpoint')
     # Not the folder of the training run: its config stays as it is.
     config.work_dir = str(Path(config.work_dir) / 'test')
-    for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
-        config[key] = None
-    for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'auto_scale_lr'):
+    for key in (*FOR_TRAINING, 'auto_scale_lr'):
         config[key] = None
     config.resume, config.load_from = False, None
     config.custom_hooks = [*(config.get('custom_hooks') or []), dict(type='PlainProgressHook')]
@@ -146,7 +129,7 @@ def test(config: Config, checkpoint: str | Path) -> dict[str, float]:
         result = dict(
             metrics=metrics,
             checkpoint=Path(checkpoint).name,
-            checkpoint_sha256=sha256(checkpoint),
+            checkpoint_sha256=disk.sha256(checkpoint),
             epoch=meta.get('epoch'),
             seed=meta.get('seed'),
             images=len(runner.test_dataloader.dataset),
@@ -224,10 +207,7 @@ class EpochCheckpointHook(Hook):
         done = runner.epoch + 1
         if done % self.interval and done != runner.max_epochs:
             return
-        runner.save_checkpoint(runner.work_dir, f'epoch_{done}.pth')
-        if is_main_process():
-            remove_older(runner.work_dir, _PATTERN, self.keep)
-        barrier()
+        save(runner, f'epoch_{done}.pth', _PATTERN, self.keep)
 
 
 @HOOKS.register_module()

@@ -3,14 +3,16 @@
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 
-from .. import domains, weights
+from .. import weights
 from ..measure import selection
+from .config import domain_names
 
 _NAME = re.compile(r'(?:best_iter|iter|epoch)_(\d+)\.pth')
 
@@ -58,20 +60,16 @@ class AtomicCheckpointHook(Hook):
         self._save(runner, f'best_iter_{runner.iter}.pth', 'best_iter_*.pth', 1, meta, runner.iter)
 
     def _save(self, runner, name: str, pattern: str, keep: int, meta: dict, done: int) -> None:
-        folder = Path(runner.work_dir)
         meta = dict(meta, iter=done, epoch=runner.epoch, trained=_trained(runner))
-        runner.save_checkpoint(runner.work_dir, name, meta=meta, by_epoch=False)
-        if is_main_process():
-            remove_older(folder, pattern, keep)
-        barrier()
+        save(runner, name, pattern, keep, meta=meta, by_epoch=False)
 
 
 def _trained(runner) -> dict:
     config = runner.cfg
-    validated = list(config.val_dataloader.dataset.domains)
+    validated = domain_names(config.val_dataloader.dataset)
     return dict(
         source=config.source,
-        validated=[':'.join((row.name, split)) for row, split in map(domains.parse, validated)],
+        validated=list(validated),
         selection=selection.implied(config.source, validated).name,
         iterations=config.train_cfg.max_iters,
         shares=_shares(runner),
@@ -91,10 +89,13 @@ def check_finite(outputs: dict | None, data_batch: dict, iteration: int) -> None
         )
 
 
-def remove_older(folder: str | Path, pattern: str, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints that match."""
-    for old in _by_iteration(folder, pattern)[keep:]:
-        old.unlink(missing_ok=True)
+def save(runner, name: str, pattern: str, keep: int, **kwargs: Any) -> None:
+    """Save a checkpoint, then delete all but the newest `keep` that match."""
+    runner.save_checkpoint(runner.work_dir, name, **kwargs)
+    if is_main_process():
+        for old in _by_iteration(runner.work_dir, pattern)[keep:]:
+            old.unlink(missing_ok=True)
+    barrier()
 
 
 def _shares(runner) -> dict[str, float] | None:
@@ -116,14 +117,18 @@ def newest(folder: str | Path, pattern: str = 'iter_*.pth') -> Path | None:
 
     Raises ValueError where there are files but none is whole: never a silent restart.
     """
-    files = _by_iteration(folder, pattern)
     reasons = []
-    for path in files:
+    for path in _by_iteration(folder, pattern):
         try:
             weights.read(path)
             return path
         except ValueError as error:
             reasons.append(str(error))
-    if files:
+    if reasons:
         raise ValueError('no checkpoint of this run can be read:\n' + '\n'.join(reasons))
     return None
+
+
+def chosen(folder: str | Path, rule: selection.Rule) -> Path | None:
+    """Return the checkpoint of a run that a rule selects. Raises ValueError as `newest`."""
+    return next(filter(None, (newest(folder, pattern) for pattern in rule.files)), None)

@@ -3,10 +3,11 @@
 Imports neither torch nor mmseg, so that what is missing is said at once.
 """
 
-import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
@@ -25,6 +26,16 @@ def check_source(config: Config) -> None:
         raise ValueError(
             f'the config says source {stated}, its train_dataloader reads {trained}. Change both: '
             'source=... (and mixing) and train_dataloader.dataset.domain=... (and its mixing)'
+        )
+
+
+def check_trained_on(checkpoint: str | Path, meta: Mapping[str, Any], config: Config) -> None:
+    """Raise ValueError where a checkpoint says that it was trained on another source."""
+    source = meta.get('trained', {}).get('source', config.source)
+    if source != config.source:
+        raise ValueError(
+            f'{checkpoint} was trained on {source}, the config says {config.source}. Give the '
+            'config that it was trained with'
         )
 
 
@@ -64,23 +75,17 @@ def audit_data(config: Config) -> None:
     process audits, the others' wait for it would time out.
     """
     used = [config[loader].dataset for loader in LOADERS]
+    sets = [(name, data.data_root) for data in used for name in domain_names(data)]
     if config.launcher != 'none':
-        sets = {
-            (name.split(':')[0], data.data_root): None
-            for data in used
-            for name in domain_names(data)
-        }
-        commands = ' && '.join(f'ibnseg audit {name} {shlex.quote(root)}' for name, root in sets)
+        each = (f'ibnseg audit {name.split(":")[0]} {shlex.quote(root)}' for name, root in sets)
+        commands = ' && '.join(dict.fromkeys(each))
         raise ValueError(
             f'--audit with --launcher {config.launcher}: an audit is for one process. Run it '
             f'before, and train without --audit: {commands}'
         )
     with audit.bar() as progress:
-        reports = audit.before_training(
-            [(name, data.data_root) for data in used for name in domain_names(data)],
-            {path for data in used for path in data.get('skip_lists', ())},
-            progress,
-        )
+        lists = {path for data in used for path in data.get('skip_lists', ())}
+        reports = audit.before_training(sets, lists, progress)
     for found in reports:
         print(f'audit {found.domain}: {found.files:,} files, {found.verdict}', flush=True)
 
@@ -113,9 +118,9 @@ def plan_measurement(config: Config) -> dict[str, protocols.Protocol]:
         )
         if classes := config.get('class_set'):
             counted = protocols.class_set(protocol.space, classes)
-            protocol = dataclasses.replace(protocol, classes=counted)
+            protocol = replace(protocol, classes=counted)
         skipped = domains.skipped(domain, data.data_root, lists)
-        protocol = dataclasses.replace(protocol, skipped=protocols.skipped_hash(skipped))
+        protocol = replace(protocol, skipped=protocols.skipped_hash(skipped))
         plan[f'{protocol.domain}:{protocol.split}'] = protocol
     return plan
 
@@ -138,10 +143,8 @@ def check_heads(config: Config, names: Sequence[str]) -> None:
 def count_skipped(data: Config) -> dict[str, int]:
     """Return domain -> how many of its pairs the skip lists leave out, where there are any."""
     lists = data.get('skip_lists', ())
-    counts = {
-        name: len(domains.skipped(name, data.data_root, lists)) for name in domain_names(data)
-    }
-    return {name: count for name, count in counts.items() if count}
+    skipped = {name: domains.skipped(name, data.data_root, lists) for name in domain_names(data)}
+    return {name: len(pairs) for name, pairs in skipped.items() if pairs}
 
 
 def check_writable(out: Path) -> None:

@@ -48,19 +48,11 @@ def load_config(
     Raises:
         FileNotFoundError, ValueError: no such config, or one that lacks what a run needs.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'{path}: no such config file')
-    config = Config.fromfile(str(path))
-    config.merge_from_dict(dict(options or {}))
-    absent = [key for key in _NEEDED if key not in config]
-    if absent:
-        raise ValueError(f'{path}: no {", ".join(absent)}; see configs/ for what a config says')
+    config = read_config(path, _NEEDED, work_dir, launcher, options)
     if not isinstance(config.source, str):
         config.source = str(domains.Source.of(config.source, config.get('mixing')))
     _state_part(config)
     state_protocol(config)
-    config.launcher = launcher
-    config.work_dir = work_dir or config.get('work_dir') or str(default_work_dir(Path(path)))
     stated = config.get('model_name') if _states(path, 'model_name') else None
     config.model_name = name or dict(options or {}).get('model_name') or stated or Path(path).stem
     for loader in LOADERS:
@@ -71,7 +63,10 @@ def load_config(
     if compile:
         config.compile_backbone = True
     if amp:
-        config.optim_wrapper.type = _amp_wrapper()
+        import torch
+
+        on_gpu = torch.cuda.is_available()
+        config.optim_wrapper.type = 'AmpOptimWrapper' if on_gpu else 'CPUAmpOptimWrapper'
     return config
 
 
@@ -84,10 +79,30 @@ def _states(path: str | Path, name: str) -> bool:
     return any(getattr(target, 'id', None) == name for target in targets)
 
 
-def _amp_wrapper() -> str:
-    import torch
+def read_config(
+    path: str | Path,
+    needed: Sequence[str],
+    work_dir: str | None,
+    launcher: str,
+    options: Mapping[str, Any] | None,
+) -> Config:
+    """Read a config file that has the keys `needed`. Other arguments and errors: `load_config`."""
+    check_file(path, 'config file')
+    config = Config.fromfile(str(path))
+    config.merge_from_dict(dict(options or {}))
+    if absent := [key for key in needed if key not in config]:
+        raise ValueError(f'{path}: no {", ".join(absent)}; see configs/ for examples')
+    config.launcher = launcher
+    config.work_dir = (
+        work_dir or config.get('work_dir') or str(Path('work_dirs', *below_configs(path)))
+    )
+    return config
 
-    return 'AmpOptimWrapper' if torch.cuda.is_available() else 'CPUAmpOptimWrapper'
+
+def check_file(path: str | Path, what: str) -> None:
+    """Raise FileNotFoundError where a file that the command line names is not there."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'{path}: no such {what}')
 
 
 def _state_part(config: Config) -> None:
@@ -122,11 +137,6 @@ def state_protocol(config: Config) -> None:
         config.val_dataloader.dataset.protocol = protocol
 
 
-def default_work_dir(path: Path) -> Path:
-    """Return `work_dirs/<path of the config below configs/>`."""
-    return Path('work_dirs', *below_configs(path))
-
-
 def below_configs(path: str | Path) -> tuple[str, ...]:
     """Return the parts of a config's path below `configs/`, without suffix; else its name."""
     parts = Path(path).with_suffix('').parts
@@ -150,22 +160,15 @@ def domain_names(data: Config) -> tuple[str, ...]:
     return domains.Source.of(data.domain, data.get('mixing')).domains
 
 
-def check_given(config: str | Path, checkpoint: str | Path | None = None) -> None:
-    """Raise FileNotFoundError where a file that the command line names is not there."""
-    if not Path(config).is_file():
-        raise FileNotFoundError(f'{config}: no such config file')
-    if checkpoint is not None and not Path(checkpoint).is_file():
-        raise FileNotFoundError(f'{checkpoint}: no such checkpoint')
-
-
-def from_arguments(args: argparse.Namespace, checkpoint: str | None = None) -> Config:
-    """Return the config that the command line of train, test or finetune asks for."""
-    check_given(args.config, checkpoint)
-    given = vars(args)
-    keys = ('work_dir', 'data_root', 'name', 'amp', 'compile', 'launcher')
+def from_arguments(args: argparse.Namespace, **changed: Any) -> Config:
+    """Return the config that a command line asks for; `changed` replaces some of its words."""
+    given = vars(args) | changed
+    check_file(given['config'], 'config file')
+    if 'checkpoint' in given:
+        check_file(given['checkpoint'], 'checkpoint')
+    keys = ('work_dir', 'data_root', 'name', 'amp', 'compile', 'launcher', 'skip_lists')
     return load_config(
-        args.config,
-        skip_lists=given.get('skip_list', ()),
-        options=parse_options(args.cfg_options),
+        given['config'],
+        options=parse_options(given['cfg_options']),
         **{key: given[key] for key in keys if key in given},
     )

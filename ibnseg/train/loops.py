@@ -4,8 +4,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import broadcast, get_rank, get_world_size
-from mmengine.evaluator import Evaluator
-from mmengine.runner import BaseLoop, IterBasedTrainLoop
+from mmengine.runner import BaseLoop, IterBasedTrainLoop, TestLoop
 from mmseg.registry import LOOPS
 
 from ..measure.predict import Predictor
@@ -62,19 +61,11 @@ class PositionTrainLoop(IterBasedTrainLoop):
 
 
 @LOOPS.register_module()
-class CrossDomainLoop(BaseLoop):
+class CrossDomainLoop(TestLoop):
     """Measure the model on every image of a loader; validation and testing are this loop.
 
     Whole-image or sliding inference is the segmentor's own (`model.test_cfg`).
     """
-
-    def __init__(self, runner: Any, dataloader: Any, evaluator: Any, fp16: bool = False):
-        super().__init__(runner, dataloader)
-        if not isinstance(evaluator, Evaluator):
-            evaluator = runner.build_evaluator(evaluator)
-        self.evaluator = evaluator
-        self.evaluator.dataset_meta = self.dataloader.dataset.metainfo
-        self.fp16 = fp16
 
     @torch.no_grad()
     def run(self) -> dict[str, float]:

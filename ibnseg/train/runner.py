@@ -29,6 +29,13 @@ def build(config: Config) -> 'SegRunner':
     return runner
 
 
+#: What a test of a config does without.
+FOR_TRAINING = (
+    *('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'),
+    *('val_dataloader', 'val_cfg', 'val_evaluator'),
+)
+
+
 class SegRunner(mmengine.runner.Runner):
     """As MMEngine's Runner, except:
 
@@ -107,22 +114,21 @@ class SegRunner(mmengine.runner.Runner):
     def save_checkpoint(self, out_dir: str, filename: str, **kwargs: Any) -> None:
         if not is_main_process():
             return
-        path, temporary = Path(out_dir) / filename, f'.{filename}.tmp'
+        temporary = Path(out_dir, f'.{filename}.tmp')
         try:
-            super().save_checkpoint(out_dir, temporary, **kwargs)
-            with open(Path(out_dir) / temporary, 'rb+') as file:
+            super().save_checkpoint(out_dir, temporary.name, **kwargs)
+            with open(temporary, 'rb+') as file:
                 os.fsync(file.fileno())
-            os.replace(Path(out_dir) / temporary, path)
+            os.replace(temporary, temporary.with_name(filename))
         finally:
-            (Path(out_dir) / temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         super().call_hook(fn_name, **kwargs)
         if fn_name == 'before_save_checkpoint':
             checkpoint = kwargs['checkpoint']
-            hub = checkpoint['message_hub']
             # The loss history is of use to the log alone, and is no plain data.
-            hub['log_scalars'] = {}
+            checkpoint['message_hub']['log_scalars'] = {}
             for key in ('message_hub', 'meta', 'param_schedulers'):
                 checkpoint[key] = _plain(checkpoint.get(key))
 

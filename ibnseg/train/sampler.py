@@ -68,21 +68,17 @@ class PositionSampler(Sampler):
         return self.size
 
     def _draw(self, position: int) -> Draw:
-        """Return (index,) or (index, aim)."""
         epoch, place = divmod(position, self.size)
         if self._cached[0] != epoch:
             self._cached = epoch, self._epoch(epoch)
         return self._cached[1][place]
 
     def _epoch(self, epoch: int) -> Sequence[Draw]:
-        """Return the `size` draws of an epoch."""
         return [(index,) for index in self._images(epoch).tolist()]
 
     def _images(self, epoch: int) -> np.ndarray:
         """Return `size` indices of samples, in the order of an epoch."""
-        order = np.arange(self.size)
-        if self.shuffle:
-            order = np.random.default_rng((self.seed, epoch)).permutation(self.size)
+        order = self._order(self.size, epoch)
         if not self._domains:
             return order
         streams = [
@@ -93,14 +89,15 @@ class PositionSampler(Sampler):
     def _stream(self, domain: int, start: int, count: int) -> np.ndarray:
         """Return the draws `start` to `start + count` of one domain's own endless epochs."""
         first, size, _ = self._domains[domain]
-        turns = []
-        for turn in range(start // size, (start + count - 1) // size + 1):
-            order = np.arange(size)
-            if self.shuffle:
-                order = np.random.default_rng((self.seed, turn, domain + 1)).permutation(size)
-            turns.append(order)
+        turns = range(start // size, (start + count - 1) // size + 1)
+        order = np.concatenate([self._order(size, turn, domain + 1) for turn in turns])
         offset = start % size
-        return first + np.concatenate(turns or [np.arange(0)])[offset : offset + count]
+        return first + order[offset : offset + count]
+
+    def _order(self, size: int, *entropy: int) -> np.ndarray:
+        if not self.shuffle:
+            return np.arange(size)
+        return np.random.default_rng((self.seed, *entropy)).permutation(size)
 
 
 def _rounded(shares: np.ndarray) -> list[int]:
@@ -167,18 +164,11 @@ class ClassUniformSampler(_ClassSampler):
 
     def _epoch(self, epoch: int) -> Sequence[Draw]:
         rng = np.random.default_rng((self.seed, epoch, 1))
-        drawn = np.concatenate(
-            [
-                rng.permutation(rows)[np.arange(self.of_each) % len(rows)]
-                for rows in self.occurrences
-                if len(rows)
-            ]
-            or [np.arange(0)]
-        )
-        draws: list[Draw] = [
-            (file, dict(centroid=(x, y)))
-            for file, _, x, y in self.statistics.centroids[drawn].tolist()
-        ]
+        draws: list[Draw] = []
+        for rows in filter(len, self.occurrences):
+            drawn = rng.permutation(rows)[np.arange(self.of_each) % len(rows)]
+            found = self.statistics.centroids[drawn].tolist()
+            draws += [(file, dict(centroid=(x, y))) for file, _, x, y in found]
         draws += [(index,) for index in self._images(epoch)[: self.size - len(draws)].tolist()]
         return [draws[i] for i in rng.permutation(self.size)]
 

@@ -1,6 +1,7 @@
 """The measurement of a checkpoint on several domains: a record, and the matrices beside it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -12,12 +13,8 @@ from ..measure import matrices, origin, predictions
 from ..measure.protocols import Protocol
 from ..measure.records import Measurement, Record
 from . import checks
-from .runner import SegRunner, build
-
-_FOR_TRAINING = (
-    *('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'),
-    *('val_dataloader', 'val_cfg', 'val_evaluator'),
-)
+from .config import check_file
+from .runner import FOR_TRAINING, SegRunner, build
 
 
 def test(
@@ -43,8 +40,7 @@ def test(
     Raises:
         DataError, ValueError, FileNotFoundError: data, checkpoint or config are not as expected.
     """
-    if not Path(checkpoint).is_file():
-        raise FileNotFoundError(f'{checkpoint}: no such checkpoint')
+    check_file(checkpoint, 'checkpoint')
     out = Path(out or Path(config.work_dir) / 'test' / f'{config.model_name}.record.json')
     checks.check_writable(out)
     # Not the folder of the training run: its config and record stay as they are.
@@ -56,7 +52,7 @@ def test(
         config.protocol = data.protocol = protocol
     config.class_set = classes or config.get('class_set')
     plan = checks.plan_measurement(config)
-    for key in _FOR_TRAINING:
+    for key in FOR_TRAINING:
         config[key] = None
     config.model.backbone.init_cfg = None  # the checkpoint has all weights
     saver = _saver(config, plan, save_predictions) if save_predictions else None
@@ -91,12 +87,7 @@ def measure(
     """
     meta = runner.load_checkpoint(str(checkpoint)).get('meta', {})
     config = runner.cfg
-    source = meta.get('trained', {}).get('source', config.source)
-    if source != config.source:
-        raise ValueError(
-            f'{checkpoint} was trained on {source}, the config says {config.source}. Give the '
-            'config that it was trained with'
-        )
+    checks.check_trained_on(checkpoint, meta, config)
     data = config.test_dataloader.dataset
     if isinstance(data.get('protocol'), str):  # not before: a run validates by its own config
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -123,25 +114,16 @@ def measure(
     )
     if is_main_process():
         where = data.data_root, data.get('skip_lists', ())
-        named = {d: metric.images[d].named(predictions.photo_keys(d, *where)) for d in plan}
+        keys = {d: tuple(predictions.photo_keys(d, *where)) for d in plan}
+        named = {d: replace(metric.images[d], keys=keys[d]) for d in plan}
         matrices.save(record, named, out)
         if saver:
             saver.finish(record)
         if show:
-            _show(record, checkpoint, out, runner, saver)
+            report.show(report.tabulate([record]))
+            print(f'record      {out}')
+            if saver:
+                print(f'predictions {saver.folder}')
+            print(f'checkpoint  {checkpoint}')
+            print(f'log         {runner.log_file}')
     return record
-
-
-def _show(
-    record: Record,
-    checkpoint: str | Path,
-    out: Path,
-    runner: SegRunner,
-    saver: predictions.Saver | None,
-) -> None:
-    report.show(report.tabulate([record]))
-    print(f'record      {out}')
-    if saver:
-        print(f'predictions {saver.folder}')
-    print(f'checkpoint  {checkpoint}')
-    print(f'log         {runner.log_file}')

@@ -10,7 +10,7 @@ from ..measure import selection
 from ..measure.records import Record
 from . import checks
 from .begin import begin
-from .checkpoint import newest
+from .checkpoint import chosen
 from .runner import build
 from .test import measure
 
@@ -44,9 +44,8 @@ def train(
     begin(config, resume, seed, check=partial(_check_as_begun, config))
     runner = build(config)
     runner.train()
-    work_dir = Path(config.work_dir)
-    chosen = next(filter(None, (newest(work_dir, pattern) for pattern in rule.files)))
-    return measure(runner, plan, chosen, work_dir / f'{config.model_name}.record.json', show)
+    out = Path(config.work_dir, f'{config.model_name}.record.json')
+    return measure(runner, plan, chosen(config.work_dir, rule), out, show)
 
 
 def _check_as_begun(config: Config, latest: Path, meta: dict[str, Any]) -> None:

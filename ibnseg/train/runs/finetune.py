@@ -13,9 +13,10 @@ from mmengine.config import Config
 
 from ... import disk, domains, weights
 from ...measure import records
-from ...measure.selection import RULES
 from ...report.grid import Grid, Section, percent
 from ...report.table import Stat, scores
+from .. import checks
+from ..config import domain_names
 from . import states
 from .states import Planned
 
@@ -30,22 +31,10 @@ class Start:
 
 
 def start(config: Config, checkpoint: str | Path) -> Start:
-    """Read where fine-tuning begins.
-
-    Raises FileNotFoundError, ValueError: no such file, unreadable, or trained on another source
-    than the config's.
-    """
-    path = Path(checkpoint)
-    if not path.is_file():
-        raise FileNotFoundError(f'{path}: no such checkpoint')
-    trained = weights.read(path).get('meta', {}).get('trained', {})
-    source = trained.get('source', config.source)
-    if source != config.source:
-        raise ValueError(
-            f'{path} was trained on {source}, the config says {config.source}. Give the config '
-            'that it was trained with'
-        )
-    return Start(path.resolve(), disk.sha256(path), source)
+    """Read where fine-tuning begins. Raises as `weights.read` and `checks.check_trained_on`."""
+    path = Path(checkpoint).resolve()
+    checks.check_trained_on(path, weights.read(path).get('meta', {}), config)
+    return Start(path, disk.sha256(path), config.source)
 
 
 def splits(target: str) -> tuple[str, str]:
@@ -104,9 +93,9 @@ def configure(
     config.load_from, config.resume = str(begin.path), False
     config.model.backbone.init_cfg = None  # the checkpoint has all weights
     config.val_dataloader.dataset.domains = [val]
-    asked = [':'.join((row.name, split)) for row, split in map(domains.parse, _measured(config))]
-    config.test_dataloader.dataset.domains = list(dict.fromkeys([val, *asked]))
-    config.select = RULES['last'].option
+    data = config.test_dataloader.dataset
+    data.domains = list(dict.fromkeys([val, *domain_names(data)]))
+    config.select = 'last'
     if iterations is not None:
         _stretch(config, iterations)
     config.train_cfg.val_interval = config.train_cfg.max_iters  # for the log, once
@@ -125,10 +114,6 @@ def _settings(config: Config) -> str:
         schedule=[shared[key] for key in ('optim_wrapper', 'param_scheduler', 'train_cfg')],
     )
     return hashlib.sha256(Config(kept).pretty_text.encode()).hexdigest()[:8]
-
-
-def _measured(config: Config) -> Sequence[str]:
-    return config.test_dataloader.dataset.domains
 
 
 def _stretch(config: Config, iterations: int) -> None:

@@ -17,19 +17,14 @@ FINISHED, BEGUN, NEW = 'finished', 'begun', 'new'
 #: What a command says it does with a run in each state.
 DOING = {FINISHED: 'finished before', BEGUN: 'continued', NEW: 'begun'}
 _PATIENCE = 10  # seconds
+_WAY_OUT = 'Name another folder with --work-dir, or delete that one'
 # Where a run is kept and how it went on there; its seed is compared by itself.
 _NOT_THE_RUN = ('work_dir', 'randomness', 'resume', 'load_from', 'launcher')
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One run of many.
-
-    Args:
-        config: file.
-        note: in the run's folder, its config as it was begun.
-        text: the config's content now.
-    """
+    """One run of many; `note` in its folder has its config as it was begun, `text` is it now."""
 
     config: str
     model: str
@@ -49,42 +44,33 @@ def planned(path: str, config: Config, seed: int, folder: Path, note: str) -> Pl
 
     Raises ValueError where the folder holds a run of another config or seed.
     """
-    record = folder / f'{config.model_name}.record.json'
-    state = _state(config, seed, folder, record, note)
-    text = config.pretty_text
+    record, text = folder / f'{config.model_name}.record.json', config.pretty_text
+    state = NEW
+    if record.is_file():
+        state = FINISHED
+        found = records.read(record).provenance.get('seed')
+        if found != seed:
+            raise ValueError(f'{record}: of seed {found!r:.20}, expected {seed}. {_WAY_OUT}')
+    elif any(folder.glob('*iter_*.pth')):
+        state = BEGUN
+    if state != NEW:
+        if not (folder / note).is_file():
+            raise ValueError(
+                f'{folder} holds a {state} run that this command did not begin (no {note}). '
+                f'{_WAY_OUT}'
+            )
+        before = _content((folder / note).read_bytes(), folder / note)
+        now = _content(text, config.filename)
+        other = sorted(key for key in before | now if before.get(key) != now.get(key))
+        if other:
+            raise ValueError(
+                f'{folder} holds a {state} run of another config; they differ in '
+                f'{", ".join(other)}. {_WAY_OUT}'
+            )
     return Planned(str(path), config.model_name, seed, folder, record, state, note, text)
 
 
-def _state(config: Config, seed: int, folder: Path, record: Path, note: str) -> str:
-    if record.is_file():
-        found = records.read(record).provenance.get('seed')
-        if found != seed:
-            raise ValueError(
-                f'{record}: of seed {found!r:.20}, expected {seed}. Move the folder away, or name '
-                'another with --work-dir'
-            )
-        state = FINISHED
-    elif any(folder.glob('*iter_*.pth')):
-        state = BEGUN
-    else:
-        return NEW
-    way_out = 'Name another folder with --work-dir, or delete that one'
-    if not (folder / note).is_file():
-        raise ValueError(
-            f'{folder} holds a {state} run that this command did not begin (no {note}). {way_out}'
-        )
-    before = _content((folder / note).read_bytes(), folder / note, folder)
-    now = _content(config.pretty_text, config.filename, folder)
-    other = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    if other:
-        raise ValueError(
-            f'{folder} holds a {state} run of another config; they differ in {", ".join(other)}. '
-            f'{way_out}'
-        )
-    return state
-
-
-def _content(text: str | bytes, origin: str | Path, folder: Path) -> dict[str, str]:
+def _content(text: str | bytes, origin: str | Path) -> dict[str, str]:
     """Return the config's values by name, without running it.
 
     Raises ValueError where it is anything but names and values: what can't be read can't be
@@ -94,15 +80,17 @@ def _content(text: str | bytes, origin: str | Path, folder: Path) -> dict[str, s
         values = {line.targets[0].id: ast.unparse(line.value) for line in ast.parse(text).body}
     except (SyntaxError, ValueError, RecursionError, MemoryError, AttributeError):
         raise ValueError(
-            f'{origin}: its values do not read as lines of name = value, so whether {folder} holds '
-            'a run of this config is not known. Name another folder with --work-dir, or delete '
-            'that one'
+            f'{origin}: its values do not read as lines of name = value, so whether its folder '
+            f'holds a run of this config is not known. {_WAY_OUT}'
         ) from None
     return {name: value for name, value in values.items() if name not in _NOT_THE_RUN}
 
 
 def begin(run: Planned, script: str | Path, words: Sequence[str] = (), processes: int = 1) -> int:
-    """Begin or continue a run as `ibnseg train` does, in a process of its own, as `launch` does.
+    """Begin or continue a run as `ibnseg train` does, in a process of its own.
+
+    SIGTERM to this process ends it, too. Raises KeyboardInterrupt: it was interrupted; it has
+    ended by then.
 
     Args:
         script: tools/train.py.
@@ -120,15 +108,10 @@ def begin(run: Planned, script: str | Path, words: Sequence[str] = (), processes
     command += [str(script), run.config, '--work-dir', str(run.folder), '--seed', str(run.seed)]
     command += ['--no-table', *words]
     command += ['--launcher', 'pytorch'] * (processes > 1) + ['--resume'] * (run.state == BEGUN)
-    return launch(command)
+    return _launch(command)
 
 
-def launch(command: Sequence[str]) -> int:
-    """Run a command in a process of its own, and return its exit code.
-
-    SIGTERM to this process ends it, too. Raises KeyboardInterrupt: it was interrupted; it has
-    ended by then.
-    """
+def _launch(command: Sequence[str]) -> int:
     process = subprocess.Popen(command)
     ended = []
 
