@@ -1,12 +1,5 @@
-"""Labels drawn as polygons (IDD), rasterised once into a cache.
+"""Labels drawn as polygons (IDD)."""
 
-The cache (`disk.cache_folder('polygons')`) has a PNG of ids for each JSON, by the hash of its
-content.
-"""
-
-import contextlib
-import hashlib
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,15 +7,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .. import disk
 from ..errors import DataError
 
-_FORMAT = b'1'  # raise when equal files are to be drawn otherwise
 _LARGEST = 1 << 26  # pixels; a size beyond is damage, not a photo's
 
 
 def rasterise(path: str | Path, names: Sequence[str]) -> np.ndarray:
-    """Return the ids of a file of polygons, uint8 (H, W), from the cache where it is known.
+    """Return the ids of a file of polygons: uint8 (H, W).
 
     Drawn as IDD's own tool does (`json2labelImg.py` of AutoNUE/public-code, with Pillow): in the
     file's order, so that later polygons hide earlier ones; deleted ones are left out; an unknown
@@ -38,17 +29,6 @@ def rasterise(path: str | Path, names: Sequence[str]) -> np.ndarray:
     except OSError as error:
         text = f'{path}: unreadable label file ({error}). Unpack it again'
         raise DataError(text, 'unreadable') from None
-    key = hashlib.sha256(_FORMAT + '\n'.join(names).encode() + b'\n' + content).hexdigest()
-    cached = disk.cache_folder('polygons') / key[:2] / f'{key}.png'
-    with contextlib.suppress(OSError, SyntaxError, ValueError), Image.open(cached) as image:
-        return np.asarray(image)
-    drawn = _draw(path, content, names)
-    with contextlib.suppress(OSError):  # a full or read-only cache costs time, nothing else
-        _save(Image.fromarray(drawn), cached)
-    return drawn
-
-
-def _draw(path: str | Path, content: bytes, names: Sequence[str]) -> np.ndarray:
     try:
         found = json.loads(content)
         size = found['imgWidth'], found['imgHeight']
@@ -84,9 +64,3 @@ def _draw(path: str | Path, content: bytes, names: Sequence[str]) -> np.ndarray:
             )
         pen.polygon(corners, fill=names.index(name))
     return np.array(image)
-
-
-def _save(image: Image.Image, path: Path) -> None:
-    content = io.BytesIO()
-    image.save(content, format='png', compress_level=1)
-    disk.write_atomically(path, content.getvalue())
