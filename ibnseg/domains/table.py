@@ -60,18 +60,16 @@ class Domain:
 
 def _match(photos: Files, truth: Files, where: Path) -> Pairs:
     """Pair files by key; refuse what stands alone."""
-    alone = [photos[k] for k in sorted(photos.keys() - truth.keys())]
-    if alone:
-        raise DataError(
-            f'{alone[0]}: photo without a label file ({len(alone)} such in {where}). '
-            'Unpack the labels again, or remove the photo'
-        )
-    alone = [truth[k] for k in sorted(truth.keys() - photos.keys())]
-    if alone:
-        raise DataError(
-            f'{alone[0]}: label file without a photo ({len(alone)} such in {where}). '
-            'Unpack the photos again, or remove the label file'
-        )
+    for what, files, lacks, others in (
+        ('photo', photos, 'label', truth),
+        ('label file', truth, 'photo', photos),
+    ):
+        alone = sorted(files.keys() - others.keys())
+        if alone:
+            raise DataError(
+                f'{files[alone[0]]}: {what} without a {lacks} ({len(alone)} such in {where}). '
+                f'Unpack the {lacks}s again, or remove the {what}'
+            )
     return [(photos[key], truth[key]) for key in sorted(photos)]
 
 
