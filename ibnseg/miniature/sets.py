@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from .. import disk
 from .. import workers as spread
 from .layouts import LAYOUTS, Frame
 from .photo import check_size
@@ -121,6 +122,4 @@ def _clear(root: Path, folders: Iterable[str]) -> None:
 
 
 def _record(root: Path, content: dict) -> None:
-    partial = root / (RECORD + '.part')
-    partial.write_text(json.dumps(content, indent=1) + '\n')
-    os.replace(partial, root / RECORD)
+    disk.write_atomically(root / RECORD, json.dumps(content, indent=1) + '\n')
