@@ -4,6 +4,7 @@ Both are paths by a key that a photo shares with its label file. FileNotFoundErr
 that should be there.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -36,17 +37,19 @@ def _files(root: Path, *patterns: str) -> Files:
     return files
 
 
-def _patterns(photos: str | tuple[str, ...], truth: str) -> Layout:
-    """Return the layout of a dataset whose files match patterns; `{split}` is the split."""
-    photos = (photos,) if isinstance(photos, str) else photos
+def of_tree(tree: str) -> Layout:
+    """Return the layout that two lines describe, of the photos and of the labels.
 
-    def layout(root: Path, split: str) -> tuple[Files, Files]:
-        return (
-            _files(root, *(pattern.format(split=split) for pattern in photos)),
-            _files(root, truth.format(split=split)),
-        )
+    `idd/leftImg8bit/{train,val}/<drive>/*.{png,jpg}`: any split, any folder, either suffix.
+    """
+    photos, truth = (line.partition('/')[2] for line in tree.splitlines())
 
-    return layout
+    def find(line: str, root: Path, split: str) -> Files:
+        pattern = re.sub(r'<\w+>', '*', line.replace('{train,val}', split))
+        stem, _, suffixes = pattern.rstrip('}').partition('{')
+        return _files(root, *(stem + suffix for suffix in suffixes.split(',')))
+
+    return lambda root, split: (find(photos, root, split), find(truth, root, split))
 
 
 def _only(files: Files, wanted: Callable[[str], bool]) -> Files:
@@ -68,20 +71,6 @@ def _listed(photos: str, truth: str, names: Callable[[str], Iterable[str]]) -> L
 
 gta5 = _listed('images', 'labels', splits.gta5)
 synthia = _listed('RGB', 'GT/LABELS', splits.synthia)
-cityscapes = _patterns(
-    'leftImg8bit/{split}/*/*_leftImg8bit.png', 'gtFine/{split}/*/*_gtFine_labelIds.png'
-)
-bdd100k_drivable = _patterns('images/100k/{split}/*.jpg', 'labels/drivable/masks/{split}/*.png')
-bdd100k_drivable_2018 = _patterns(
-    'images/100k/{split}/*.jpg', 'drivable_maps/labels/{split}/*_drivable_id.png'
-)
-_IDD = tuple(f'leftImg8bit/{{split}}/*/*_leftImg8bit.{kind}' for kind in ('png', 'jpg'))  # part II
-idd = _patterns(_IDD, 'gtFine/{split}/*/*_gtFine_polygons.json')
-idd_level3 = _patterns(_IDD, 'gtFine/{split}/*/*_gtFine_labellevel3Ids.png')
-dark_zurich = _patterns(
-    'rgb_anon/{split}/night/*/*_rgb_anon.png', 'gt/{split}/night/*/*_gt_labelTrainIds.png'
-)
-kitti = _patterns('training/image_2/*.png', 'training/semantic/*.png')
 
 
 def foggy_cityscapes(root: Path, split: str) -> tuple[Files, Files]:
