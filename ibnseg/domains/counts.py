@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from .. import disk, labels, progress
@@ -83,18 +84,8 @@ def of_label(truth: np.ndarray, tile: int, classes: int = 19) -> tuple[np.ndarra
     found = []
     for top in range(0, max(height // tile, 1) * tile, tile):
         for left in range(0, max(width // tile, 1) * tile, tile):
-            part = truth[top : top + tile, left : left + tile].astype(np.int64)
-            by_row = _histograms(part)
-            by_column = _histograms(part.T)
-            pixels = by_row.sum(0)
-            for c in np.flatnonzero(pixels[:classes]):
-                y = int(by_row[:, c] @ np.arange(len(by_row)) / pixels[c])
-                x = int(by_column[:, c] @ np.arange(len(by_column)) / pixels[c])
-                found.append((c, left + x, top + y))
+            part = truth[top : top + tile, left : left + tile]
+            for c in np.unique(part[part < classes]).tolist():
+                m = cv2.moments((part == c).view(np.uint8), binaryImage=True)
+                found.append((c, left + int(m['m10'] / m['m00']), top + int(m['m01'] / m['m00'])))
     return counts, np.array(found, np.int32).reshape(-1, 3)
-
-
-def _histograms(part: np.ndarray) -> np.ndarray:
-    """Count the values 0..255 of each row: int64 (rows, 256)."""
-    codes = part + 256 * np.arange(len(part))[:, None]
-    return np.bincount(codes.ravel(), minlength=256 * len(part)).reshape(-1, 256)
