@@ -70,7 +70,7 @@ def _label(facts: Facts, path: Path, data: bytes, space: str) -> None:
         if _picture(facts, data).format == 'JPEG':
             raise DataError('JPEG data', 'lossy')
     elif not data.lstrip().startswith(b'{'):
-        raise DataError(guess(data), 'wrong-type')
+        raise DataError(_guess(data), 'wrong-type')
     raw = read_raw(path, space)
     ids = np.unique(raw).tolist()
     drawn = _digest(raw.shape, np.ascontiguousarray(raw)) if len(ids) > 1 else None
@@ -111,7 +111,7 @@ def _picture(facts: Facts, data: bytes) -> Image.Image:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         if isinstance(error, UnidentifiedImageError):
             if not data.startswith(_MAGIC):
-                raise DataError(guess(data), 'wrong-type') from None
+                raise DataError(_guess(data), 'wrong-type') from None
             reason = 'its header does not decode'
         raise DataError(f'{reason}, {len(data):,} bytes', 'damaged') from None
     facts['size'] = list(image.size)
@@ -126,15 +126,16 @@ def _digest(kind: tuple, content: bytes | np.ndarray) -> str:
     return digest.hexdigest()[:32]
 
 
-def guess(data: bytes) -> str:
+def _guess(data: bytes) -> str:
     """Say what `data` is that should have been a picture."""
     head = data[:256].lstrip().lower()
-    if head.startswith((b'<!doctype', b'<html', b'<?xml')):
-        return 'a web page: was a login page saved in its place?'
-    if head.startswith(b'version https://git-lfs'):
-        return 'a Git LFS pointer: fetch the file itself with git lfs pull'
-    if head.startswith(b'pk\x03\x04'):
-        return 'a zip archive'
+    for begin, what in (
+        ((b'<!doctype', b'<html', b'<?xml'), 'a web page: was a login page saved in its place?'),
+        (b'version https://git-lfs', 'a Git LFS pointer: fetch the file itself with git lfs pull'),
+        (b'pk\x03\x04', 'a zip archive'),
+    ):
+        if head.startswith(begin):
+            return what
     if not any(data[:4096]):
         return f'{len(data):,} bytes that begin with zeros: a download or copy not finished'
     return f'{len(data):,} bytes that begin with {data[:8]!r}'

@@ -43,16 +43,12 @@ def audit(
     wanted = list(row.splits) if every else [domains.parse(name)[1] for name in asked]
     folder = row.root(root)
     folder = folder if folder.is_dir() else Path(root)
-    pairs, counts, found = _list(row, folder, wanted)
+    pairs, splits, found = _list(row, folder, wanted)
     if not pairs and not any(KINDS[finding.kind].severity == 'error' for finding in found):
         domains.find(f'{row.name}:{wanted[0]}', root)  # says what was expected, and where
     store = disk.Store('audit', row.name, (facts.FACTS, labels.space(row.space)))
-    jobs = [
-        (path, role, row.space)
-        for role in ('photo', 'label')
-        for path in dict.fromkeys(getattr(pair, role) for pair in pairs)
-        if path
-    ]
+    jobs = {(pair.photo, 'photo', row.space): None for pair in pairs if pair.photo}
+    jobs |= {(pair.label, 'label', row.space): None for pair in pairs if pair.label}
     try:
         seen, known = store.values(facts.look, jobs, workers, progress)
     except BrokenProcessPool:
@@ -71,7 +67,7 @@ def audit(
     return Report(
         domain=row.name,
         root=folder,
-        splits={split: (n, row.splits.get(split)) for split, n in counts.items()},
+        splits=splits,
         findings=found,
         files=len(jobs),
         known=known,
@@ -110,30 +106,28 @@ def before_training(
 
 def _list(
     row: Domain, root: Path, wanted: Iterable[str]
-) -> tuple[list[Pair], dict[str, int], list[Finding]]:
-    """Pairs, also of one file; the whole pairs of each split; what is wrong with the lists."""
-    splits: dict[tuple[Path | None, Path | None], list[str]] = defaultdict(list)
-    counts: dict[str, int] = {}
+) -> tuple[list[Pair], dict[str, tuple[int, int | None]], list[Finding]]:
+    """Pairs, also of one file; each split's whole pairs, found and published; what is wrong."""
+    names: dict[tuple[Path | None, Path | None], list[str]] = defaultdict(list)
+    splits: dict[str, tuple[int, int | None]] = {}
     found: list[Finding] = []
     for split in wanted:
         try:
             photos, truth = row.files(root, split)
         except FileNotFoundError as error:
-            found.append(
-                Finding('absent', Path(error.filename or root), f'split {split!r}', (split,))
-            )
+            found.append(Finding('absent', Path(error.filename), f'split {split!r}', (split,)))
             continue
         except DataError as error:
-            kind = error.kind or 'layout'
-            found.append(Finding(kind, error.file or root, str(error), (split,)))
+            found.append(Finding(error.kind or 'layout', error.file or root, str(error), (split,)))
             continue
         for key in sorted(photos.keys() | truth.keys()):
-            splits[photos.get(key), truth.get(key)].append(split)
-        counts[split] = n = len(photos.keys() & truth.keys())
-        if row.splits.get(split) not in (None, n):
-            text = f'split {split!r}: {n:,} pairs, published {row.splits[split]:,}'
+            names[photos.get(key), truth.get(key)].append(split)
+        n, published = len(photos.keys() & truth.keys()), row.splits.get(split)
+        splits[split] = n, published
+        if published not in (None, n):
+            text = f'split {split!r}: {n:,} pairs, published {published:,}'
             found.append(Finding('count', root, text, (split,)))
-    return [Pair(*files, tuple(names)) for files, names in splits.items()], counts, found
+    return [Pair(*files, tuple(of)) for files, of in names.items()], splits, found
 
 
 def _foreign(pairs: Iterable[Pair]) -> list[Finding]:

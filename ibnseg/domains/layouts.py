@@ -5,7 +5,7 @@ that should be there.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from .. import splits
@@ -56,21 +56,14 @@ def _only(files: Files, wanted: Callable[[str], bool]) -> Files:
     return {key: path for key, path in files.items() if wanted(key)}
 
 
-def _listed(photos: str, truth: str, names: Callable[[str], Iterable[str]]) -> Layout:
-    """Return the layout of a dataset of PNGs in two folders; `names` lists those of a split."""
-
-    def layout(root: Path, split: str) -> tuple[Files, Files]:
-        wanted = {name.removesuffix('.png') for name in names(split)}.__contains__
-        return (
-            _only(_files(root, f'{photos}/*.png'), wanted),
-            _only(_files(root, f'{truth}/*.png'), wanted),
-        )
-
-    return layout
+def gta5(root: Path, split: str) -> tuple[Files, Files]:
+    wanted = set(splits.gta5(split)).__contains__
+    return _only(_files(root, 'images/*'), wanted), _only(_files(root, 'labels/*'), wanted)
 
 
-gta5 = _listed('images', 'labels', splits.gta5)
-synthia = _listed('RGB', 'GT/LABELS', splits.synthia)
+def synthia(root: Path, split: str) -> tuple[Files, Files]:
+    wanted = set(splits.synthia(split)).__contains__
+    return _only(_files(root, 'RGB/*'), wanted), _only(_files(root, 'GT/LABELS/*'), wanted)
 
 
 def foggy_cityscapes(root: Path, split: str) -> tuple[Files, Files]:

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import indent
 
 from .. import labels, splits
 from ..errors import DataError
@@ -304,8 +305,8 @@ def _find(domain: str, data_root: str | Path, skip_lists: Iterable[str]) -> tupl
     named = skip.read(skip_lists, DOMAINS).get(row.name, frozenset())
     root = row.root(data_root)
     way_out = (
-        f'Expected, as downloaded:\n{_indent(row.tree)}\nbelow the data root {data_root}. Get it '
-        f'from {row.source}; or name another data root with --data-root; or draw a small '
+        f'Expected, as downloaded:\n{indent(row.tree, "  ")}\nbelow the data root {data_root}. '
+        f'Get it from {row.source}; or name another data root with --data-root; or draw a small '
         f'stand-in with\n  python tools/miniature.py {shlex.quote(str(data_root))} '
         f'--worlds {row.folder}'
     )
@@ -321,7 +322,3 @@ def _find(domain: str, data_root: str | Path, skip_lists: Iterable[str]) -> tupl
             raise DataError(f'{root}: the skip lists name every pair of split {split!r}')
         raise DataError(f'{root}: no photo of split {split!r} found. {way_out}')
     return pairs, left_out
-
-
-def _indent(text: str) -> str:
-    return '\n'.join(f'  {line}' for line in text.splitlines())
