@@ -1,11 +1,16 @@
-"""Files that are whole or not there, their hashes, and where caches lie."""
+"""Files that are whole or not there, their hashes, and what is remembered of them."""
 
 import contextlib
 import hashlib
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
+
+from . import workers as spread
 
 try:
     import fcntl
@@ -66,3 +71,114 @@ def alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+class Store:
+    """What was found out about files, kept by their content from one run to the next.
+
+    A damaged store, or one of another version, is ignored and written anew. Two processes may use
+    one at a time: each keeps what the other has saved.
+
+    Args:
+        kind, name: the file is `cache_folder(kind) / '<name>.json'`.
+        version: anything; another one for values that would differ.
+
+    Attributes:
+        blocked: why the file could not be saved, None where it was.
+    """
+
+    _SECONDS = 60  # between savings
+
+    def __init__(self, kind: str, name: str, version: object):
+        self.path, self.version = cache_folder(kind) / f'{name}.json', str(version)
+        self.blocked: str | None = None
+        self._files: dict[str, list] = {}  # path -> [size, time of change, SHA-256]
+        self._values: dict[str, Any] = {}  # SHA-256 and arguments -> value
+        self._read()
+
+    def values(
+        self,
+        work: Callable[..., Any],
+        jobs: Iterable[tuple],
+        workers: int | None = 1,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> tuple[dict[tuple, Any], int]:
+        """Return {job: work(*job)}, and how many of them were remembered.
+
+        What is done before an error or Ctrl-C is kept.
+
+        Args:
+            work: returns what JSON can hold, not None. It is not kept where the file can't be read.
+            jobs: (path, further arguments) each.
+            workers: as `workers.run`.
+            progress: called with (done, to do) for each job that is not remembered.
+        """
+        found = {job: self._get(*job) for job in jobs}
+        new = [job for job, value in found.items() if value is None]
+        answers = spread.run(_work, new, workers, (work, frozenset(self._values)))
+        saved = time.monotonic()
+        try:
+            for done, (job, answer) in enumerate(zip(new, answers, strict=True), 1):
+                found[job] = self._keep(*job, *answer)
+                if progress:
+                    progress(done, len(new))
+                if time.monotonic() - saved > self._SECONDS:
+                    self._save()
+                    saved = time.monotonic()
+        finally:
+            if new:
+                self._save()
+        return found, len(found) - len(new)
+
+    def _get(self, path: Path, *arguments: Any) -> Any:
+        *stamp, sha = self._files.get(str(path.absolute()), [''])
+        return self._values.get(_key(sha, arguments)) if stamp == _stamp(path) else None
+
+    def _keep(self, path: Path, *rest: Any) -> Any:
+        *arguments, stamp, sha, value = rest
+        if not sha:
+            return value
+        self._files[str(path.absolute())] = [*stamp, sha]
+        return self._values.setdefault(_key(sha, arguments), value)
+
+    def _head(self, body: bytes) -> bytes:
+        return json.dumps([self.version, hashlib.sha256(body).hexdigest()]).encode()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):
+            head, _, body = self.path.read_bytes().partition(b'\n')
+            if head == self._head(body):
+                files, values = json.loads(body)
+                self._files, self._values = files | self._files, values | self._values
+
+    def _save(self) -> None:
+        self._read()  # what another process has saved meanwhile
+        body = json.dumps([self._files, self._values], separators=(',', ':')).encode()
+        try:
+            write_atomically(self.path, self._head(body) + b'\n' + body)
+        except OSError as error:
+            self.blocked = f'{self.path}: {error.strerror}'
+
+
+def _key(sha: str, arguments: Iterable[Any]) -> str:
+    return ' '.join(map(str, (sha, *arguments)))
+
+
+def _stamp(path: Path) -> list[int] | None:
+    """Return size and time of change in ns; None without a file."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _work(work: Callable, known: frozenset[str], path: Path, *arguments: Any) -> tuple:
+    """(stamp, SHA-256, value); no SHA-256 of a file that can't be read, no value of a known one."""
+    stamp = _stamp(path)  # of before it is read
+    try:
+        sha = sha256(path)
+    except OSError:
+        return stamp, '', work(path, *arguments)
+    value = None if _key(sha, arguments) in known else work(path, *arguments)
+    return stamp, sha, value

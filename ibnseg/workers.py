@@ -29,8 +29,7 @@ def run(
         for job in jobs:
             yield work(*shared, *job)
         return
-    method = 'fork' if 'fork' in multiprocessing.get_all_start_methods() else None
-    context = multiprocessing.get_context(method)
+    context = multiprocessing.get_context('fork' if hasattr(os, 'fork') else None)
     pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(work, shared))
     try:
         yield from pool.map(_call, jobs, chunksize=4)

@@ -21,8 +21,8 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from ibnseg import disk, domains, labels, miniature, splits
-from ibnseg.domains import DataError, polygons
+from ibnseg import domains, labels, miniature, splits
+from ibnseg.domains import DataError
 from ibnseg.measure import protocols
 from ibnseg.pipeline.dataset import CrossDomainDataset, DomainDataset
 from ibnseg.train.sampler import PositionSampler
@@ -132,12 +132,6 @@ def test_pairs_are_found_sorted(data, domain, photos):
 
 
 # ------------------------------------------------------------------------ every row
-
-
-@pytest.fixture(autouse=True)
-def own_cache(monkeypatch, tmp_path_factory):
-    """Rasterised polygons do not go to the user's cache."""
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.getbasetemp() / 'cache'))
 
 
 @pytest.fixture(scope='module')
@@ -335,30 +329,6 @@ def test_docs_say_what_the_row_says(row):
 
 
 # ------------------------------------------------------------------------ polygons
-
-
-def test_polygons_are_rasterised_once(every, tmp_path, monkeypatch):
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    (_, path), *_ = domains.find('idd:val', every)
-    first = domains.read_raw(path, 'idd')
-    (cached,) = disk.cache_folder('polygons').rglob('*.png')
-    assert tmp_path in cached.parents
-    monkeypatch.setattr(polygons, '_draw', lambda *_: pytest.fail('drawn again'))
-    np.testing.assert_array_equal(domains.read_raw(path, 'idd'), first)
-    monkeypatch.undo()
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
-    cached.write_bytes(half(cached.read_bytes()))  # a damaged cache is drawn anew
-    np.testing.assert_array_equal(domains.read_raw(path, 'idd'), first)
-    np.testing.assert_array_equal(np.array(Image.open(cached)), first)
-    assert [p.suffix for p in disk.cache_folder('polygons').rglob('*') if p.is_file()] == ['.png']
-
-
-def test_without_a_cache_polygons_are_drawn_each_time(every, tmp_path, monkeypatch):
-    (tmp_path / 'a file').touch()
-    (_, path), *_ = domains.find('idd:val', every)
-    expected = domains.read_raw(path, 'idd')
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'a file'))
-    np.testing.assert_array_equal(domains.read_raw(path, 'idd'), expected)
 
 
 def test_polygons_are_painted_in_their_order(tmp_path):

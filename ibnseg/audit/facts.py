@@ -1,4 +1,4 @@
-"""What one file is, by itself: decoded once, to its end. Facts are plain JSON, without verdicts."""
+"""What one file is, by itself: decoded once, to its end."""
 
 import hashlib
 import io
@@ -13,62 +13,93 @@ from PIL import Image, UnidentifiedImageError
 from .. import labels
 from ..domains import DataError, read_raw
 
-#: Of what facts say; a cache of another version is not read.
-FACTS = 1
+#: Version of `look`: facts that another one found are not read from the cache.
+FACTS = 2
 
 Facts = dict[str, Any]
 
 _ORIENTATION = 0x0112  # EXIF
 _MAGIC = (b'\x89PNG', b'\xff\xd8\xff')
-_EMPTY = ('empty', '0 bytes')
 
 
-def photo(data: bytes) -> Facts:
-    """Facts of a photo: `size` (width, height), mode, format, orientation, flat, grey, `pixels`.
+def look(path: Path, role: str, space: str) -> Facts:
+    """Return what a file is, as JSON can hold it.
 
-    `pixels` is a digest of the decoded picture. Where it can't be decoded, only `fault`:
-    [kind, detail].
+    `wrong` is a list of [kind, detail]. The rest is there as far as it is known: `size` (width,
+    height), `orientation` (EXIF), `pixels`, a digest of the decoded picture (not of a photo of one
+    colour), and for a label that could be read `drawn`, a digest of its ids (None for one id).
+
+    Args:
+        role: 'photo' or 'label'.
+        space: the label space.
     """
-    facts, image = _picture(data)
-    if image is None:
-        return facts
-    pixels = np.asarray(image)
-    facts['flat'] = _all(pixels, lambda part: part == pixels[0, 0])
-    facts['grey'] = image.mode in ('1', 'L', 'LA', 'I;16') or (
-        image.mode in ('RGB', 'RGBA') and _all(pixels[..., :3], lambda part: part == part[..., :1])
-    )
+    facts: Facts = {'wrong': []}
+    try:
+        data = path.read_bytes()
+        if not data:
+            raise DataError('0 bytes', 'empty')
+        if role == 'photo':
+            _photo(facts, data)
+        else:
+            _label(facts, path, data, space)
+    except OSError as error:
+        facts['wrong'].append(['unreadable', error.strerror or type(error).__name__])
+    except DataError as error:
+        text = str(error).removeprefix(f'{path}: ').partition('. ')[0]
+        facts['wrong'].append([error.kind or 'encoding', text])
     return facts
 
 
-def label(path: Path, data: bytes, space: str) -> Facts:
-    """Facts of a label file: as of a photo, `ids`, {raw id: number of pixels}, and `drawn`.
-
-    `drawn` is a digest of the ids. Where it is no label of the space: `fault`, and what is known
-    of the picture.
-    """
-    if labels.space(space).encoding == 'polygons':
-        json = data.lstrip().startswith(b'{')
-        facts = {} if json else _fault(*('wrong-type', guess(data)) if data else _EMPTY)
-    else:
-        facts, image = _picture(data)
-        if image and image.format == 'JPEG':
-            facts |= _fault('lossy', 'JPEG data')
-    if 'fault' in facts:
-        return facts
-    try:
-        raw = read_raw(path, space)
-    except DataError as error:
-        text = str(error).removeprefix(f'{path}: ').partition('. ')[0]
-        return facts | _fault(error.kind or 'encoding', text)
-    ids, counts = np.unique(raw, return_counts=True)
-    facts['ids'] = {str(i): int(n) for i, n in zip(ids, counts, strict=True)}
-    facts['drawn'] = _digest(raw.shape, np.ascontiguousarray(raw))
-    return {'size': [*raw.shape[::-1]], 'orientation': 1} | facts
+def _photo(facts: Facts, data: bytes) -> None:
+    image = _picture(facts, data)
+    pixels, wrong = np.asarray(image), facts['wrong']
+    if _all(pixels, lambda part: part == pixels[0, 0]):
+        wrong.append(['constant', 'every pixel is the same'])
+        del facts['pixels']
+    elif image.mode in ('1', 'L', 'LA', 'I;16') or (
+        image.mode in ('RGB', 'RGBA') and _all(pixels[..., :3], lambda part: part == part[..., :1])
+    ):
+        wrong.append(['grey', f'mode {image.mode}, red, green and blue are equal'])
+    if image.mode not in ('RGB', 'L') or image.format not in ('PNG', 'JPEG'):
+        text = f'{image.format}, mode {image.mode}; expected 8-bit RGB'
+        wrong.append(['photo-form', text])
 
 
-def _picture(data: bytes) -> tuple[Facts, Image.Image | None]:
-    if not data:
-        return _fault(*_EMPTY), None
+def _label(facts: Facts, path: Path, data: bytes, space: str) -> None:
+    if labels.space(space).encoding != 'polygons':
+        if _picture(facts, data).format == 'JPEG':
+            raise DataError('JPEG data', 'lossy')
+    elif not data.lstrip().startswith(b'{'):
+        raise DataError(_guess(data), 'wrong-type')
+    raw = read_raw(path, space)
+    ids = np.unique(raw).tolist()
+    drawn = _digest(raw.shape, np.ascontiguousarray(raw)) if len(ids) > 1 else None
+    facts |= {'size': [*raw.shape[::-1]], 'orientation': 1, 'drawn': drawn} | facts
+    names, lut = labels.space(space).names, labels.lut(space)
+    if _is_converted(space, ids):
+        text = 'ids 0 to 18 only, road (0) among them, and no sky, vegetation or car'
+        facts['wrong'].append(['train-ids', text])
+    elif all(lut[raw] == labels.IGNORE for raw in ids):
+        text = ', '.join(f'{raw} ({names[raw]})' if raw < len(names) else str(raw) for raw in ids)
+        facts['wrong'].append(['all-ignored', f'its ids have no class: {text:.200}'])
+    elif len(ids) == 1:
+        facts['wrong'].append(['single-class', f'id {ids[0]} in every pixel'])
+
+
+def _is_converted(space: str, ids: list[int]) -> bool:
+    """Whether raw ids look like training classes where those never stand for themselves."""
+    usual = [labels.raw_id(space, name) for name in ('road', 'vegetation', 'sky', 'car')]
+    used, last = set(ids) - {labels.IGNORE}, len(labels.CLASSES) - 1
+    return (
+        None not in usual
+        and usual[0] > 0
+        and min(usual[1:]) > last >= max(used, default=0)
+        and {0} < used
+    )
+
+
+def _picture(facts: Facts, data: bytes) -> Image.Image:
+    """Decode a picture. Raises DataError where that fails."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # of Pillow, on odd metadata and large pictures
@@ -77,17 +108,16 @@ def _picture(data: bytes) -> tuple[Facts, Image.Image | None]:
             image.load()
             orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception as error:  # Pillow raises nearly anything of bad files
-        known = data.startswith(_MAGIC)
-        if isinstance(error, UnidentifiedImageError) and not known:
-            return _fault('wrong-type', guess(data)), None
-        return _fault('damaged', f'{_reason(error)}, {len(data):,} bytes'), None
-    return dict(
-        size=list(image.size),
-        mode=image.mode,
-        format=image.format,
-        orientation=orientation if orientation in range(1, 9) else 1,
-        pixels=_digest((image.mode, image.size), image.tobytes()),
-    ), image
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            if not data.startswith(_MAGIC):
+                raise DataError(_guess(data), 'wrong-type') from None
+            reason = 'its header does not decode'
+        raise DataError(f'{reason}, {len(data):,} bytes', 'damaged') from None
+    facts['size'] = list(image.size)
+    facts['orientation'] = orientation if orientation in range(1, 9) else 1
+    facts['pixels'] = _digest((image.mode, image.size), image.tobytes())
+    return image
 
 
 def _digest(kind: tuple, content: bytes | np.ndarray) -> str:
@@ -96,25 +126,16 @@ def _digest(kind: tuple, content: bytes | np.ndarray) -> str:
     return digest.hexdigest()[:32]
 
 
-def _fault(kind: str, detail: str) -> Facts:
-    return {'fault': [kind, detail]}
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return 'its header does not decode'
-    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-
-
-def guess(data: bytes) -> str:
+def _guess(data: bytes) -> str:
     """Say what `data` is that should have been a picture."""
     head = data[:256].lstrip().lower()
-    if head.startswith((b'<!doctype', b'<html', b'<?xml')):
-        return 'a web page: was a login page saved in its place?'
-    if head.startswith(b'version https://git-lfs'):
-        return 'a Git LFS pointer: fetch the file itself with git lfs pull'
-    if head.startswith(b'pk\x03\x04'):
-        return 'a zip archive'
+    for begin, what in (
+        ((b'<!doctype', b'<html', b'<?xml'), 'a web page: was a login page saved in its place?'),
+        (b'version https://git-lfs', 'a Git LFS pointer: fetch the file itself with git lfs pull'),
+        (b'pk\x03\x04', 'a zip archive'),
+    ):
+        if head.startswith(begin):
+            return what
     if not any(data[:4096]):
         return f'{len(data):,} bytes that begin with zeros: a download or copy not finished'
     return f'{len(data):,} bytes that begin with {data[:8]!r}'

@@ -7,7 +7,6 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import labels
 from ..domains import Domain
 from .facts import Facts
 from .kinds import KINDS
@@ -48,95 +47,44 @@ class Finding:
 
 #: (path, role) -> its facts; roles are 'photo' and 'label'.
 Look = Callable[[Path, str], Facts]
+#: Kind, file, detail, second file.
+_Wrong = tuple[str, Path, str, Path | None]
 
 
-def judge(row: Domain, root: Path, pairs: Iterable[Pair], look: Look) -> list[Finding]:
+def judge(row: Domain, root: Path, pairs: list[Pair], look: Look) -> list[Finding]:
     """Return what is wrong with `pairs`, pair by pair, then between them, then as a set."""
-    pairs = list(pairs)
-    found = [finding for pair in pairs for finding in _pair(row, pair, look)]
+    found = [
+        Finding(kind, file, detail, pair.splits, other, pair.photo or pair.label)
+        for pair in pairs
+        for kind, file, detail, other in _pair(pair, look)
+    ]
     return found + _sizes(row, root, pairs, look) + _copies(pairs, look)
 
 
 # ------------------------------------------------------------------------------ one pair
 
 
-def _pair(row: Domain, pair: Pair, look: Look) -> Iterable[Finding]:
-    photo, label, splits = pair
-    skip = photo or label
-
-    def finding(kind: str, file: Path, detail: str, other: Path | None = None) -> Finding:
-        return Finding(kind, file, detail, splits, other, skip)
-
+def _pair(pair: Pair, look: Look) -> list[_Wrong]:
+    photo, label, _ = pair
+    of_photo = look(photo, 'photo') if photo else {'wrong': []}
+    of_label = look(label, 'label') if label else {'wrong': []}
+    sized = 'size' in of_photo and 'size' in of_label
+    if sized and of_photo.get('pixels', '') == of_label.get('pixels'):
+        return [('same-file', label, 'the pixels of both are the same', photo)]
+    if sized and 'drawn' not in of_label and not look(photo, 'label')['wrong']:
+        return [('swapped', label, 'the photo reads as a label, the label as a photo', photo)]
+    found: list[_Wrong] = []
     if label is None:
-        yield finding('photo-alone', photo, 'no label file for it')
+        found.append(('photo-alone', photo, 'no label file for it', None))
     if photo is None:
-        yield finding('label-alone', label, 'no photo for it')
-    of_photo = look(photo, 'photo') if photo else None
-    of_label = look(label, 'label') if label else None
-    if photo and label and 'size' in of_photo and 'size' in of_label:
-        if of_label.get('pixels') == of_photo['pixels'] and not of_photo['flat']:
-            yield finding('same-file', label, 'the pixels of both are the same', photo)
-            return
-        if 'fault' in of_label and _reads(row, look(photo, 'label')):
-            text = 'the photo reads as a label, the label as a photo'
-            yield finding('swapped', label, text, photo)
-            return
-    if photo:
-        yield from (finding(kind, photo, detail) for kind, detail in _photo(of_photo))
-    if label:
-        yield from (finding(kind, label, detail) for kind, detail in _label(row, of_label))
-    if photo and label and 'size' in of_photo and 'size' in of_label:
-        yield from (finding(k, f, d, o) for k, f, d, o in _sizes_of(pair, of_photo, of_label))
+        found.append(('label-alone', label, 'no photo for it', None))
+    for file, facts in ((photo, of_photo), (label, of_label)):
+        found += [(kind, file, detail, None) for kind, detail in facts['wrong']]
+    return found + (list(_sizes_of(pair, of_photo, of_label)) if sized else [])
 
 
-def _reads(row: Domain, facts: Facts) -> bool:
-    """Whether facts are of a good label file."""
-    return 'fault' not in facts and not any(True for _ in _label(row, facts))
-
-
-def _photo(facts: Facts) -> Iterable[tuple[str, str]]:
-    if 'fault' in facts:
-        yield tuple(facts['fault'])
-        return
-    if facts['flat']:
-        yield 'constant', 'every pixel is the same'
-    elif facts['grey']:
-        yield 'grey', f'mode {facts["mode"]}, red, green and blue are equal'
-    if facts['mode'] not in ('RGB', 'L') or facts['format'] not in ('PNG', 'JPEG'):
-        yield 'photo-form', f'{facts["format"]}, mode {facts["mode"]}; expected 8-bit RGB'
-
-
-def _label(row: Domain, facts: Facts) -> Iterable[tuple[str, str]]:
-    if 'fault' in facts:
-        yield tuple(facts['fault'])
-    if 'ids' not in facts:
-        return
-    ids = [int(raw) for raw in facts['ids']]
-    lut = labels.lut(row.space)
-    if _is_converted(row.space, ids):
-        yield 'train-ids', 'ids 0 to 18 only, road (0) among them, and no sky, vegetation or car'
-    elif all(lut[raw] == labels.IGNORE for raw in ids):
-        names = labels.space(row.space).names
-        text = ', '.join(f'{raw} ({names[raw]})' if raw < len(names) else str(raw) for raw in ids)
-        yield 'all-ignored', f'its ids have no class: {text:.200}'
-    elif len(ids) == 1:
-        yield 'single-class', f'id {ids[0]} in every pixel'
-
-
-def _is_converted(space: str, ids: Iterable[int]) -> bool:
-    """Whether raw ids look like training classes where those never stand for themselves."""
-    usual = [labels.raw_id(space, name) for name in ('road', 'vegetation', 'sky', 'car')]
-    used, last = set(ids) - {labels.IGNORE}, len(labels.CLASSES) - 1
-    return (
-        None not in usual
-        and usual[0] > 0
-        and min(usual[1:]) > last >= max(used, default=0)
-        and {0} < used
-    )
-
-
-def _sizes_of(pair: Pair, photo: Facts, label: Facts):
-    """(kind, file, detail, other): sizes as read, where a photo is turned by its EXIF tag."""
+def _sizes_of(pair: Pair, photo: Facts, label: Facts) -> Iterable[_Wrong]:
+    """Compare sizes as they are read: a photo is turned by its EXIF tag, a label is not."""
     size, turned = tuple(photo['size']), photo['orientation'] > 4
     as_read = size[::-1] if turned else size
     truth = tuple(label['size'])
@@ -163,7 +111,8 @@ def _sizes(row: Domain, root: Path, pairs: list[Pair], look: Look) -> list[Findi
     """Photos of another size than the published one; of all of them, one finding."""
     if row.size is None:
         return []
-    sizes = {p: tuple(look(p, 'photo').get('size', ())) for p in _photos(pairs)}
+    splits = {pair.photo: pair.splits for pair in pairs if pair.photo}
+    sizes = {path: tuple(look(path, 'photo').get('size', ())) for path in splits}
     counts = Counter(size for size in sizes.values() if size)
     if not counts:
         return []
@@ -172,7 +121,6 @@ def _sizes(row: Domain, root: Path, pairs: list[Pair], look: Look) -> list[Findi
     if usual != tuple(row.size):
         text = f'{_x(usual)} in {counts[usual]} photos, published {_x(row.size)}'
         found.append(Finding('resized', root, text))
-    splits = {pair.photo: pair.splits for pair in pairs if pair.photo}
     return found + [
         Finding('odd-size', path, f'{_x(size)}, the others {_x(usual)}', splits[path], None, path)
         for path, size in sizes.items()
@@ -180,35 +128,29 @@ def _sizes(row: Domain, root: Path, pairs: list[Pair], look: Look) -> list[Findi
     ]
 
 
-def _photos(pairs: Iterable[Pair]) -> list[Path]:
-    return list(dict.fromkeys(pair.photo for pair in pairs if pair.photo))
-
-
 def _copies(pairs: list[Pair], look: Look) -> list[Finding]:
     """Photos of equal pixels, in splits that share no file or in one; labels of equal ids."""
-    splits: dict[Path, set[str]] = defaultdict(set)
-    photo_of = {}
-    for pair in pairs:
-        for path in (pair.photo, pair.label):
-            splits[path].update(pair.splits)
-        photo_of.setdefault(pair.label, pair.photo)
-    photos = _photos(pairs)
-    overlap = {both for path in photos for both in product(splits[path], repeat=2)}
+    splits: dict[Path | None, set[str]] = defaultdict(set)
+    photo_of: dict[Path | None, Path | None] = {}
+    for photo, label, names in pairs:
+        splits[photo].update(names)
+        splits[label].update(names)
+        photo_of.setdefault(label, photo)
+    photos = dict.fromkeys(photo for photo, *_ in pairs if photo)
+    overlap = {both for photo in photos for both in product(splits[photo], repeat=2)}
     found = []
-    for stays, out in _twice(photos, 'photo', look):
+    for stays, out in _twice(photos, 'photo', 'pixels', look):
         # 'val/fog' and 'val/night' are parts of one: between them it is but a duplicate.
-        apart = next(
-            (
-                (a, b)
-                for a, b in sorted(product(splits[stays], splits[out]))
-                if (a, b) not in overlap and a.partition('/')[0] != b.partition('/')[0]
-            ),
-            None,
-        )
+        apart = [
+            (a, b)
+            for a, b in sorted(product(splits[stays], splits[out]))
+            if (a, b) not in overlap and a.partition('/')[0] != b.partition('/')[0]
+        ]
         if apart:
+            here, there = apart[0]
             if any('train' in split for split in splits[stays]):  # training can spare it
-                stays, out, apart = out, stays, apart[::-1]
-            text = f'the same pixels; split {apart[1]!r} should share no photo with {apart[0]!r}'
+                stays, out, here, there = out, stays, there, here
+            text = f'the same pixels; split {there!r} should share no photo with {here!r}'
             found.append(Finding('leak', out, text, tuple(sorted(splits[out])), stays, out))
         else:
             both = tuple(sorted(splits[out]))
@@ -216,19 +158,17 @@ def _copies(pairs: list[Pair], look: Look) -> list[Finding]:
     told = {frozenset((finding.file, finding.other)) for finding in found}
     return found + [
         Finding('same-label', one, 'the same ids', tuple(sorted(splits[one])), other)
-        for other, one in _twice(photo_of, 'label', look)
+        for other, one in _twice(photo_of, 'label', 'drawn', look)
         if frozenset((photo_of[one], photo_of[other])) not in told
     ]
 
 
-def _twice(paths: Iterable[Path | None], role: str, look: Look) -> Iterable[tuple[Path, Path]]:
-    """(first, later) of each file whose content an earlier one has, where it says something."""
+def _twice(
+    paths: Iterable[Path | None], role: str, digest: str, look: Look
+) -> Iterable[tuple[Path, Path]]:
+    """(first, later) of each file whose content an earlier one has."""
     first: dict[str, Path] = {}
     for path in filter(None, paths):
-        facts = look(path, role)
-        if role == 'photo':
-            content = None if facts.get('flat') else facts.get('pixels')
-        else:
-            content = facts.get('drawn') if len(facts.get('ids', ())) > 1 else None
+        content = look(path, role).get(digest)
         if content and first.setdefault(content, path) != path:
             yield first[content], path

@@ -62,9 +62,9 @@ class Report:
 
     def lines(self, show: int = 3) -> Iterator[str]:
         """Say it to a person; of each kind, the first `show` files."""
-        return map(clean, self._raw_lines(show))
+        return map(clean, [*self._summary(), *self._shown(show), '', self.verdict])
 
-    def _raw_lines(self, show: int) -> Iterator[str]:
+    def _summary(self) -> Iterator[str]:
         yield f'{self.domain} in {self.root}'
         width = max([len(split) for split in self.splits] + [5])
         if self.splits:
@@ -76,36 +76,28 @@ class Report:
         yield f'{self.files:,} files looked at{known}, {self.seconds:.1f} s'
         if self.note:
             yield self.note
-        for severity in ('error', 'warning'):
-            for kind in KINDS:
-                of_kind = [f for f in self.findings if f.kind == kind and f.severity == severity]
-                if of_kind:
-                    yield from self._lines(kind, of_kind, show)
-        yield ''
-        yield self.verdict
 
-    def _lines(self, kind: str, findings: list[Finding], show: int) -> Iterator[str]:
-        row = KINDS[kind]
-        yield ''
-        yield f'{row.severity} {kind} ({len(findings):,}): {row.meaning}; {row.way_out}'
-        for finding in findings[:show]:
-            file = '' if finding.file == self.root else f'{self.below(finding.file)}: '
-            other = f' [{self.below(finding.other)}]' if finding.other else ''
-            yield f'  {file}{finding.detail}{other}'
-        if len(findings) > show:
-            yield f'  and {len(findings) - show:,} more'
+    def _shown(self, show: int) -> Iterator[str]:
+        for kind, row in sorted(KINDS.items(), key=lambda item: item[1].severity):  # errors first
+            findings = [finding for finding in self.findings if finding.kind == kind]
+            if findings:
+                yield ''
+                yield f'{row.severity} {kind} ({len(findings):,}): {row.meaning}; {row.way_out}'
+            for finding in findings[:show]:
+                file = '' if finding.file == self.root else f'{self.below(finding.file)}: '
+                other = f' [{self.below(finding.other)}]' if finding.other else ''
+                yield f'  {file}{finding.detail}{other}'
+            if len(findings) > show:
+                yield f'  and {len(findings) - show:,} more'
 
     @property
     def verdict(self) -> str:
-        errors, warnings = len(self.errors), len(self.findings) - len(self.errors)
         if not self.findings:
             return 'nothing wrong'
-        pairs = len(self.skipped)
-        concerned = f' in {pairs:,} pair{"s" * (pairs != 1)}' if pairs else ''
-        return (
-            f'{errors:,} error{"s" * (errors != 1)}{concerned}, '
-            f'{warnings:,} warning{"s" * (warnings != 1)}'
-        )
+        errors, pairs = len(self.errors), len(self.skipped)
+        concerned = f' in {_count(pairs, "pair")}' if pairs else ''
+        warnings = len(self.findings) - errors
+        return f'{_count(errors, "error")}{concerned}, {_count(warnings, "warning")}'
 
     def write(self, path: str | Path) -> None:
         """Write every finding as JSON. Files are below `root`, '.' is `root` itself."""
@@ -132,3 +124,7 @@ class Report:
     def write_skip_list(self, path: str | Path) -> None:
         """Write the pairs that have an error, to train and to measure without them."""
         skip.write(path, self.domain, self.skipped)
+
+
+def _count(number: int, noun: str) -> str:
+    return f'{number:,} {noun}{"s" * (number != 1)}'

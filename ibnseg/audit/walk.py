@@ -1,28 +1,20 @@
 """The audit: list the files of every split, look at each once in several processes, judge."""
 
-import hashlib
 import shlex
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
 from pathlib import Path
 
-from .. import domains, labels
-from .. import workers as spread
+from .. import disk, domains, labels
 from ..domains import DataError, Domain, skip
 from . import facts
-from .cache import Cache, stamp
-from .facts import Facts
 from .judge import Finding, Pair, judge
 from .kinds import KINDS
 from .report import Report
 
 Progress = Callable[[int, int], None]
-Job = tuple[Path, str]
-#: (stamp, SHA-256, facts or None where the cache has them).
-Answer = tuple[list[int] | None, str, Facts | None]
 
 
 def audit(
@@ -51,26 +43,36 @@ def audit(
     wanted = list(row.splits) if every else [domains.parse(name)[1] for name in asked]
     folder = row.root(root)
     folder = folder if folder.is_dir() else Path(root)
-    pairs, counts, found = _list(row, folder, wanted)
+    pairs, splits, found = _list(row, folder, wanted)
     if not pairs and not any(KINDS[finding.kind].severity == 'error' for finding in found):
         domains.find(f'{row.name}:{wanted[0]}', root)  # says what was expected, and where
-    look = _Looker(row)
-    jobs = [(pair.photo, 'photo') for pair in pairs if pair.photo]
-    jobs += [(pair.label, 'label') for pair in pairs if pair.label]
-    look.all(jobs, workers, progress)
-    files, known = look.looked + look.known, look.known
-    found += judge(row, folder, pairs, look)  # may look at a photo as a label
+    store = disk.Store('audit', row.name, (facts.FACTS, labels.space(row.space)))
+    jobs = {(pair.photo, 'photo', row.space): None for pair in pairs if pair.photo}
+    jobs |= {(pair.label, 'label', row.space): None for pair in pairs if pair.label}
+    try:
+        seen, known = store.values(facts.look, jobs, workers, progress)
+    except BrokenProcessPool:
+        raise DataError(
+            'a process of the audit was killed, perhaps for want of memory. What was looked at '
+            'is kept: run the same command again, with --workers 1'
+        ) from None
+
+    def look(path: Path, role: str) -> facts.Facts:
+        job = path, role, row.space
+        return seen[job] if job in seen else facts.look(*job)  # a photo, looked at as a label
+
+    found += judge(row, folder, pairs, look)
     if every:
         found += _foreign(pairs)
     return Report(
         domain=row.name,
         root=folder,
-        splits={split: (n, row.splits.get(split)) for split, n in counts.items()},
+        splits=splits,
         findings=found,
-        files=files,
+        files=len(jobs),
         known=known,
         seconds=time.monotonic() - began,
-        note=look.cache.blocked and f'nothing is remembered: {look.cache.blocked}',
+        note=store.blocked and f'nothing is remembered: {store.blocked}',
     )
 
 
@@ -104,30 +106,28 @@ def before_training(
 
 def _list(
     row: Domain, root: Path, wanted: Iterable[str]
-) -> tuple[list[Pair], dict[str, int], list[Finding]]:
-    """Pairs, also of one file; the whole pairs of each split; what is wrong with the lists."""
-    splits: dict[tuple[Path | None, Path | None], list[str]] = defaultdict(list)
-    counts: dict[str, int] = {}
+) -> tuple[list[Pair], dict[str, tuple[int, int | None]], list[Finding]]:
+    """Pairs, also of one file; each split's whole pairs, found and published; what is wrong."""
+    names: dict[tuple[Path | None, Path | None], list[str]] = defaultdict(list)
+    splits: dict[str, tuple[int, int | None]] = {}
     found: list[Finding] = []
     for split in wanted:
         try:
             photos, truth = row.files(root, split)
         except FileNotFoundError as error:
-            found.append(
-                Finding('absent', Path(error.filename or root), f'split {split!r}', (split,))
-            )
+            found.append(Finding('absent', Path(error.filename), f'split {split!r}', (split,)))
             continue
         except DataError as error:
-            kind = error.kind or 'layout'
-            found.append(Finding(kind, error.file or root, str(error), (split,)))
+            found.append(Finding(error.kind or 'layout', error.file or root, str(error), (split,)))
             continue
         for key in sorted(photos.keys() | truth.keys()):
-            splits[photos.get(key), truth.get(key)].append(split)
-        counts[split] = n = len(photos.keys() & truth.keys())
-        if row.splits.get(split) not in (None, n):
-            text = f'split {split!r}: {n:,} pairs, published {row.splits[split]:,}'
+            names[photos.get(key), truth.get(key)].append(split)
+        n, published = len(photos.keys() & truth.keys()), row.splits.get(split)
+        splits[split] = n, published
+        if published not in (None, n):
+            text = f'split {split!r}: {n:,} pairs, published {published:,}'
             found.append(Finding('count', root, text, (split,)))
-    return [Pair(*files, tuple(names)) for files, names in splits.items()], counts, found
+    return [Pair(*files, tuple(of)) for files, of in names.items()], splits, found
 
 
 def _foreign(pairs: Iterable[Pair]) -> list[Finding]:
@@ -143,69 +143,3 @@ def _foreign(pairs: Iterable[Pair]) -> list[Finding]:
         for path in sorted(folder.iterdir())
         if path.suffix in suffixes and path not in known
     ]
-
-
-class _Looker:
-    """Facts of files by (path, role), out of the cache where they are known."""
-
-    def __init__(self, row: Domain):
-        self.space, self.cache = row.space, Cache(row.name)
-        self.looked = self.known = 0
-        self._facts: dict[Job, Facts] = {}
-
-    def __call__(self, path: Path, role: str) -> Facts:
-        if (path, role) not in self._facts:
-            self.all([(path, role)])
-        return self._facts[path, role]
-
-    def all(
-        self, jobs: Iterable[Job], workers: int | None = 1, progress: Progress | None = None
-    ) -> None:
-        found = {(p, role): self.cache.get(p, _key(self.space, role)) for p, role in jobs}
-        self._facts.update((job, facts) for job, facts in found.items() if facts is not None)
-        new = [job for job, facts in found.items() if facts is None]
-        self.known += len(found) - len(new)
-        try:
-            shared = self.space, set(self.cache.facts)
-            answers = spread.run(_look, new, workers, shared)
-            for job, answer in zip(new, answers, strict=True):
-                self._keep(*job, *answer)
-                self.looked += 1
-                if progress:
-                    progress(self.looked, len(new))
-        except BrokenProcessPool:
-            raise DataError(
-                'a process of the audit was killed, perhaps for want of memory. What was looked at '
-                'is kept: run the same command again, with --workers 1'
-            ) from None
-        finally:
-            self.cache.save()
-
-    def _keep(
-        self, path: Path, role: str, when: list[int] | None, sha: str, facts: Facts | None
-    ) -> None:
-        key = _key(self.space, role)
-        facts = self.cache.facts[f'{key} {sha}'] if facts is None else facts
-        self._facts[path, role] = facts
-        if when:
-            self.cache.put(path, key, when, sha, facts)
-
-
-@cache
-def _key(space: str, role: str) -> str:
-    """What facts depend on beside the file's content: for a label, its space as it is now."""
-    if role == 'photo':
-        return role
-    return f'label {space} {hashlib.sha256(repr(labels.space(space)).encode()).hexdigest()[:8]}'
-
-
-def _look(space: str, known: set[str], path: Path, role: str) -> Answer:
-    when = stamp(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        return None, '', {'fault': ['unreadable', error.strerror or type(error).__name__]}
-    sha = hashlib.sha256(data).hexdigest()
-    if f'{_key(space, role)} {sha}' in known:
-        return when, sha, None
-    return when, sha, facts.photo(data) if role == 'photo' else facts.label(path, data, space)

@@ -1,27 +1,17 @@
-"""How many pixels of which class a label file holds, and where: counted once, kept in a cache.
+"""How many pixels of which class a label file holds, and where: counted once, then remembered."""
 
-The cache (`disk.cache_folder('classes')`) has one file for the labels of a folder, whose rows count
-for files of the same size and time.
-"""
-
-import hashlib
-import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 
-from .. import disk, labels
-from .. import workers as spread
+from .. import disk, labels, progress
 from ..errors import DataError
-from ..progress import track
 from .files import read_labels
 
-#: Of a file: (size, time of change), counts, centroids.
-_Row = tuple[tuple[int, int], np.ndarray, np.ndarray]
-_VERSION = 2  # of the cache files; count it up when what is counted changes
+_VERSION = 3  # raise it when what is counted changes
 
 
 @dataclass(frozen=True)
@@ -53,43 +43,32 @@ def count(
         DataError: as `read_labels`.
     """
     (classes,) = {len(labels.task(space).classes) for _, space in files}
+    jobs = [(Path(path).resolve(), space, tile) for path, space in files]
+    found = {}
     folder = disk.cache_folder('classes')
-    jobs = [(str(Path(path).resolve()), space, tile) for path, space in files]
     try:
         # The ranks of a run, and other runs, wait for the one that counts.
-        with disk.alone(folder):
-            rows = _rows(jobs, folder, workers)
+        with disk.alone(folder), progress.bar('counting classes') as bar:
+            for space in dict.fromkeys(space for _, space in files):
+                store = disk.Store('classes', space, (_VERSION, labels.space(space)))
+                of_space = [job for job in jobs if job[1] == space]
+                found |= store.values(_of_file, of_space, workers, bar)[0]
     except OSError as error:
         raise DataError(
             f'{folder}: class statistics are kept here, and it cannot be written ({error}). '
             'Name another folder by the environment variable XDG_CACHE_HOME'
         ) from None
-    centroids = [np.insert(found, 0, i, axis=1) for i, (_, _, found) in enumerate(rows)]
+    centroids = [(i, *row) for i, job in enumerate(jobs) for row in found[job][1]]
     return Statistics(
-        np.array([counts for _, counts, _ in rows], np.int64).reshape(-1, classes),
-        np.concatenate([np.empty((0, 4), np.int32), *centroids]),
+        np.array([found[job][0] for job in jobs], np.int64).reshape(-1, classes),
+        np.array(centroids, np.int32).reshape(-1, 4),
     )
 
 
-def _rows(jobs: Sequence[tuple], folder: Path, workers: int | None) -> list[_Row]:
-    """Return the row of each job (path, label space, tile), from the caches or counted now."""
-    # A dataset's splits have folders of their own, or share one.
-    keys = [json.dumps([_VERSION, tile, space, str(Path(p).parent)]) for p, space, tile in jobs]
-    caches = [folder / f'{hashlib.sha256(k.encode()).hexdigest()[:16]}.npz' for k in keys]
-    known = {cache: _read(cache) for cache in set(caches)}
-    stamps = [_stamp(path) for path, *_ in jobs]
-    rows = [known[cache].get(path) for cache, (path, *_) in zip(caches, jobs, strict=True)]
-    missing = [i for i, row in enumerate(rows) if row is None or row[0] != stamps[i]]
-    counted = spread.run(_of_file, [jobs[i] for i in missing], workers)
-    changed = set()
-    try:
-        for i, row in zip(missing, track(counted, 'counting classes', len(missing)), strict=True):
-            rows[i] = known[caches[i]][jobs[i][0]] = (stamps[i], *row)
-            changed.add(caches[i])
-    finally:  # what was counted before an error or an interrupt, too
-        for cache in changed:
-            _write(cache, known[cache])
-    return rows
+def _of_file(path: Path, space: str, tile: int) -> tuple[list[int], list[list[int]]]:
+    truth = read_labels(path, space)
+    counts, centroids = of_label(truth, tile, len(labels.task(space).classes))
+    return counts.tolist(), centroids.tolist()
 
 
 def of_label(truth: np.ndarray, tile: int, classes: int = 19) -> tuple[np.ndarray, np.ndarray]:
@@ -105,56 +84,8 @@ def of_label(truth: np.ndarray, tile: int, classes: int = 19) -> tuple[np.ndarra
     found = []
     for top in range(0, max(height // tile, 1) * tile, tile):
         for left in range(0, max(width // tile, 1) * tile, tile):
-            part = truth[top : top + tile, left : left + tile].astype(np.int64)
-            by_row = _histograms(part)
-            by_column = _histograms(part.T)
-            pixels = by_row.sum(0)
-            for c in np.flatnonzero(pixels[:classes]):
-                y = int(by_row[:, c] @ np.arange(len(by_row)) / pixels[c])
-                x = int(by_column[:, c] @ np.arange(len(by_column)) / pixels[c])
-                found.append((c, left + x, top + y))
+            part = truth[top : top + tile, left : left + tile]
+            for c in np.unique(part[part < classes]).tolist():
+                m = cv2.moments((part == c).view(np.uint8), binaryImage=True)
+                found.append((c, left + int(m['m10'] / m['m00']), top + int(m['m01'] / m['m00'])))
     return counts, np.array(found, np.int32).reshape(-1, 3)
-
-
-def _histograms(part: np.ndarray) -> np.ndarray:
-    """Count the values 0..255 of each row: int64 (rows, 256)."""
-    codes = part + 256 * np.arange(len(part))[:, None]
-    return np.bincount(codes.ravel(), minlength=256 * len(part)).reshape(-1, 256)
-
-
-def _stamp(path: str) -> tuple[int, int]:
-    status = Path(path).stat()
-    return status.st_size, status.st_mtime_ns
-
-
-def _of_file(path: str, space: str, tile: int) -> tuple[np.ndarray, np.ndarray]:
-    return of_label(read_labels(path, space), tile, len(labels.task(space).classes))
-
-
-def _read(path: Path) -> dict[str, _Row]:
-    """Return the rows by path; nothing where the cache is absent or damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            paths, stamps, counts, ends, found = (
-                file[key] for key in ('paths', 'stamps', 'counts', 'ends', 'centroids')
-            )
-        parts = np.split(found.reshape(-1, 3), ends[:-1])
-        return {
-            str(name): (tuple(map(int, stamp)), pixels, part)
-            for name, stamp, pixels, part in zip(paths, stamps, counts, parts, strict=True)
-        }
-    except Exception:  # a cache is made anew, whatever is wrong with it
-        return {}
-
-
-def _write(path: Path, rows: dict[str, _Row]) -> None:
-    content = io.BytesIO()
-    np.savez_compressed(
-        content,
-        paths=np.array(list(rows)),
-        stamps=np.array([stamp for stamp, *_ in rows.values()], np.int64),
-        counts=np.array([counts for _, counts, _ in rows.values()]),
-        ends=np.cumsum([len(part) for *_, part in rows.values()]),
-        centroids=np.concatenate([part for *_, part in rows.values()]),
-    )
-    disk.write_atomically(path, content.getvalue())

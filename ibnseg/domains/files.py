@@ -1,16 +1,16 @@
 """Label files, read into raw ids and into training classes."""
 
+import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from .. import labels
 from ..errors import DataError
-from . import polygons
 
 
 def read_raw(path: str | Path, space: str) -> np.ndarray:
@@ -37,7 +37,7 @@ def _read(path: str | Path, space: str) -> tuple[np.ndarray, np.ndarray]:
     raw = _DECODERS[labels.space(space).encoding](path, space)
     classes = cv2.LUT(raw, _table(space))
     if (classes == _IMPOSSIBLE).any():
-        raise _unknown_ids(path, space, raw)
+        raise _unknown(path, space, 'ids', raw[~labels.possible(space)[raw]])
     return raw, classes
 
 
@@ -50,17 +50,22 @@ def _table(space: str) -> np.ndarray:
     return np.where(labels.possible(space), labels.lut(space), np.uint8(_IMPOSSIBLE))
 
 
-def _unknown_ids(path: str | Path, space: str, raw: np.ndarray) -> DataError:
-    ids, counts = np.unique(raw, return_counts=True)
-    wrong = ~labels.possible(space)[ids]
-    found = ', '.join(
-        f'{i} ({n} px)' for i, n in list(zip(ids[wrong], counts[wrong], strict=True))[:5]
-    )
+def _unknown(
+    path: str | Path, space: str, what: str, values: np.ndarray, show: Callable = str
+) -> DataError:
+    """Say which values, one a pixel, do not exist in a label space."""
+    found, counts = np.unique(values, return_counts=True)
+    shown = [f'{show(v)} ({n} px)' for v, n in zip(found[:5], counts[:5], strict=True)]
     return DataError(
-        f'{path}: ids {found} do not exist in label space {space!r}. Check that this is the '
-        "dataset's original label file, not one converted for another tool",
+        f'{path}: {what} {", ".join(shown)} do not exist in label space {space!r}. Check that this '
+        "is the dataset's original label file, not one converted for another tool, scaled or "
+        'saved as JPEG',
         'ids',
     )
+
+
+def _unreadable(path: str | Path, why: object, kind: str = 'damaged') -> DataError:
+    return DataError(f'{path}: unreadable label file ({why}). Unpack it again', kind)
 
 
 def _open(path: str | Path, use: Callable[[Image.Image], object]) -> tuple[object, str]:
@@ -69,8 +74,7 @@ def _open(path: str | Path, use: Callable[[Image.Image], object]) -> tuple[objec
         with Image.open(path) as image:
             return use(image), image.mode
     except Exception as error:  # Pillow raises OSError, ValueError and SyntaxError of bad files
-        text = f'{path}: unreadable label file ({error}). Unpack it again'
-        raise DataError(text, 'damaged') from None
+        raise _unreadable(path, error) from None
 
 
 def _index(path: str | Path, space: str) -> np.ndarray:
@@ -90,8 +94,7 @@ def _red16(path: str | Path, space: str) -> np.ndarray:
     _open(path, lambda image: image.verify())
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None:
-        text = f'{path}: unreadable label file (its image data). Unpack it again'
-        raise DataError(text, 'damaged')
+        raise _unreadable(path, 'its image data')
     if image.dtype != np.uint16 or image.ndim != 3 or image.shape[2] != 3:
         raise DataError(
             f'{path}: label file of {image.dtype}, shape {image.shape}; expected 16-bit RGB with '
@@ -101,7 +104,7 @@ def _red16(path: str | Path, space: str) -> np.ndarray:
         )
     red = image[..., 2]  # OpenCV's order is BGR
     if red.max() > 255:
-        raise _unknown_ids(path, space, np.minimum(red, 255).astype(np.uint8))
+        raise _unknown(path, space, 'ids', red[red > 255])
     return red.astype(np.uint8)
 
 
@@ -117,17 +120,12 @@ def _colour(path: str | Path, space: str) -> np.ndarray:
     code = rgb @ np.array([1 << 16, 1 << 8, 1], np.int32)
     raw = _colour_table(colours)[code]
     if (raw == labels.IGNORE).any():
-        found, counts = np.unique(code[raw == labels.IGNORE], return_counts=True)
-        shown = ', '.join(
-            f'({c >> 16}, {c >> 8 & 255}, {c & 255}) ({n} px)'
-            for c, n in zip(found[:5], counts[:5], strict=True)
-        )
-        raise DataError(
-            f'{path}: colours {shown} do not exist in label space {space!r}. Check that this is '
-            "the dataset's original label file, not one scaled or saved as JPEG",
-            'ids',
-        )
+        raise _unknown(path, space, 'colours', code[raw == labels.IGNORE], _rgb)
     return raw
+
+
+def _rgb(code: int) -> str:
+    return f'({code >> 16}, {code >> 8 & 255}, {code & 255})'
 
 
 @cache
@@ -139,8 +137,55 @@ def _colour_table(colours: tuple[tuple[int, int, int], ...]) -> np.ndarray:
     return table
 
 
+_LARGEST = 1 << 26  # pixels; a size beyond is damage, not a photo's
+
+
 def _polygons(path: str | Path, space: str) -> np.ndarray:
-    return polygons.rasterise(path, labels.space(space).names)
+    """Draw polygons as IDD's own tool does (`json2labelImg.py` of AutoNUE/public-code).
+
+    With Pillow, in the file's order: later polygons hide earlier ones. Deleted ones are left out;
+    an unknown name that ends with 'group' is the name without; the rest is 'unlabeled'.
+    """
+    names = labels.space(space).names
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error, 'unreadable') from None
+    try:
+        found = json.loads(content)
+        size = found['imgWidth'], found['imgHeight']
+        objects = [
+            (item['label'], [(float(x), float(y)) for x, y in item['polygon']])
+            for item in found['objects']
+            if not item.get('deleted')
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f'{path}: not a file of polygons ({type(error).__name__}: {error!s:.80}); expected '
+            'JSON with imgWidth, imgHeight and objects of label and polygon. Unpack it again',
+            'damaged',
+        ) from None
+    if not all(type(n) is int and n > 0 for n in size) or size[0] * size[1] > _LARGEST:
+        text = f"{path}: imgWidth, imgHeight {size} are no photo's size. Unpack it again"
+        raise DataError(text, 'damaged')
+    image = Image.new('L', size, names.index('unlabeled'))
+    pen = ImageDraw.Draw(image)
+    for number, (label, corners) in enumerate(objects):
+        name = label if label in names else str(label).removesuffix('group')
+        if name not in names:
+            raise DataError(
+                f'{path}: polygon {number} is a {label!r:.60}, which does not exist in this label '
+                "space. Check that this is the dataset's original label file",
+                'ids',
+            )
+        if len(corners) < 2 or not np.isfinite(corners).all() or np.abs(corners).max() > 1e6:
+            raise DataError(
+                f'{path}: polygon {number} ({name}) has {len(corners)} corners or one far outside '
+                'the image. Unpack it again',
+                'damaged',
+            )
+        pen.polygon(corners, fill=names.index(name))
+    return np.array(image)
 
 
 _DECODERS: dict[str, Callable[[str | Path, str], np.ndarray]] = {

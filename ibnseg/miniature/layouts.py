@@ -1,10 +1,9 @@
 """The layouts: one scene of a set written as it would lie on disk after the download."""
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -25,47 +24,45 @@ class Frame(NamedTuple):
     size: tuple[int, int]
 
 
+#: Path below the dataset's folder -> a picture, or the content of a file.
+Files = dict[str, np.ndarray | Image.Image | bytes]
+
+
 class Layout(NamedTuple):
     """How a dataset lies on disk.
 
     Args:
-        write: draws a frame and writes all its files below a root.
-        folders: those below the root that it writes to.
+        files: (frame, photo, label) -> the files of a frame.
+        folders: those below the root that they lie in.
         limits: split -> the most frames it takes, the real split's size.
         looks: the worlds it shows (`WORLDS`), frame by frame in turn.
         scenes: the layout whose scenes it shows, where they are not its own.
     """
 
-    write: Callable[[Path, Frame], None]
+    files: Callable[[Frame, np.ndarray, np.ndarray], Files]
     folders: tuple[str, ...]
     limits: Mapping[str, int]
     looks: tuple[str, ...]
     scenes: str | None = None
 
-
-def _save(path: Path, image: Image.Image, **settings: Any) -> None:
-    """Write a PNG or, for .jpg, a JPEG, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + '.part')
-    if path.suffix == '.jpg':
-        image.save(partial, format='jpeg', quality=92)
-    else:
-        image.save(partial, format='png', compress_level=1, **settings)
-    os.replace(partial, path)
-
-
-def _photo(path: Path, photo: np.ndarray) -> None:
-    _save(path, Image.fromarray(photo))
+    def write(self, root: Path, frame: Frame) -> None:
+        """Draw a frame and write its files below a root: JPEG where .jpg is named, else PNG."""
+        look = self.looks[frame.n % len(self.looks)]
+        for name, content in self.files(frame, *render(frame.seed, look, frame.size)).items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, bytes):
+                path.write_bytes(content)
+                continue
+            image = content if isinstance(content, Image.Image) else Image.fromarray(content)
+            how = {'quality': 92} if path.suffix == '.jpg' else {'compress_level': 1}
+            image.save(path, **how)
 
 
-def _grey(path: Path, ids: np.ndarray) -> None:
-    _save(path, Image.fromarray(ids))
-
-
-def _palette(path: Path, ids: np.ndarray, colours: np.ndarray) -> None:
+def _palette(ids: np.ndarray, colours: np.ndarray) -> Image.Image:
     image = Image.fromarray(ids)
     image.putpalette(colours.tobytes())
-    _save(path, image)
+    return image
 
 
 #: Of ids that have no training class, so are not in PALETTE.
@@ -108,29 +105,20 @@ def translate(label: np.ndarray, space: str) -> np.ndarray:
 _VOID = ('unlabeled', 'unlabelled', 'void')
 
 
-def _gta5(root: Path, frame: Frame) -> None:
-    """images/00001.png in RGB, labels/00001.png as an 8-bit palette PNG whose index is the id."""
-    photo, label = render(frame.seed, 'gta5', frame.size)
+def _gta5(frame: Frame, photo: np.ndarray, label: np.ndarray) -> Files:
+    """Labels are 8-bit palette PNGs whose index is the id."""
     name = splits.gta5(frame.split)[frame.n]
-    _photo(root / 'images' / name, photo)
-    _palette(root / 'labels' / name, label, _colours())
+    return {f'images/{name}': photo, f'labels/{name}': _palette(label, _colours())}
 
 
-def _synthia(root: Path, frame: Frame) -> None:
-    """RGB/ and GT/LABELS/: 16-bit RGB, the class in red, the instance in green."""
-    photo, label = render(frame.seed, 'synthia', frame.size)
+def _synthia(frame: Frame, photo: np.ndarray, label: np.ndarray) -> Files:
+    """Labels are 16-bit RGB, the class in red, the instance in green."""
     name = splits.synthia(frame.split)[frame.n]
-    _photo(root / 'RGB' / name, photo)
-    path = root / 'GT' / 'LABELS' / name
     ids = translate(label, 'synthia').astype(np.uint16)
     cars = ids == labels.raw_id('synthia', 'car')
     _, instances = cv2.connectedComponents(cars.astype(np.uint8))
     bgr = np.stack((np.zeros_like(ids), instances.astype(np.uint16), ids), -1)
-    _, content = cv2.imencode('.png', bgr)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + '.part')
-    partial.write_bytes(content.tobytes())
-    os.replace(partial, path)
+    return {f'RGB/{name}': photo, f'GT/LABELS/{name}': cv2.imencode('.png', bgr)[1].tobytes()}
 
 
 _CITIES = {
@@ -141,73 +129,68 @@ _CITIES = {
 }  # fmt: skip
 
 
-def _city_stem(frame: Frame) -> Path:
+def _city_stem(frame: Frame) -> str:
     cities = _CITIES[frame.split]
     city = cities[frame.n % len(cities)]
-    return Path(frame.split, city, f'{city}_{frame.n // len(cities):06d}_000019')
+    return f'{frame.split}/{city}/{city}_{frame.n // len(cities):06d}_000019'
 
 
-def _cityscapes_labels(root: Path, stem: Path, label: np.ndarray) -> None:
-    _grey(root / 'gtFine' / f'{stem}_gtFine_labelIds.png', label)
-    _photo(root / 'gtFine' / f'{stem}_gtFine_color.png', _colours()[label])
+def _city_labels(frame: Frame, label: np.ndarray) -> Files:
+    stem = f'gtFine/{_city_stem(frame)}_gtFine'
+    return {f'{stem}_labelIds.png': label, f'{stem}_color.png': _colours()[label]}
 
 
-def _cityscapes(root: Path, frame: Frame) -> None:
-    """leftImg8bit/<split>/<city>/ in RGB, gtFine/<split>/<city>/ with ids in grey and in colour."""
-    photo, label = render(frame.seed, 'cityscapes', frame.size)
-    stem = _city_stem(frame)
-    _photo(root / 'leftImg8bit' / f'{stem}_leftImg8bit.png', photo)
-    _cityscapes_labels(root, stem, label)
+def _cityscapes(frame: Frame, photo: np.ndarray, label: np.ndarray) -> Files:
+    photos = {f'leftImg8bit/{_city_stem(frame)}_leftImg8bit.png': photo}
+    return photos | _city_labels(frame, label)
 
 
-def _foggy_cityscapes(root: Path, frame: Frame) -> None:
-    """leftImg8bit_foggy/ with three densities of fog over the photos of Cityscapes, and gtFine/."""
-    stem = _city_stem(frame)
-    for beta in ('0.005', '0.01', '0.02'):
-        photo, label = render(frame.seed, 'cityscapes', frame.size, fog=float(beta))
-        _photo(root / 'leftImg8bit_foggy' / f'{stem}_leftImg8bit_foggy_beta_{beta}.png', photo)
-    _cityscapes_labels(root, stem, label)
+def _foggy_cityscapes(frame: Frame, photo: np.ndarray, label: np.ndarray) -> Files:
+    """Three densities of fog over the photos of Cityscapes."""
+    stem = f'leftImg8bit_foggy/{_city_stem(frame)}_leftImg8bit_foggy_beta'
+    photos = {
+        f'{stem}_{beta}.png': render(frame.seed, 'cityscapes', frame.size, fog=float(beta))[0]
+        for beta in ('0.005', '0.01', '0.02')
+    }
+    return photos | _city_labels(frame, label)
 
 
-def _bdd100k(root: Path, frame: Frame) -> None:
-    """images/10k with labels/sem_seg, images/100k with labels/drivable; JPEG and train ids."""
-    photo, label = render(frame.seed, 'bdd100k', frame.size)
-    name = f'{frame.seed & 0xFFFFFFFF:08x}-{frame.n:08x}'
-    for folder in ('10k', '100k'):
-        _photo(root / 'images' / folder / frame.split / f'{name}.jpg', photo)
-    masks = root / 'labels'
-    _grey(masks / 'sem_seg' / 'masks' / frame.split / f'{name}.png', translate(label, 'bdd100k'))
+def _bdd100k(frame: Frame, photo: np.ndarray, label: np.ndarray) -> Files:
+    """Both tasks: streets of 10K and drivable areas of 100K; JPEGs and training ids."""
+    stem = f'{frame.split}/{frame.seed & 0xFFFFFFFF:08x}-{frame.n:08x}'
     areas = drivable(frame.seed, frame.size)
-    _grey(masks / 'drivable' / 'masks' / frame.split / f'{name}.png', areas)
-    _grey(root / 'drivable_maps' / 'labels' / frame.split / f'{name}_drivable_id.png',
-          np.array((1, 2, 0), np.uint8)[areas])  # fmt: skip
+    return {
+        f'images/10k/{stem}.jpg': photo,
+        f'images/100k/{stem}.jpg': photo,
+        f'labels/sem_seg/masks/{stem}.png': translate(label, 'bdd100k'),
+        f'labels/drivable/masks/{stem}.png': areas,
+        f'drivable_maps/labels/{stem}_drivable_id.png': np.array((1, 2, 0), np.uint8)[areas],
+    }
 
 
-def _mapillary(root: Path, frame: Frame) -> None:
-    """training/ and validation/: images/*.jpg and labels/*.png, 8-bit palette."""
-    photo, label = render(frame.seed, 'mapillary', frame.size)
-    part = root / {'train': 'training', 'val': 'validation'}[frame.split]
-    name = f'{frame.seed:022d}'
-    _photo(part / 'images' / f'{name}.jpg', photo)
+def _mapillary(frame: Frame, photo: np.ndarray, label: np.ndarray) -> Files:
+    """Labels are 8-bit palette PNGs."""
+    part = {'train': 'training', 'val': 'validation'}[frame.split]
     colours = np.zeros((256, 3), np.uint8)
     table = labels.lut('mapillary-rich')
     colours[table != IGNORE] = PALETTE[table[table != IGNORE]]
-    _palette(part / 'labels' / f'{name}.png', translate(label, 'mapillary-coarse'), colours)
+    return {
+        f'{part}/images/{frame.seed:022d}.jpg': photo,
+        f'{part}/labels/{frame.seed:022d}.png': _palette(
+            translate(label, 'mapillary-coarse'), colours
+        ),
+    }
 
 
-def _idd(root: Path, frame: Frame) -> None:
-    """leftImg8bit/<split>/<drive>/ and gtFine/ with polygons as JSON, and AutoNUE's level-3 ids."""
-    photo, label = render(frame.seed, 'idd', frame.size)
-    stem = Path(frame.split, str(frame.n % 7), f'{frame.n:06d}')
-    _photo(root / 'leftImg8bit' / f'{stem}_leftImg8bit.png', photo)
-    ids = translate(label, 'idd')
-    path = root / 'gtFine' / f'{stem}_gtFine_polygons.json'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + '.part')
-    partial.write_text(json.dumps(_polygons(ids, labels.space('idd').names)))
-    os.replace(partial, path)
-    level3 = translate(label, 'idd-level3')
-    _grey(root / 'gtFine' / f'{stem}_gtFine_labellevel3Ids.png', level3)
+def _idd(frame: Frame, photo: np.ndarray, label: np.ndarray) -> Files:
+    """Labels are polygons as JSON, and AutoNUE's level-3 ids."""
+    stem = f'{frame.split}/{frame.n % 7}/{frame.n:06d}'
+    content = _polygons(translate(label, 'idd'), labels.space('idd').names)
+    return {
+        f'leftImg8bit/{stem}_leftImg8bit.png': photo,
+        f'gtFine/{stem}_gtFine_polygons.json': json.dumps(content).encode(),
+        f'gtFine/{stem}_gtFine_labellevel3Ids.png': translate(label, 'idd-level3'),
+    }
 
 
 def _polygons(ids: np.ndarray, names: tuple[str, ...]) -> dict:
@@ -241,30 +224,27 @@ def _polygons(ids: np.ndarray, names: tuple[str, ...]) -> dict:
 _CONDITIONS = ('fog', 'night', 'rain', 'snow')
 
 
-def _acdc(root: Path, frame: Frame) -> None:
-    """rgb_anon/<condition>/<split>/<drive>/ and gt/ with train ids; conditions take turns."""
-    condition = _CONDITIONS[frame.n % len(_CONDITIONS)]
-    photo, label = render(frame.seed, f'acdc_{condition}', frame.size)
-    drive = f'GOPR{frame.n % 3:04d}'
-    stem = Path(condition, frame.split, drive, f'{drive}_frame_{frame.n:06d}')
-    _photo(root / 'rgb_anon' / f'{stem}_rgb_anon.png', photo)
-    _grey(root / 'gt' / f'{stem}_gt_labelTrainIds.png', translate(label, 'acdc'))
+def _acdc(frame: Frame, photo: np.ndarray, label: np.ndarray) -> Files:
+    """Conditions take turns."""
+    condition, drive = _CONDITIONS[frame.n % len(_CONDITIONS)], f'GOPR{frame.n % 3:04d}'
+    stem = f'{condition}/{frame.split}/{drive}/{drive}_frame_{frame.n:06d}'
+    return {
+        f'rgb_anon/{stem}_rgb_anon.png': photo,
+        f'gt/{stem}_gt_labelTrainIds.png': translate(label, 'acdc'),
+    }
 
 
-def _dark_zurich(root: Path, frame: Frame) -> None:
-    """rgb_anon/val/night/GOPR0356/ and gt/ with train ids."""
-    photo, label = render(frame.seed, 'dark_zurich', frame.size)
-    stem = Path(frame.split, 'night', 'GOPR0356', f'GOPR0356_frame_{frame.n:06d}')
-    _photo(root / 'rgb_anon' / f'{stem}_rgb_anon.png', photo)
-    _grey(root / 'gt' / f'{stem}_gt_labelTrainIds.png', translate(label, 'dark_zurich'))
+def _dark_zurich(frame: Frame, photo: np.ndarray, label: np.ndarray) -> Files:
+    stem = f'{frame.split}/night/GOPR0356/GOPR0356_frame_{frame.n:06d}'
+    return {
+        f'rgb_anon/{stem}_rgb_anon.png': photo,
+        f'gt/{stem}_gt_labelTrainIds.png': translate(label, 'dark_zurich'),
+    }
 
 
-def _kitti(root: Path, frame: Frame) -> None:
-    """training/image_2 and training/semantic with Cityscapes' ids."""
-    photo, label = render(frame.seed, 'kitti', frame.size)
+def _kitti(frame: Frame, photo: np.ndarray, label: np.ndarray) -> Files:
     name = f'{frame.n:06d}_10.png'
-    _photo(root / 'training' / 'image_2' / name, photo)
-    _grey(root / 'training' / 'semantic' / name, label)
+    return {f'training/image_2/{name}': photo, f'training/semantic/{name}': label}
 
 
 def _camvid_stem(frame: Frame) -> str:
@@ -277,21 +257,20 @@ def _camvid_stem(frame: Frame) -> str:
     return (f'0001TP_{30 * n:06d}', f'0006R0_f{30 * n:05d}', f'0016E5_{30 * n:05d}')[drive]
 
 
-def _camvid(root: Path, frame: Frame) -> None:
-    """{train,val,test}/ and {train,val,test}annot/ with 11 classes."""
-    photo, label = render(frame.seed, 'camvid', frame.size)
+def _camvid(frame: Frame, photo: np.ndarray, label: np.ndarray) -> Files:
     name = f'{_camvid_stem(frame)}.png'
-    _photo(root / frame.split / name, photo)
-    _grey(root / f'{frame.split}annot' / name, translate(label, 'camvid-11'))
+    ids = translate(label, 'camvid-11')
+    return {f'{frame.split}/{name}': photo, f'{frame.split}annot/{name}': ids}
 
 
-def _camvid32(root: Path, frame: Frame) -> None:
-    """701_StillsRaw_full/ and LabeledApproved_full/ in 32 colours."""
-    photo, label = render(frame.seed, 'camvid', frame.size)
+def _camvid32(frame: Frame, photo: np.ndarray, label: np.ndarray) -> Files:
+    """Labels are in 32 colours."""
     stem = _camvid_stem(frame)
-    _photo(root / '701_StillsRaw_full' / f'{stem}.png', photo)
     colours = np.array(labels.space('camvid-32').colours, np.uint8)
-    _photo(root / 'LabeledApproved_full' / f'{stem}_L.png', colours[translate(label, 'camvid-32')])
+    return {
+        f'701_StillsRaw_full/{stem}.png': photo,
+        f'LabeledApproved_full/{stem}_L.png': colours[translate(label, 'camvid-32')],
+    }
 
 
 _CAMVID_LIMITS = {'train': 367, 'val': 101, 'test': 233}

@@ -4,12 +4,13 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from .. import disk
 from .. import workers as spread
-from .layouts import LAYOUTS, Frame
+from .layouts import LAYOUTS, Frame, Layout
 from .photo import check_size
 from .scene import FORMAT
 from .worlds import WORLDS
@@ -18,10 +19,6 @@ RECORD = 'miniature.json'
 
 #: The sets of `make demo`.
 DEFAULT = ('gta5', 'cityscapes')
-
-
-def _work(name: str, root: Path, frame: Frame) -> None:
-    LAYOUTS[name].write(root, frame)
 
 
 def write(
@@ -61,13 +58,15 @@ def write(
     roots = {world: Path(out) / world for world in worlds}
     stale = [world for world in roots if not _is_written(roots[world], settings[world])]
     jobs = [
-        (world, roots[world], frame)
+        (LAYOUTS[world], roots[world], frame)
         for world in stale
         for frame in _frames(world, train, val, tuple(size), seed)
     ]
     for world in stale:
-        _clear(roots[world], LAYOUTS[world].folders)
-    for done, _ in enumerate(spread.run(_work, jobs, workers), 1):
+        for folder in LAYOUTS[world].folders:
+            shutil.rmtree(roots[world] / folder, ignore_errors=True)
+        _record(roots[world], {'complete': False})  # ours, so that a run cut short can be repeated
+    for done, _ in enumerate(spread.run(Layout.write, jobs, workers), 1):
         if progress:
             progress(done, len(jobs))
     for world in stale:
@@ -112,15 +111,5 @@ def _is_written(root: Path, settings: dict) -> bool:
         return False
 
 
-def _clear(root: Path, folders: Iterable[str]) -> None:
-    """Empty a folder of ours and mark it as ours, so that a run cut short can be repeated."""
-    for folder in folders:
-        shutil.rmtree(root / folder, ignore_errors=True)
-    root.mkdir(parents=True, exist_ok=True)
-    _record(root, {'complete': False})
-
-
 def _record(root: Path, content: dict) -> None:
-    partial = root / (RECORD + '.part')
-    partial.write_text(json.dumps(content, indent=1) + '\n')
-    os.replace(partial, root / RECORD)
+    disk.write_atomically(root / RECORD, json.dumps(content, indent=1) + '\n')
