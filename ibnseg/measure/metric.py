@@ -61,7 +61,7 @@ class CrossDomainIoU(BaseMetric):
         for sample in data_samples:
             name, number = sample['domain'], sample['sample_idx']
             if name not in (expected := self.dataset_meta['domains']):
-                raise RuntimeError(f'an image of {name}; the data set has {tuple(expected)}')
+                raise RuntimeError(f'an image of {name}; the dataset has {tuple(expected)}')
             prediction = sample['pred_sem_seg']['data'][0].cpu().numpy()
             truth = sample['gt_sem_seg']['data'][0].cpu().numpy()
             if space := self.dataset_meta.get('raw', {}).get(name):

@@ -101,7 +101,7 @@ class Setting:
     test_cfg: Mapping[str, Any]
 
     def covers(self, domain: str) -> bool:
-        """Whether it says how to measure a data set."""
+        """Whether it says how to measure a dataset."""
         return not self.of or domain in self.of
 
 
