@@ -144,7 +144,7 @@ class ClassUniformSampler(_ClassSampler):
     Args:
         dataset, seed: as `PositionSampler`.
         fraction: of an epoch's draws.
-        tile: side in pixels; see `domains.statistics.count`.
+        tile: side in pixels; see `domains.counts.count`.
     """
 
     def __init__(
