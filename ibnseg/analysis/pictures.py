@@ -103,7 +103,8 @@ def panel(
         prediction = predict(run, domain, data_root, index)
         miou = score(confusion(truth, prediction, len(task.classes))).miou
         prediction[truth == labels.IGNORE] = labels.IGNORE  # what does not count is not shown
-        caption = f'{Path(run).name}: mIoU {100 * miou:.1f} on this image'
+        name = _config(Path(run)).get('model_name') or Path(run).name  # as in reports
+        caption = f'{name}: mIoU {100 * miou:.1f} on this image'
         tiles.append((caption, colour(prediction, task.palette)))
     height, width = truth.shape
     rows = -(-len(tiles) // 2)
