@@ -65,23 +65,14 @@ def _palette(ids: np.ndarray, colours: np.ndarray) -> Image.Image:
     return image
 
 
-#: Of ids that have no training class, so are not in PALETTE.
-_COLOURS = {
-    'static': (20, 20, 20),
-    'dynamic': (111, 74, 0),
-    'ground': (81, 0, 81),
-    'parking': (250, 170, 160),
-    'rail track': (230, 150, 140),
-}
-
-
-def _colours() -> np.ndarray:
-    """Cityscapes' colour of each raw id, uint8 (256, 3)."""
-    table = np.zeros((256, 3), np.uint8)
-    table[CITYSCAPES_IDS] = PALETTE
-    for name, colour in _COLOURS.items():
-        table[IDS[name]] = colour
-    return table
+#: Cityscapes' colour of each raw id, uint8 (256, 3); PALETTE has those of the training classes.
+_COLOURS = np.zeros((256, 3), np.uint8)
+_COLOURS[CITYSCAPES_IDS] = PALETTE
+_COLOURS[IDS['static']] = 20, 20, 20
+_COLOURS[IDS['dynamic']] = 111, 74, 0
+_COLOURS[IDS['ground']] = 81, 0, 81
+_COLOURS[IDS['parking']] = 250, 170, 160
+_COLOURS[IDS['rail track']] = 230, 150, 140
 
 
 def translate(label: np.ndarray, space: str) -> np.ndarray:
@@ -91,7 +82,8 @@ def translate(label: np.ndarray, space: str) -> np.ndarray:
     vehicle); the rest, and classes that the space can't name, are unlabelled.
     """
     names = [name.lower() for name in labels.space(space).names]
-    void = next((names.index(name) for name in _VOID if name in names), IGNORE)
+    voids = [n for n, name in enumerate(names) if name in ('unlabeled', 'unlabelled', 'void')]
+    void = voids[0] if voids else IGNORE
     table = np.full(256, void, np.uint8)
     for name, raw in IDS.items():
         if name in CLASSES:
@@ -102,13 +94,10 @@ def translate(label: np.ndarray, space: str) -> np.ndarray:
     return table[label]
 
 
-_VOID = ('unlabeled', 'unlabelled', 'void')
-
-
 def _gta5(frame: Frame, photo: np.ndarray, label: np.ndarray) -> Files:
     """Labels are 8-bit palette PNGs whose index is the id."""
     name = splits.gta5(frame.split)[frame.n]
-    return {f'images/{name}': photo, f'labels/{name}': _palette(label, _colours())}
+    return {f'images/{name}': photo, f'labels/{name}': _palette(label, _COLOURS)}
 
 
 def _synthia(frame: Frame, photo: np.ndarray, label: np.ndarray) -> Files:
@@ -137,7 +126,7 @@ def _city_stem(frame: Frame) -> str:
 
 def _city_labels(frame: Frame, label: np.ndarray) -> Files:
     stem = f'gtFine/{_city_stem(frame)}_gtFine'
-    return {f'{stem}_labelIds.png': label, f'{stem}_color.png': _colours()[label]}
+    return {f'{stem}_labelIds.png': label, f'{stem}_color.png': _COLOURS[label]}
 
 
 def _cityscapes(frame: Frame, photo: np.ndarray, label: np.ndarray) -> Files:
@@ -206,10 +195,10 @@ def _polygons(ids: np.ndarray, names: tuple[str, ...]) -> dict:
             if parent < 0  # the outline of a region, not of a hole in it
         ]
     # What lies in a region's hole is smaller: painted later, it shows.
-    shapes = [(raw, corners) for _, raw, corners in sorted(regions, key=lambda r: -r[0])]
+    regions.sort(key=lambda region: -region[0])
+    shapes = [(raw, corners if len(corners) > 1 else corners * 2) for _, raw, corners in regions]
     painted = Image.new('L', ids.shape[::-1])
     pen = ImageDraw.Draw(painted)
-    shapes = [(raw, corners if len(corners) > 1 else corners * 2) for raw, corners in shapes]
     for raw, corners in shapes:
         pen.polygon([tuple(corner) for corner in corners], fill=raw)
     for y, x in np.argwhere(np.array(painted) != ids).tolist():  # a corner that Pillow rounds off
@@ -290,10 +279,7 @@ LAYOUTS: dict[str, Layout] = {
         scenes='cityscapes',
     ),
     'bdd100k': Layout(
-        _bdd100k,
-        ('images', 'labels', 'drivable_maps'),
-        {'train': 7000, 'val': 1000},
-        ('bdd100k',),
+        _bdd100k, ('images', 'labels', 'drivable_maps'), {'train': 7000, 'val': 1000}, ('bdd100k',)
     ),
     'mapillary': Layout(
         _mapillary, ('training', 'validation'), {'train': 18000, 'val': 2000}, ('mapillary',)
@@ -303,7 +289,7 @@ LAYOUTS: dict[str, Layout] = {
         _acdc,
         ('rgb_anon', 'gt'),
         {'train': 1600, 'val': 400},
-        tuple(f'acdc_{condition}' for condition in _CONDITIONS),
+        tuple(f'acdc_{c}' for c in _CONDITIONS),
     ),
     'dark_zurich': Layout(_dark_zurich, ('rgb_anon', 'gt'), {'val': 50}, ('dark_zurich',)),
     'kitti': Layout(_kitti, ('training',), {'train': 200}, ('kitti',)),

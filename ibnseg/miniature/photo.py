@@ -16,16 +16,12 @@ from .worlds import WORLDS, World
 SMALLEST = (64, 128)
 
 
-def check_size(size: tuple[int, int]) -> None:
-    """Raise ValueError for a size too small to draw in."""
+def check(seed: int, size: tuple[int, int]) -> None:
+    """Raise ValueError for a negative seed or a size too small to draw in."""
     if len(size) != 2 or size[0] < SMALLEST[0] or size[1] < SMALLEST[1]:
         raise ValueError(
             f'size {tuple(size)} is too small; expected (height, width) of at least {SMALLEST}'
         )
-
-
-def _check(seed: int, size: tuple[int, int]) -> None:
-    check_size(size)
     if seed < 0:
         raise ValueError(f'seed {seed} is negative; expected 0 or more')
 
@@ -42,7 +38,7 @@ def render(
     """
     if world not in WORLDS:
         raise ValueError(f'unknown world {world!r}; choose from {tuple(WORLDS)}')
-    _check(seed, size)
+    check(seed, size)
     look = WORLDS[world]
     if fog is not None:
         haze = 1 - math.exp(-100 * fog)
@@ -57,7 +53,7 @@ def drivable(seed: int, size: tuple[int, int] = (256, 512)) -> np.ndarray:
 
     As in BDD100K, of the road that is seen. Raises ValueError as `render`.
     """
-    _check(seed, size)
+    check(seed, size)
     scene = compose(seed, tuple(size))
     road = scene.label() == IDS['road']
     across = np.arange(size[1])[None] * FINE - scene.cx

@@ -19,14 +19,8 @@ FINE = 2  # photos are drawn this many times larger and averaged down: smooth ed
 NEAR, FAR = 0.7, 260.0
 
 #: Raw Cityscapes id of everything drawn; those beside the 19 classes have no training class.
-IDS = {name: int(i) for name, i in zip(CLASSES, CITYSCAPES_IDS, strict=True)} | {
-    'ego vehicle': 1,
-    'static': 4,
-    'dynamic': 5,
-    'ground': 6,
-    'parking': 9,
-    'rail track': 10,
-}
+IDS = dict(zip(CLASSES, map(int, CITYSCAPES_IDS), strict=True))
+IDS |= {'ego vehicle': 1, 'static': 4, 'dynamic': 5, 'ground': 6, 'parking': 9, 'rail track': 10}
 _MATERIAL_ROW = {name: i for i, name in enumerate(MATERIALS)}
 
 Span = float | np.ndarray | tuple[float | np.ndarray, float | np.ndarray]
@@ -49,12 +43,9 @@ def pose(x: float, z: float, yaw: float) -> Callable[..., np.ndarray]:
     sin, cos = math.sin(yaw), math.cos(yaw)
 
     def at(length, y, w) -> np.ndarray:
-        length, y, w = (np.asarray(v, np.float64) for v in (length, y, w))
-        out = np.empty((*np.broadcast(length, y, w).shape, 3))
-        out[..., 0] = x + length * sin + w * cos
-        out[..., 1] = y
-        out[..., 2] = z + length * cos - w * sin
-        return out
+        length, w = np.asarray(length), np.asarray(w)
+        points = x + length * sin + w * cos, y, z + length * cos - w * sin
+        return np.stack(np.broadcast_arrays(*points), -1)
 
     return at
 
@@ -76,6 +67,7 @@ class Scene:
     taken: list[tuple[float, float, float, float]] = field(default_factory=list)
     lane: float = 0.0  # metres wide; ours is the first, from -lane / 2 on
     ours: int = 0  # lanes of our way
+    theirs: int = 0  # lanes of the other way
 
     def __post_init__(self) -> None:
         height, width = (FINE * n for n in self.size)
@@ -84,8 +76,6 @@ class Scene:
         self.focal = width * u(0.72, 0.9)
         self.cx, self.cy = width * (0.5 + u(-0.07, 0.07)), height * u(0.4, 0.47)
         self.eye = u(1.35, 1.75)
-        self._eye, self._gain = np.array((0, self.eye)), np.array((self.focal, -self.focal))
-        self._centre = np.array((self.cx, self.cy))
         self.patches.append((IDS['sky'], _MATERIAL_ROW['sky'], 0, 1, 0, 0, -1, 0, 0, 1 / FAR))
 
     def label(self) -> np.ndarray:
@@ -96,9 +86,9 @@ class Scene:
     def project(self, points: np.ndarray) -> np.ndarray:
         """Scene points (n, 3) to canvas pixels, int32 (n, 2)."""
         points = np.asarray(points, np.float64)
-        out = points[:, :2] - self._eye
-        out *= self._gain / np.maximum(points[:, 2:], NEAR)
-        out += self._centre
+        out = points[:, :2] - (0, self.eye)
+        out *= np.array((self.focal, -self.focal)) / np.maximum(points[:, 2:], NEAR)
+        out += self.cx, self.cy
         return np.minimum(np.maximum(out, -30000), 30000).astype(np.int32)
 
     def patch(

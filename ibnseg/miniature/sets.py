@@ -11,7 +11,7 @@ from pathlib import Path
 from .. import disk
 from .. import workers as spread
 from .layouts import LAYOUTS, Frame, Layout
-from .photo import check_size
+from .photo import check
 from .scene import FORMAT
 from .worlds import WORLDS
 
@@ -42,7 +42,7 @@ def write(
     Raises ValueError for an unknown world, counts or sizes out of range, and FileExistsError for a
     folder of someone else's.
     """
-    check_size(size)
+    check(seed, size)
     for world in worlds:
         if world not in LAYOUTS:
             raise ValueError(f'unknown world {world!r}; choose from {tuple(LAYOUTS)}')
@@ -52,11 +52,9 @@ def write(
                 raise ValueError(
                     f'{split}={count} for {world}: expected 0 to {limit}, the size of its split'
                 )
-    if seed < 0:
-        raise ValueError(f'seed {seed} is negative; expected 0 or more')
-    settings = {world: _settings(world, train, val, size, seed) for world in worlds}
+    records = {world: _record(world, train, val, size, seed) for world in worlds}
     roots = {world: Path(out) / world for world in worlds}
-    stale = [world for world in roots if not _is_written(roots[world], settings[world])]
+    stale = [world for world in roots if not _is_written(roots[world], records[world])]
     jobs = [
         (LAYOUTS[world], roots[world], frame)
         for world in stale
@@ -65,12 +63,13 @@ def write(
     for world in stale:
         for folder in LAYOUTS[world].folders:
             shutil.rmtree(roots[world] / folder, ignore_errors=True)
-        _record(roots[world], {'complete': False})  # ours, so that a run cut short can be repeated
+        # Marks the folder as ours, so that a run cut short can be repeated.
+        disk.write_atomically(roots[world] / RECORD, '{"complete": false}\n')
     for done, _ in enumerate(spread.run(Layout.write, jobs, workers), 1):
         if progress:
             progress(done, len(jobs))
     for world in stale:
-        _record(roots[world], settings[world] | {'complete': True})
+        disk.write_atomically(roots[world] / RECORD, records[world])
     return roots
 
 
@@ -79,10 +78,12 @@ def counts(world: str, train: int, val: int) -> dict[str, int]:
     return {split: train if split == 'train' else val for split in LAYOUTS[world].limits}
 
 
-def _settings(world: str, train: int, val: int, size: tuple[int, int], seed: int) -> dict:
+def _record(world: str, train: int, val: int, size: tuple[int, int], seed: int) -> str:
+    """What `RECORD` says of a set that is complete."""
     looks = {name: asdict(WORLDS[name]) for name in LAYOUTS[world].looks}
-    return {'format': FORMAT, 'world': world, 'train': train, 'val': val, 'size': list(size),
-            'seed': seed, 'looks': json.loads(json.dumps(looks))}  # fmt: skip
+    content = {'format': FORMAT, 'world': world, 'train': train, 'val': val, 'size': size,
+               'seed': seed, 'looks': looks, 'complete': True}  # fmt: skip
+    return json.dumps(content, indent=1) + '\n'
 
 
 def _frames(world: str, train: int, val: int, size: tuple[int, int], seed: int) -> list[Frame]:
@@ -95,7 +96,7 @@ def _frames(world: str, train: int, val: int, size: tuple[int, int], seed: int) 
     ]
 
 
-def _is_written(root: Path, settings: dict) -> bool:
+def _is_written(root: Path, record: str) -> bool:
     """Whether a folder holds this very set; raises FileExistsError if it holds someone else's."""
     if not root.exists() or not any(root.iterdir()):
         return False
@@ -105,11 +106,4 @@ def _is_written(root: Path, settings: dict) -> bool:
             f'{root} holds {found} and no {RECORD}, so it is not a miniature set and is left '
             'alone; choose another folder, or remove it if you do not need it'
         )
-    try:
-        return json.loads((root / RECORD).read_text()) == settings | {'complete': True}
-    except json.JSONDecodeError:
-        return False
-
-
-def _record(root: Path, content: dict) -> None:
-    disk.write_atomically(root / RECORD, json.dumps(content, indent=1) + '\n')
+    return (root / RECORD).read_text() == record

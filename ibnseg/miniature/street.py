@@ -1,7 +1,6 @@
 """A street: the road and its kerbs, the fronts along it, the things that stand in it."""
 
 import math
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -13,23 +12,6 @@ from .things import THINGS
 
 #: Name -> the places of a zone things may stand in: (x from, x to, yaw of a vehicle there).
 Zones = dict[str, list[tuple[float, float, float]]]
-
-
-class Road(NamedTuple):
-    """Lanes of one width, `ours` on the right; the camera is in the middle of one of them."""
-
-    lane: float
-    ours: int
-    theirs: int
-    crossing: float | None  # where a side street begins
-
-    @property
-    def left(self) -> float:
-        return -self.lane * (self.theirs + 0.5)
-
-    @property
-    def right(self) -> float:
-        return self.lane * (self.ours - 0.5)
 
 
 def compose(seed: int, size: tuple[int, int]) -> Scene:
@@ -50,18 +32,19 @@ def _layout(scene: Scene, rng: Generator) -> Zones:
     ours, theirs = int(rng.integers(1, 3)), int(rng.integers(1, 3))
     _skyline(scene, rng)
     scene.ground(-90, 90, 'terrain' if u() < 0.5 else 'ground', 'grass', rng.random())
-    road = Road(lane, ours, theirs, u(16, 45) if u() < 0.45 else None)
-    scene.lane, scene.ours = lane, ours
-    scene.ground(road.left, road.right, 'road', 'asphalt', paint)
+    crossing = u(16, 45) if u() < 0.45 else None  # where a side street begins
+    scene.lane, scene.ours, scene.theirs = lane, ours, theirs
+    left, right = -lane * (theirs + 0.5), lane * (ours - 0.5)
+    scene.ground(left, right, 'road', 'asphalt', paint)
     for i in range(-theirs, ours):
         zones['lane'].append((lane * i - 0.25, lane * i + 0.25, 0.0 if i >= 0 else math.pi))
     rails = rng.choice((-1, 1)) if u() < 0.55 else 0
     fronts = [
         (side, _kerb(scene, rng, zones, side, x, side == rails, paint))
-        for side, x in ((-1, road.left), (1, road.right))
+        for side, x in ((-1, left), (1, right))
     ]
-    _markings(scene, rng, road)
-    _fronts(scene, rng, fronts, road.crossing)
+    _markings(scene, rng, left, right, crossing)
+    _fronts(scene, rng, fronts, crossing)
     return zones
 
 
@@ -102,21 +85,22 @@ def _kerb(
     return x
 
 
-def _markings(scene: Scene, rng: Generator, road: Road) -> None:
+def _markings(
+    scene: Scene, rng: Generator, left: float, right: float, crossing: float | None
+) -> None:
     """Lane lines, and a side street with its zebra crossing."""
-    for i in range(-road.theirs, road.ours - 1):
-        x, solid = road.lane * (i + 0.5), i == -1 and rng.random() < 0.4
+    for i in range(-scene.theirs, scene.ours - 1):
+        x, solid = scene.lane * (i + 0.5), i == -1 and rng.random() < 0.4
         start = rng.uniform(0, 6)
         for z in [NEAR] if solid else np.arange(start, 120, 7):
             end = FAR if solid else z + 3.2
             scene.ground(x - 0.07, x + 0.07, 'road', 'marking', z0=z, z1=end)
-    for x in (road.left + 0.25, road.right - 0.25):
+    for x in (left + 0.25, right - 0.25):
         scene.ground(x - 0.06, x + 0.06, 'road', 'marking')
-    z = road.crossing
-    if z is not None:
-        scene.ground(-90, 90, 'road', 'asphalt', 0.2, z0=z, z1=z + 9)
-        for x in np.arange(road.left + 0.4, road.right - 0.4, 1.0):
-            scene.ground(x, x + 0.5, 'road', 'marking', z0=z - 4, z1=z - 1)
+    if crossing is not None:
+        scene.ground(-90, 90, 'road', 'asphalt', 0.2, z0=crossing, z1=crossing + 9)
+        for x in np.arange(left + 0.4, right - 0.4, 1.0):
+            scene.ground(x, x + 0.5, 'road', 'marking', z0=crossing - 4, z1=crossing - 1)
 
 
 def _skyline(scene: Scene, rng: Generator) -> None:
