@@ -71,12 +71,11 @@ class ProgressHook(Hook):
             self.bar.update(self.task, completed=batch_idx + 1)
 
     def _open(self, title: str, total: int, done: int) -> None:
-        if not (is_main_process() and sys.__stdout__.isatty()):
-            return
-        self.bar = progress.view(
-            console=Console(file=sys.__stdout__, highlight=False),
-            redirect_stdout=sys.stdout is sys.__stdout__,
-        )
-        self.bar.start()
-        atexit.register(self.bar.stop)  # an error must not leave the cursor hidden
-        self.task = self.bar.add_task(title, total=total, completed=done, note='')
+        if is_main_process() and sys.__stdout__.isatty():
+            self.bar = progress.view(
+                console=Console(file=sys.__stdout__, highlight=False),
+                redirect_stdout=sys.stdout is sys.__stdout__,
+            )
+            self.bar.start()
+            atexit.register(self.bar.stop)  # an error must not leave the cursor hidden
+            self.task = self.bar.add_task(title, total=total, completed=done, note='')

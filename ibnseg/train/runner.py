@@ -99,9 +99,7 @@ class SegRunner(mmengine.runner.Runner):
         if not self._resume:  # a checkpoint has them all; its network may be gone, too
             super()._init_model_weights()
 
-    def load_checkpoint(
-        self, filename: str, map_location: Any = 'cpu', strict: bool = True, **kwargs: Any
-    ) -> dict:
+    def load_checkpoint(self, filename: str, map_location: Any = 'cpu', **kwargs: Any) -> dict:
         """Load a checkpoint of this model; every key must fit.
 
         Raises:
@@ -110,7 +108,7 @@ class SegRunner(mmengine.runner.Runner):
         checkpoint = weights.read(filename)
         model = self.model.module if is_model_wrapper(self.model) else self.model
         try:
-            model.load_state_dict(checkpoint.get('state_dict', checkpoint), strict=strict)
+            model.load_state_dict(checkpoint.get('state_dict', checkpoint))
         except RuntimeError as error:
             raise ValueError(
                 f'{filename} does not fit the model of this config: {error}. Give the config that '

@@ -78,18 +78,16 @@ class PositionSampler(Sampler):
         order = self._order(self.size, epoch)
         if not self._domains:
             return order
-        streams = [
-            self._stream(i, epoch * draws, draws) for i, (*_, draws) in enumerate(self._domains)
-        ]
+        streams = [self._stream(i, epoch) for i in range(len(self._domains))]
         return np.concatenate(streams)[order]
 
-    def _stream(self, domain: int, start: int, count: int) -> np.ndarray:
-        """Return the draws `start` to `start + count` of one domain's own endless epochs."""
-        first, size, _ = self._domains[domain]
-        turns = range(start // size, (start + count - 1) // size + 1)
+    def _stream(self, domain: int, epoch: int) -> np.ndarray:
+        """Return what an epoch draws of a domain, whose samples come in shuffled turns."""
+        first, size, draws = self._domains[domain]
+        start = epoch * draws
+        turns = range(start // size, (start + draws - 1) // size + 1)
         order = np.concatenate([self._order(size, turn, domain + 1) for turn in turns])
-        offset = start % size
-        return first + order[offset : offset + count]
+        return first + order[start % size :][:draws]
 
     def _order(self, size: int, *entropy: int) -> np.ndarray:
         return np.random.default_rng((self.seed, *entropy)).permutation(size)
