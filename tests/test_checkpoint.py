@@ -98,9 +98,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(tmp_path):
 def test_ten_is_newer_than_nine(tmp_path):
     for n in (9, 10):
         torch.save({'n': n}, tmp_path / f'iter_{n}.pth')
-    assert checkpoint.newest(tmp_path).name == 'iter_10.pth'
+    assert checkpoint.newest(tmp_path)[0].name == 'iter_10.pth'
     (tmp_path / 'iter_10.pth').write_bytes(b'cut')
-    assert checkpoint.newest(tmp_path).name == 'iter_9.pth'
+    assert checkpoint.newest(tmp_path)[0].name == 'iter_9.pth'
     (tmp_path / 'iter_9.pth').write_bytes(b'')
     with pytest.raises(ValueError, match=r'no checkpoint of this run can be read') as caught:
         checkpoint.newest(tmp_path)

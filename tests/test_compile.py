@@ -6,7 +6,7 @@ from mmseg.registry import MODELS
 from torch.testing import assert_close
 
 import ibnseg  # noqa: F401
-from ibnseg.train.compile import compile_backbone
+from ibnseg.train.runner import compile_backbone
 
 
 def segmentor():

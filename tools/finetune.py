@@ -50,6 +50,8 @@ def _job(args: argparse.Namespace) -> None:
             raise ValueError(f'--{name} {" ".join(map(str, values))}: one is named twice')
     first = from_arguments(args)
     command.say(f'fine-tuning {args.checkpoint} on {args.target}')
+    from ibnseg.measure import records
+    from ibnseg.report import render, screen
     from ibnseg.train.runs import finetune, states
 
     train, _ = finetune.splits(args.target)
@@ -76,19 +78,11 @@ def _job(args: argparse.Namespace) -> None:
                 f'{run.folder}: fine-tuning ended with exit code {code}; what went wrong is said '
                 'above. The same command continues'
             )
-    _report(Path(args.work_dir), train, config.test_dataloader.dataset.domains)
-
-
-def _report(base: Path, train: str, measured: list[str]) -> None:
-    from ibnseg import disk
-    from ibnseg.measure import records
-    from ibnseg.report import render, screen
-    from ibnseg.train.runs import finetune
-
-    found = [records.read(path) for path in records.find([base])]
+    found = [records.read(path) for path in records.find([args.work_dir])]
+    measured = config.test_dataloader.dataset.domains
     tables = [finetune.tabulate(found, train, domain) for domain in measured]
-    out = base / f'{train.replace("/", "-").replace(":", "-")}.md'
-    disk.write_atomically(out, render.markdown(tables))
+    out = Path(args.work_dir, f'{train.replace("/", "-").replace(":", "-")}.md')
+    write_atomically(out, render.markdown(tables))
     screen.show(tables[:1])
     print(out)
 

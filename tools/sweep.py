@@ -54,9 +54,12 @@ def _job(args: argparse.Namespace) -> int:
         if code or not planned.record.is_file():
             failed.append(str(planned))
             print(f'[{number}/{len(runs)}] {planned}: FAILED, exit code {code}', flush=True)
-    files = [planned.record for planned in runs if planned.record.is_file()]
-    if files:
-        _report(files, args)
+    if measured := [run for run in runs if run.record.is_file()]:
+        from ibnseg import report
+
+        # The baseline's own runs may all have failed.
+        baseline = args.baseline if args.baseline in {run.model for run in measured} else None
+        report.make([run.record for run in measured], Path(args.work_dir) / 'report', baseline)
     if failed:
         print(
             f'error: {len(failed)} of {len(runs)} runs failed: {"; ".join(failed)}. What went '
@@ -64,16 +67,6 @@ def _job(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return int(bool(failed))
-
-
-def _report(files: list[Path], args: argparse.Namespace) -> None:
-    from ibnseg import report
-    from ibnseg.measure import records
-
-    # Its runs may all have failed.
-    models = {records.read(file).model for file in files}
-    baseline = args.baseline if args.baseline in models else None
-    report.make(files, Path(args.work_dir) / 'report', baseline)
 
 
 if __name__ == '__main__':

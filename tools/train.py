@@ -20,9 +20,7 @@ def parser() -> argparse.ArgumentParser:
         help='checkpoint to report: the last, the best on the source (default), or the best on the '
         'targets (tables mark it as an oracle)',
     )
-    p.add_argument(
-        '--audit', action='store_true', help='audit the data first; stop if there are errors'
-    )
+    p.add_argument('--audit', action='store_true', help='audit the data first; stop at errors')
     p.add_argument('--no-table', action='store_true', help='do not print the table')
     command.add(p, '--work-dir', '--data-root', '--name', '--amp', '--compile', '--skip-list')
     command.add(p, '--launcher', '--cfg-options')

@@ -20,8 +20,7 @@ from mmengine.registry import HOOKS
 
 from .. import disk
 from ..measure import origin
-from ..train.begin import begin
-from ..train.checkpoint import check_finite, newest, save
+from ..train.checkpoint import begin, check_finite, newest, save
 from ..train.config import check_file, read_config
 from ..train.progress import ProgressHook
 from ..train.runner import FOR_TRAINING, build
@@ -103,7 +102,7 @@ def train(config: Config, *, resume: bool = False, seed: int | None = None) -> N
         runner = build(config)
         runner.train()
     if is_main_process():
-        print(f'checkpoint  {newest(config.work_dir, _PATTERN)}')
+        print(f'checkpoint  {newest(config.work_dir, _PATTERN)[0]}')
         print(f'log         {runner.log_file}')
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints that survive a crash, and the choice of the one to report."""
+"""Checkpoints that survive a crash; which one a run continues, and which one it reports."""
 
 import math
 import re
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
@@ -28,7 +29,6 @@ class AtomicCheckpointHook(Hook):
     Args:
         interval: iterations; where validation comes more often, as often.
         keep: how many `iter_N.pth` to keep.
-        metric: of the validation; the highest wins.
 
     Raises:
         ValueError: the loss is not finite; names the batch. The last good checkpoint stays.
@@ -36,14 +36,14 @@ class AtomicCheckpointHook(Hook):
 
     priority = 'VERY_LOW'
 
-    def __init__(self, interval: int = 1000, keep: int = 1, metric: str = 'mIoU'):
-        self.interval, self.keep, self.metric = interval, keep, metric
+    def __init__(self, interval: int = 1000, keep: int = 1):
+        self.interval, self.keep = interval, keep
         self.best_score = -math.inf
 
     def before_train(self, runner) -> None:
         best = newest(runner.work_dir, 'best_iter_*.pth') if runner.iter > 0 else None
         if best is not None:
-            self.best_score = weights.read(best)['meta']['score']
+            self.best_score = best[1]['meta']['score']
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         done = runner.iter + 1
@@ -52,11 +52,11 @@ class AtomicCheckpointHook(Hook):
             self._save(runner, f'iter_{done}.pth', 'iter_*.pth', self.keep, {}, done)
 
     def after_val_epoch(self, runner, metrics=None) -> None:
-        value = (metrics or {}).get(self.metric)
+        value = (metrics or {}).get('mIoU')
         if value is None or not value > self.best_score:
             return
         self.best_score = value
-        meta = dict(score=float(value), metric=self.metric)
+        meta = dict(score=float(value), metric='mIoU')
         self._save(runner, f'best_iter_{runner.iter}.pth', 'best_iter_*.pth', 1, meta, runner.iter)
 
     def _save(self, runner, name: str, pattern: str, keep: int, meta: dict, done: int) -> None:
@@ -112,16 +112,15 @@ def _by_iteration(folder: str | Path, pattern: str) -> list[Path]:
     return [p for _, p in sorted(((int(m[1]), p) for m, p in matches if m), reverse=True)]
 
 
-def newest(folder: str | Path, pattern: str = 'iter_*.pth') -> Path | None:
-    """Return the newest checkpoint of a run that reads whole, or None where there is none.
+def newest(folder: str | Path, pattern: str = 'iter_*.pth') -> tuple[Path, dict[str, Any]] | None:
+    """Return path and content of a run's newest checkpoint that reads whole; None without any.
 
     Raises ValueError where there are files but none is whole: never a silent restart.
     """
     reasons = []
     for path in _by_iteration(folder, pattern):
         try:
-            weights.read(path)
-            return path
+            return path, weights.read(path)
         except ValueError as error:
             reasons.append(str(error))
     if reasons:
@@ -131,4 +130,53 @@ def newest(folder: str | Path, pattern: str = 'iter_*.pth') -> Path | None:
 
 def chosen(folder: str | Path, rule: selection.Rule) -> Path | None:
     """Return the checkpoint of a run that a rule selects. Raises ValueError as `newest`."""
-    return next(filter(None, (newest(folder, pattern) for pattern in rule.files)), None)
+    for pattern in rule.files:
+        if found := newest(folder, pattern):
+            return found[0]
+    return None
+
+
+def begin(
+    config: Config, resume: bool, seed: int | None, pattern: str = 'iter_*.pth'
+) -> tuple[Path, dict[str, Any]] | None:
+    """Have the config begin a run in its work dir, or continue the one that is there.
+
+    Returns path and meta of the checkpoint to continue from, None for a run that begins.
+
+    Args:
+        resume: continue from the newest checkpoint, with its seed.
+        seed: of the run; default: the config's.
+        pattern: of the checkpoints to continue from.
+
+    Raises:
+        FileNotFoundError, FileExistsError: nothing to continue, or a run to begin over another.
+        ValueError: the run was begun with another seed.
+    """
+    work_dir = Path(config.work_dir)
+    found = newest(work_dir, pattern)
+    continued = None
+    if resume:
+        if found is None:
+            raise FileNotFoundError(
+                f'--resume: no {pattern} in {work_dir}. Leave --resume away to start anew, or '
+                'name the folder of the run with --work-dir'
+            )
+        latest, meta = continued = found[0], found[1]['meta']
+        if seed not in (None, meta['seed']):
+            raise ValueError(
+                f'--seed {seed}: {latest} was trained with seed {meta["seed"]}. Leave --seed away '
+                'to continue it'
+            )
+        config.resume, config.load_from, seed = True, str(latest), meta['seed']
+    else:
+        if begun := sorted(work_dir.glob(f'*{pattern}')):
+            way_out = 'Continue it with --resume, name' if found else 'Name'
+            raise FileExistsError(
+                f'{work_dir} holds a run already ({begun[0].name}). {way_out} another folder with '
+                '--work-dir, or delete it'
+            )
+        if config.get('resume'):  # a dumped config of a resumed run would continue that one
+            config.resume, config.load_from = False, None
+    if seed is not None:
+        config.randomness = dict(config.get('randomness') or {}, seed=seed)
+    return continued

@@ -108,17 +108,14 @@ def plan_measurement(config: Config) -> dict[str, protocols.Protocol]:
     data.raw = True
     trained = [row.name for row in domains.trained_on(config.source)]
     check_heads(config, [*trained, *data.domains])
-    lists = data.get('skip_lists', ())
+    stated, lists = data.get('protocol'), data.get('skip_lists', ())
     bfloat16 = bool(config.test_cfg.get('fp16'))
     plan = {}
     for domain in data.domains:
         images = len(domains.find(domain, data.data_root, lists))
-        protocol = protocols.describe(
-            data.get('protocol'), domain, images, config.model.test_cfg, bfloat16
-        )
+        protocol = protocols.describe(stated, domain, images, config.model.test_cfg, bfloat16)
         if classes := config.get('class_set'):
-            counted = protocols.class_set(protocol.space, classes)
-            protocol = replace(protocol, classes=counted)
+            protocol = replace(protocol, classes=protocols.class_set(protocol.space, classes))
         skipped = domains.skipped(domain, data.data_root, lists)
         protocol = replace(protocol, skipped=protocols.skipped_hash(skipped))
         plan[f'{protocol.domain}:{protocol.split}'] = protocol

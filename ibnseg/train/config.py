@@ -93,9 +93,8 @@ def read_config(
     if absent := [key for key in needed if key not in config]:
         raise ValueError(f'{path}: no {", ".join(absent)}; see configs/ for examples')
     config.launcher = launcher
-    config.work_dir = (
-        work_dir or config.get('work_dir') or str(Path('work_dirs', *below_configs(path)))
-    )
+    default = config.get('work_dir') or str(Path('work_dirs', *below_configs(path)))
+    config.work_dir = work_dir or default
     return config
 
 
@@ -145,8 +144,7 @@ def below_configs(path: str | Path) -> tuple[str, ...]:
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     """Parse `key=value` words as MMEngine's `--cfg-options` does. Raises ValueError for others."""
-    wrong = [pair for pair in pairs if '=' not in pair]
-    if wrong:
+    if wrong := [pair for pair in pairs if '=' not in pair]:
         raise ValueError(f'--cfg-options: {wrong[0]!r} is not KEY=VALUE')
     parser = argparse.ArgumentParser()
     parser.add_argument('--options', nargs='+', action=DictAction, default={})
@@ -163,7 +161,6 @@ def domain_names(data: Config) -> tuple[str, ...]:
 def from_arguments(args: argparse.Namespace, **changed: Any) -> Config:
     """Return the config that a command line asks for; `changed` replaces some of its words."""
     given = vars(args) | changed
-    check_file(given['config'], 'config file')
     if 'checkpoint' in given:
         check_file(given['checkpoint'], 'checkpoint')
     keys = ('work_dir', 'data_root', 'name', 'amp', 'compile', 'launcher', 'skip_lists')

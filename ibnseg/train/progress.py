@@ -3,7 +3,7 @@
 import atexit
 import sys
 import time
-from typing import Any
+from datetime import timedelta
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
@@ -17,14 +17,10 @@ from ..measure import selection
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """Iterations, loss, rate and time left. Off a terminal: `lines` lines a run."""
+    """Iterations, loss, rate and time left. Off a terminal: about ten lines a run."""
 
     priority = 'VERY_LOW'
-
-    def __init__(self, lines: int = 10):
-        self.lines = lines
-        self.bar: Progress | None = None
-        self.task: Any = None
+    bar: Progress | None = None
 
     def before_train(self, runner) -> None:
         self._first, self._began = runner.iter, time.perf_counter()
@@ -37,12 +33,16 @@ class ProgressHook(Hook):
         rate = f'{1 / seconds:.1f} it/s' if seconds < 1 else f'{seconds:.1f} s/it'
         if self.bar is not None:
             self.bar.update(self.task, completed=done, note=f'loss {loss:.3f}  {rate}')
-        elif self._due(done, total):
-            left = _clock(seconds * (total - done))
-            _print(f'train {done}/{total}  loss {loss:.3f}  {rate}  left {left}')
+        elif done in (1, total) or done * 10 // total > (done - 1) * 10 // total:
+            left = timedelta(seconds=round(seconds * (total - done)))
+            self.say(f'train {done}/{total}  loss {loss:.3f}  {rate}  left {left}')
 
     def after_train(self, runner) -> None:
-        self._close()
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    after_test = after_train
 
     def before_val(self, runner) -> None:
         self._val_began = time.perf_counter()
@@ -57,7 +57,8 @@ class ProgressHook(Hook):
         if self.bar is not None:
             self.bar.console.print(text)
         elif is_main_process():
-            _print(text)
+            # Not sys.stdout: what other packages print is caught there (ibnseg.plugins.training).
+            print(text, file=sys.__stdout__, flush=True)
 
     def after_val(self, runner) -> None:
         self._began += time.perf_counter() - self._val_began  # the rate is of training
@@ -69,37 +70,12 @@ class ProgressHook(Hook):
         if self.bar is not None:
             self.bar.update(self.task, completed=batch_idx + 1)
 
-    def after_test(self, runner) -> None:
-        self._close()
-
-    def _due(self, done: int, total: int) -> bool:
-        return is_main_process() and (
-            done in (1, total) or done * self.lines // total > (done - 1) * self.lines // total
-        )
-
     def _open(self, title: str, total: int, done: int) -> None:
-        if not (is_main_process() and sys.__stdout__.isatty()):
-            return
-        self.bar = progress.view(
-            console=Console(file=sys.__stdout__, highlight=False),
-            redirect_stdout=sys.stdout is sys.__stdout__,
-        )
-        self.bar.start()
-        atexit.register(self.bar.stop)  # an error must not leave the cursor hidden
-        self.task = self.bar.add_task(title, total=total, completed=done, note='')
-
-    def _close(self) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None
-
-
-def _print(text: str) -> None:
-    # Not sys.stdout: what other packages print is caught there (ibnseg.plugins.training).
-    print(text, file=sys.__stdout__, flush=True)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f'{hours}:{minutes:02d}:{rest:02d}' if hours else f'{minutes}:{rest:02d}'
+        if is_main_process() and sys.__stdout__.isatty():
+            self.bar = progress.view(
+                console=Console(file=sys.__stdout__, highlight=False),
+                redirect_stdout=sys.stdout is sys.__stdout__,
+            )
+            self.bar.start()
+            atexit.register(self.bar.stop)  # an error must not leave the cursor hidden
+            self.task = self.bar.add_task(title, total=total, completed=done, note='')

@@ -15,7 +15,6 @@ from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_s
 from torch import Tensor, nn
 
 from .. import registered, weights  # noqa: F401
-from .compile import compile_backbone
 
 
 def build(config: Config) -> 'SegRunner':
@@ -27,6 +26,26 @@ def build(config: Config) -> 'SegRunner':
     if config.get('compile_backbone'):
         compile_backbone(runner.model)
     return runner
+
+
+def compile_backbone(model: nn.Module) -> None:
+    """Have torch.compile run the backbone of a segmentor; its keys and layers stay as they are.
+
+    The first step of each mode and size of image takes minutes. Not with hooks on single layers.
+
+    Raises:
+        ValueError: torch.compile does not work on this machine.
+    """
+    try:
+        torch.compile(torch.neg)(torch.ones(2, device=mmengine.device.get_device()))
+    except Exception as error:  # whatever a missing or broken compiler leads to
+        reason = str(error).strip().split('\n')[0]
+        raise ValueError(
+            f'--compile: torch.compile does not work here: {reason}. It takes a C++ compiler '
+            '(apt install g++), on a GPU Triton too. Install them or leave --compile away'
+        ) from error
+    segmentor = model.module if is_model_wrapper(model) else model
+    segmentor.backbone.compile()
 
 
 #: What a test of a config does without.
@@ -45,8 +64,6 @@ class SegRunner(mmengine.runner.Runner):
     - `launcher='pytorch'` works without a GPU, over gloo;
     - SyncBN becomes BatchNorm where there is nothing to synchronise over (CPU, one process).
     """
-
-    is_training = False
 
     @property
     def log_file(self) -> Path:
@@ -82,16 +99,7 @@ class SegRunner(mmengine.runner.Runner):
         if not self._resume:  # a checkpoint has them all; its network may be gone, too
             super()._init_model_weights()
 
-    def train(self) -> nn.Module:
-        self.is_training = True
-        try:
-            return super().train()
-        finally:
-            self.is_training = False
-
-    def load_checkpoint(
-        self, filename: str, map_location: Any = 'cpu', strict: bool = True, **kwargs: Any
-    ) -> dict:
+    def load_checkpoint(self, filename: str, map_location: Any = 'cpu', **kwargs: Any) -> dict:
         """Load a checkpoint of this model; every key must fit.
 
         Raises:
@@ -100,7 +108,7 @@ class SegRunner(mmengine.runner.Runner):
         checkpoint = weights.read(filename)
         model = self.model.module if is_model_wrapper(self.model) else self.model
         try:
-            model.load_state_dict(checkpoint.get('state_dict', checkpoint), strict=strict)
+            model.load_state_dict(checkpoint.get('state_dict', checkpoint))
         except RuntimeError as error:
             raise ValueError(
                 f'{filename} does not fit the model of this config: {error}. Give the config that '

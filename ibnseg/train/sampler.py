@@ -5,6 +5,7 @@ the position alone. `DomainDataset` augments by it, `RandomScaleCrop` aims.
 """
 
 from collections.abc import Iterator, Sequence, Sized
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -33,17 +34,15 @@ class PositionSampler(Sampler):
     Args:
         dataset: anything with a length.
         seed: None draws one and shares it between ranks.
-        shuffle: False for the order of the dataset.
 
     Attributes:
         start: the first position; set it before iterating to resume.
     """
 
-    def __init__(self, dataset: Sized, seed: int | None = None, shuffle: bool = True):
+    def __init__(self, dataset: Sized, seed: int | None = None):
         self.rank, self.world_size = get_dist_info()
         self.size = len(dataset)
         self.seed = sync_random_seed() if seed is None else seed
-        self.shuffle = shuffle
         self.start = 0
         source = getattr(dataset, 'source', None)
         self._domains: list[tuple[int, int, int]] = []  # first sample, samples, draws an epoch
@@ -56,7 +55,7 @@ class PositionSampler(Sampler):
                 )
             firsts = np.cumsum((0, *dataset.sizes[:-1])).tolist()
             self._domains = list(zip(firsts, dataset.sizes, draws, strict=True))
-        self._cached: tuple[int, Sequence[Draw]] = (-1, ())
+        self._newest_epoch = lru_cache(maxsize=1)(self._epoch)
 
     def __iter__(self) -> Iterator[tuple]:
         position = self.start + self.rank
@@ -69,9 +68,7 @@ class PositionSampler(Sampler):
 
     def _draw(self, position: int) -> Draw:
         epoch, place = divmod(position, self.size)
-        if self._cached[0] != epoch:
-            self._cached = epoch, self._epoch(epoch)
-        return self._cached[1][place]
+        return self._newest_epoch(epoch)[place]
 
     def _epoch(self, epoch: int) -> Sequence[Draw]:
         return [(index,) for index in self._images(epoch).tolist()]
@@ -81,22 +78,18 @@ class PositionSampler(Sampler):
         order = self._order(self.size, epoch)
         if not self._domains:
             return order
-        streams = [
-            self._stream(i, epoch * draws, draws) for i, (*_, draws) in enumerate(self._domains)
-        ]
+        streams = [self._stream(i, epoch) for i in range(len(self._domains))]
         return np.concatenate(streams)[order]
 
-    def _stream(self, domain: int, start: int, count: int) -> np.ndarray:
-        """Return the draws `start` to `start + count` of one domain's own endless epochs."""
-        first, size, _ = self._domains[domain]
-        turns = range(start // size, (start + count - 1) // size + 1)
+    def _stream(self, domain: int, epoch: int) -> np.ndarray:
+        """Return what an epoch draws of a domain, whose samples come in shuffled turns."""
+        first, size, draws = self._domains[domain]
+        start = epoch * draws
+        turns = range(start // size, (start + draws - 1) // size + 1)
         order = np.concatenate([self._order(size, turn, domain + 1) for turn in turns])
-        offset = start % size
-        return first + order[offset : offset + count]
+        return first + order[start % size :][:draws]
 
     def _order(self, size: int, *entropy: int) -> np.ndarray:
-        if not self.shuffle:
-            return np.arange(size)
         return np.random.default_rng((self.seed, *entropy)).permutation(size)
 
 

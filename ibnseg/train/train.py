@@ -1,6 +1,5 @@
 """One training run: checks, training, and the measurement of the selected checkpoint."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,7 @@ from mmengine.config import Config
 from ..measure import selection
 from ..measure.records import Record
 from . import checks
-from .begin import begin
-from .checkpoint import chosen
+from .checkpoint import begin, chosen
 from .runner import build
 from .test import measure
 
@@ -41,7 +39,8 @@ def train(
     plan = checks.plan_measurement(config)
     checks.count_pairs(config, 'val_dataloader')
     config.skipped = checks.count_skipped(config.train_dataloader.dataset)
-    begin(config, resume, seed, check=partial(_check_as_begun, config))
+    if continued := begin(config, resume, seed):
+        _check_as_begun(config, *continued)
     runner = build(config)
     runner.train()
     out = Path(config.work_dir, f'{config.model_name}.record.json')

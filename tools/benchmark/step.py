@@ -44,7 +44,7 @@ def trainer(backbone: dict, args: argparse.Namespace, form: str):
     from mmseg.registry import MODELS, OPTIM_WRAPPERS
     from mmseg.structures import SegDataSample
 
-    from ibnseg.train.compile import compile_backbone
+    from ibnseg.train.runner import compile_backbone
 
     config = Config.fromfile(str(MODEL))
     config.data_preprocessor.size = tuple(args.size)

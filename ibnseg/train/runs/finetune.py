@@ -6,7 +6,6 @@ A fine-tuned network has seen the target. Its source says so ('gta5:train -> cit
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.config import Config
@@ -21,20 +20,14 @@ from . import states
 from .states import Planned
 
 
-@dataclass(frozen=True)
-class Start:
-    """What is fine-tuned: a checkpoint and what it was trained on."""
+def start(config: Config, checkpoint: str | Path) -> tuple[Path, str]:
+    """Return path and SHA-256 of a checkpoint that the config fits.
 
-    path: Path
-    sha256: str
-    source: str
-
-
-def start(config: Config, checkpoint: str | Path) -> Start:
-    """Read where fine-tuning begins. Raises as `weights.read` and `checks.check_trained_on`."""
+    Raises as `weights.read` and `checks.check_trained_on`.
+    """
     path = Path(checkpoint).resolve()
     checks.check_trained_on(path, weights.read(path).get('meta', {}), config)
-    return Start(path, disk.sha256(path), config.source)
+    return path, disk.sha256(path)
 
 
 def splits(target: str) -> tuple[str, str]:
@@ -50,7 +43,7 @@ def splits(target: str) -> tuple[str, str]:
 
 def configure(
     config: Config,
-    begin: Start,
+    begin: tuple[Path, str],
     target: str,
     fraction: float,
     subset_seed: int = 0,
@@ -63,7 +56,7 @@ def configure(
 
     Args:
         config: changed, and returned.
-        begin: from where.
+        begin: from where, as `start`.
         target: as `splits`.
         fraction: of the target's training images, above 0 to 1; see `domains.subset`.
         subset_seed: which of them; those of one seed are nested.
@@ -72,6 +65,7 @@ def configure(
     Raises:
         DataError, ValueError: no such data, fraction or number of iterations.
     """
+    path, sha256 = begin
     train, val = splits(target)
     data = config.train_dataloader.dataset
     found = domains.find(train, data.data_root, data.get('skip_lists', ()))
@@ -80,17 +74,17 @@ def configure(
     data.fraction, data.subset_seed = fraction, subset_seed
     config.train_dataloader.sampler = dict(type='PositionSampler')
     config.fine_tuned = dict(
-        checkpoint=begin.path.name,
-        sha256=begin.sha256,
-        source=begin.source,
+        checkpoint=path.name,
+        sha256=sha256,
+        source=config.source,
         target=train,
         fraction=fraction,
         subset_seed=subset_seed,
         images=images,
     )
-    config.source = begin.source + domains.THEN + domains.part(train, fraction, subset_seed)
+    config.source += domains.THEN + domains.part(train, fraction, subset_seed)
     config.mixing = None
-    config.load_from, config.resume = str(begin.path), False
+    config.load_from, config.resume = str(path), False
     config.model.backbone.init_cfg = None  # the checkpoint has all weights
     config.val_dataloader.dataset.domains = [val]
     data = config.test_dataloader.dataset

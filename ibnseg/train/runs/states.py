@@ -61,8 +61,7 @@ def planned(path: str, config: Config, seed: int, folder: Path, note: str) -> Pl
             )
         before = _content((folder / note).read_bytes(), folder / note)
         now = _content(text, config.filename)
-        other = sorted(key for key in before | now if before.get(key) != now.get(key))
-        if other:
+        if other := sorted(key for key in before | now if before.get(key) != now.get(key)):
             raise ValueError(
                 f'{folder} holds a {state} run of another config; they differ in '
                 f'{", ".join(other)}. {_WAY_OUT}'
