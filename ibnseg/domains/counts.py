@@ -65,14 +65,12 @@ def count(
     )
 
 
-def _of_file(path: Path, space: str, tile: int) -> tuple[list[int], list[list[int]]]:
-    truth = read_labels(path, space)
-    counts, centroids = of_label(truth, tile, len(labels.task(space).classes))
-    return counts.tolist(), centroids.tolist()
+def _of_file(path: Path, space: str, tile: int) -> tuple[list[int], list[tuple]]:
+    return of_label(read_labels(path, space), tile, len(labels.task(space).classes))
 
 
-def of_label(truth: np.ndarray, tile: int, classes: int = 19) -> tuple[np.ndarray, np.ndarray]:
-    """Return the counts, int64 (classes,), and centroids, int32 (n, 3): class, x, y, of one label.
+def of_label(truth: np.ndarray, tile: int, classes: int) -> tuple[list[int], list[tuple]]:
+    """Return the counts of each class and the centroids, (class, x, y) each, of one label.
 
     Args:
         truth: uint8 (H, W) of training classes.
@@ -80,7 +78,7 @@ def of_label(truth: np.ndarray, tile: int, classes: int = 19) -> tuple[np.ndarra
         classes: of its task.
     """
     height, width = truth.shape
-    counts = np.bincount(truth.ravel(), minlength=256)[:classes].astype(np.int64)
+    counts = np.bincount(truth.ravel(), minlength=256)[:classes]
     found = []
     for top in range(0, max(height // tile, 1) * tile, tile):
         for left in range(0, max(width // tile, 1) * tile, tile):
@@ -88,4 +86,4 @@ def of_label(truth: np.ndarray, tile: int, classes: int = 19) -> tuple[np.ndarra
             for c in np.unique(part[part < classes]).tolist():
                 m = cv2.moments((part == c).view(np.uint8), binaryImage=True)
                 found.append((c, left + int(m['m10'] / m['m00']), top + int(m['m01'] / m['m00'])))
-    return counts, np.array(found, np.int32).reshape(-1, 3)
+    return counts.tolist(), found

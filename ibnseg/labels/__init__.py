@@ -48,10 +48,7 @@ def lut(name: str) -> np.ndarray:
 def possible(name: str) -> np.ndarray:
     """Return bool (256,): which raw ids a correct label file of this space may hold."""
     row = space(name)
-    table = np.zeros(256, bool)
-    table[: len(row.names)] = True
-    table[list(row.extra)] = True
-    return table
+    return np.isin(np.arange(256), [*range(len(row.names)), *row.extra])
 
 
 def class_ids(name: str, absent: bool = False) -> tuple[int, ...]:
