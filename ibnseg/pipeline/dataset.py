@@ -197,8 +197,7 @@ class CrossDomainDataset(ConcatDataset):
             for name in names
         ]
         super().__init__(parts)
-        self._metainfo = dict(
-            self._metainfo,
+        self._metainfo |= dict(
             domains={part.domain: len(part) for part in parts},
             raw={part.domain: part.space for part in parts if part.raw},
         )

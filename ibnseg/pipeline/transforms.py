@@ -128,13 +128,8 @@ def _resized(
         return whole[y : y + height, x : x + width]
     sx, sy = photo.shape[1] / scaled[0], photo.shape[0] / scaled[1]
     back = np.array([[sx, 0, (x + 0.5) * sx - 0.5], [0, sy, (y + 0.5) * sy - 0.5]])
-    return cv2.warpAffine(
-        photo,
-        back,
-        (width, height),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(photo, back, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
 _LEVELS = np.arange(256, dtype=np.float32)
@@ -202,13 +197,10 @@ class ColorJitter(BaseTransform):
                 'contrast, saturation of at least 0 and a hue of 0 to 0.5'
             )
         self.steps = [
-            (adjust, (max(0.0, centre - reach) if centre else -reach, centre + reach))
-            for adjust, centre, reach in (
-                (adjust_brightness, 1, brightness),
-                (adjust_contrast, 1, contrast),
-                (adjust_saturation, 1, saturation),
-                (adjust_hue, 0, hue),
-            )
+            (adjust_brightness, max(0.0, 1 - brightness), 1 + brightness),
+            (adjust_contrast, max(0.0, 1 - contrast), 1 + contrast),
+            (adjust_saturation, max(0.0, 1 - saturation), 1 + saturation),
+            (adjust_hue, -hue, hue),
         ]
         self.prob = prob
 
@@ -216,7 +208,7 @@ class ColorJitter(BaseTransform):
         if np.random.rand() < self.prob:
             photo = np.ascontiguousarray(results['img'])
             for i in np.random.permutation(len(self.steps)):
-                adjust, (low, high) = self.steps[i]
+                adjust, low, high = self.steps[i]
                 if low < high:
                     photo = adjust(photo, np.random.uniform(low, high))
             results['img'] = photo
