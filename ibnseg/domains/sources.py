@@ -67,10 +67,8 @@ class Source:
 
 
 def _checked(mixing: Mixing | None, names: Sequence[str]) -> str | tuple[float, ...]:
-    if mixing is None:
-        return 'proportional'
-    if isinstance(mixing, str) and mixing in _MIXINGS:
-        return mixing
+    if mixing is None or mixing in _MIXINGS:
+        return mixing or 'proportional'
     try:
         weights = tuple(float(weight) for weight in mixing)
     except ValueError:
