@@ -296,8 +296,9 @@ def files(data, domain='gta5:train'):
 
 
 @pytest.mark.parametrize('workers', [1, 2])
-def test_statistics_of_files(data, workers):
-    found = counts.count(files(data), workers=workers)
+def test_statistics_of_files(data, monkeypatch, workers):
+    monkeypatch.setattr(spread, 'cores', lambda: workers)
+    found = counts.count(files(data))
     for i, (path, space) in enumerate(files(data)):
         expected, centroids = brute(domains.read_labels(path, space), 1024)
         assert found.counts[i].tolist() == expected
@@ -350,8 +351,9 @@ def test_a_damaged_cache_is_made_anew(data, cache, content):
 def test_a_damaged_label_is_named_and_what_was_counted_stays(data, tmp_path, monkeypatch, workers):
     bad = tmp_path / 'bad.png'
     bad.write_bytes(b'no image')
+    monkeypatch.setattr(spread, 'cores', lambda: workers)
     with pytest.raises(DataError, match=r'bad\.png: unreadable'):
-        counts.count([*files(data), (str(bad), 'gta5')], workers=workers)
+        counts.count([*files(data), (str(bad), 'gta5')])
     monkeypatch.setattr(counts, '_of_file', lambda *_: pytest.fail('counted again'))
     assert len(counts.count(files(data)).counts) == 40
 
@@ -379,7 +381,8 @@ def _count_pixels(job: tuple) -> int:
         return read(path, space)
 
     counts.read_labels = logged
-    return int(counts.count(found, workers=1).counts.sum())
+    spread.cores = lambda: 1
+    return int(counts.count(found).counts.sum())
 
 
 def test_two_runs_count_once(data, tmp_path):

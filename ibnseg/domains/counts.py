@@ -28,16 +28,13 @@ class Statistics:
     centroids: np.ndarray
 
 
-def count(
-    files: Sequence[tuple[str, str]], tile: int = 1024, workers: int | None = None
-) -> Statistics:
+def count(files: Sequence[tuple[str, str]], tile: int = 1024) -> Statistics:
     """Count the classes of label files; what the cache has of unchanged files is taken from it.
 
     Args:
         files: (path, label space) each; one or several, of one task.
         tile: side in pixels of the squares in which centroids are taken; whole ones only, as in
             RobustNet, but one at least each way where the photo is smaller.
-        workers: processes; default: one a core.
 
     Raises:
         DataError: as `read_labels`.
@@ -52,7 +49,7 @@ def count(
             for space in dict.fromkeys(space for _, space in files):
                 store = disk.Store('classes', space, (_VERSION, labels.space(space)))
                 of_space = [job for job in jobs if job[1] == space]
-                found |= store.values(_of_file, of_space, workers, bar)[0]
+                found |= store.values(_of_file, of_space, None, bar)[0]
     except OSError as error:
         raise DataError(
             f'{folder}: class statistics are kept here, and it cannot be written ({error}). '
