@@ -473,14 +473,8 @@ def test_every_domain_is_damaged():
     assert set(DRAWN) == set(DOMAINS)
 
 
-@pytest.fixture(scope='module')
-def kinds() -> dict[str, set[str]]:
-    """Those found in each domain by the tests of damages, in `CASES`."""
-    return {name: set() for name in DRAWN}
-
-
 @pytest.mark.parametrize(('name', 'damage'), CASES)
-def test_damage_is_found_and_nothing_else(mended, warm, monkeypatch, kinds, name, damage):
+def test_damage_is_found_and_nothing_else(mended, warm, monkeypatch, name, damage):
     monkeypatch.setenv('XDG_CACHE_HOME', str(warm))
     t = mended(name)
     expected = set(DAMAGES[damage](t))
@@ -490,17 +484,6 @@ def test_damage_is_found_and_nothing_else(mended, warm, monkeypatch, kinds, name
     for kind, file in expected:
         assert f'{KINDS[kind].severity} {kind} (' in text and report.below(file) in text
         assert KINDS[kind].way_out in text
-        kinds[name].add(kind)
-
-
-@pytest.mark.parametrize('name', DRAWN)
-def test_the_damages_are_of_many_kinds(request, kinds, name):
-    run_too = [item for item in request.session.items if f'else[{name}-' in item.name]
-    if len(run_too) < sum(case == name for case, _ in CASES):
-        pytest.skip('not all damages were done')
-    assert len(kinds[name]) >= 18, 'twelve are promised'
-    if name == 'cityscapes':
-        assert kinds[name] == set(KINDS) - {*OF_THE_SET, 'same-name', 'layout', 'foreign'}
 
 
 @pytest.mark.parametrize('name', DRAWN)
@@ -519,6 +502,7 @@ def of_the_set(report: audit.Report) -> dict[str, list[str]]:
 
 def test_counts_against_the_published_ones(target, monkeypatch):
     t = target('cityscapes')
+    assert of_the_set(look(t))['resized'] == ['128x64 in 6 photos, published 2048x1024']
     assert of_the_set(look(t))['count'] == [
         "split 'train': 3 pairs, published 2,975",
         "split 'val': 3 pairs, published 500",
@@ -529,11 +513,6 @@ def test_counts_against_the_published_ones(target, monkeypatch):
     shutil.rmtree(t.folder / 'gtFine' / 'train')
     (absent,) = [f for f in look(t).findings if f.kind == 'absent']
     assert (absent.file, absent.splits) == (t.folder / 'gtFine' / 'train', ('train',))
-
-
-def test_another_size_of_all_photos_is_one_finding(target, monkeypatch):
-    t = target('cityscapes')
-    assert of_the_set(look(t))['resized'] == ['128x64 in 6 photos, published 2048x1024']
 
 
 def test_two_files_for_one_place_do_not_end_the_audit(target):
@@ -566,14 +545,6 @@ def test_a_split_alone_and_a_folder_itself(target):
 def test_nothing_to_look_at(tmp_path, domain, expected):
     with pytest.raises(DataError, match=expected):
         audit.audit(domain, tmp_path)
-
-
-def test_unreadable_for_want_of_rights(target):
-    t = target('gta5')
-    t.photo.chmod(0)
-    if os.access(t.photo, os.R_OK):
-        pytest.skip('this user may read everything')
-    assert found(look(t)) == {('unreadable', t.photo)}
 
 
 # --------------------------------------------------------------------------------- the cache
@@ -778,21 +749,12 @@ def test_a_skip_list_leaves_out_what_is_wrong_and_no_more(target, tmp_path, name
     for split, pairs in t.pairs.items():
         left = [pair for pair in pairs if pair[0] not in (t.photo, gone)]
         if left:
+            out = domains.skipped(f'{name}:{split}', t.root, [skip_list])
+            assert len(out) == len(pairs) - len(left)
             assert domains.find(f'{name}:{split}', t.root, [skip_list]) == left
         else:
             with pytest.raises(DataError, match='skip lists name every pair'):
                 domains.find(f'{name}:{split}', t.root, [skip_list])
-
-
-def test_skipped_pairs_are_not_read(target, tmp_path):
-    t = target('gta5')
-    cut('photo', 0.5)(t)
-    skip_list = tmp_path / 'skip.txt'
-    look(t).write_skip_list(skip_list)
-    pairs = domains.find('gta5:val', t.root, [skip_list])
-    assert pairs == t.pairs['val'][1:]
-    assert domains.skipped('gta5:val', t.root, [skip_list]) == [f'images/{t.photo.name}']
-    assert domains.skipped('gta5:train', t.root, [skip_list]) == []
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pickle
 import random
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -90,45 +90,31 @@ def names(pairs: domains.Pairs) -> list[str]:
 # ------------------------------------------------------------------------ as downloaded
 
 
+CITY = '{0}/{1}/{1}_000000_000019'
+
+
 @pytest.mark.parametrize(
-    ('domain', 'photos'),
+    ('domain', 'photo', 'label', 'names'),
     [
-        ('gta5:train', [f'images/{name}' for name in splits.gta5('train')[:3]]),
-        ('gta5:train-12388', [f'images/{name}' for name in splits.gta5('train')[:3]]),
-        ('gta5:val', [f'images/{name}' for name in splits.gta5('val')[:2]]),
-        ('gta5', [f'images/{name}' for name in splits.gta5('val')[:2]]),
-        (
-            'cityscapes:train',
-            [
-                f'leftImg8bit/train/{city}/{city}_000000_000019_leftImg8bit.png'
-                for city in ('aachen', 'bochum', 'bremen')
-            ],
+        ('gta5:train-12388', 'images/{}', 'labels/{}', splits.gta5('train')[:3]),
+        ('gta5', 'images/{}', 'labels/{}', splits.gta5('val')[:2]),
+        ('cityscapes:val', f'leftImg8bit/{CITY}_leftImg8bit.png',
+         f'gtFine/{CITY}_gtFine_labelIds.png', ['val/frankfurt', 'val/lindau']),
+        *(
+            (f'camvid:{split}', '{}/{}.png', '{}annot/{}.png', names)
+            for split, names in {
+                'val': ['val/0001TP_f6', 'val/0016E5_f5'],
+                'Seq05VD': ['test/Seq05VD_f0', 'train/Seq05VD_f4'],
+                'train/0006R0+0016E5': ['train/0006R0_f1', 'train/0016E5_f2'],
+                'val/0016E5': ['val/0016E5_f5'],
+            }.items()
         ),
-        (
-            'cityscapes:val',
-            [
-                f'leftImg8bit/val/{city}/{city}_000000_000019_leftImg8bit.png'
-                for city in ('frankfurt', 'lindau')
-            ],
-        ),
-        ('camvid:val', ['val/0001TP_f6.png', 'val/0016E5_f5.png']),
-        ('camvid:Seq05VD', ['test/Seq05VD_f0.png', 'train/Seq05VD_f4.png']),
-        ('camvid:train/0006R0+0016E5', ['train/0006R0_f1.png', 'train/0016E5_f2.png']),
-        ('camvid:val/0016E5', ['val/0016E5_f5.png']),
     ],
-)
-def test_pairs_are_found_sorted(data, domain, photos):
-    name = domain.split(':')[0]
-    found = domains.find(domain, data)
-    assert [str(photo.relative_to(data / name)) for photo, _ in found] == photos
-    for photo, label in found:
-        swaps = dict(images='labels', train='trainannot', val='valannot', test='testannot')
-        parts = photo.relative_to(data / name).parts
-        if name == 'cityscapes':
-            expected = ('gtFine', *parts[1:-1], parts[-1].replace('leftImg8bit', 'gtFine_labelIds'))
-        else:
-            expected = (swaps[parts[0]], parts[1])
-        assert label == (data / name).joinpath(*expected)
+)  # fmt: skip
+def test_pairs_are_found_sorted(data, domain, photo, label, names):
+    root = data / domain.split(':')[0]
+    expected = [[root / form.format(*name.split('/')) for form in (photo, label)] for name in names]
+    assert list(map(list, domains.find(domain, data))) == expected
 
 
 # ------------------------------------------------------------------------ every row
@@ -400,7 +386,6 @@ def flip_a_byte(path: Path) -> None:
 ENCODED = {
     'synthia in 8 bits': (
         'synthia', damage_16_bit(lambda a: a.astype(np.uint8)), '16-bit RGB with synthia ids'),
-    'synthia in grey': ('synthia', damage_16_bit(lambda a: a[..., 2]), '16-bit RGB'),
     'synthia beyond 8 bits': (
         'synthia', damage_16_bit(lambda a: np.full_like(a, 300)), "do not exist .* 'synthia'"),
     'synthia id 23': (
@@ -408,18 +393,13 @@ ENCODED = {
     'synthia cut off': (
         'synthia', lambda path: path.write_bytes(half(path.read_bytes())), 'unreadable label file'),
     'synthia with a flipped byte': ('synthia', flip_a_byte, 'unreadable label file'),
-    'synthia is text': ('synthia', lambda path: path.write_text('x'), 'unreadable label file'),
     'camvid32 other colour': (
         'camvid32', lambda path: Image.new('RGB', (128, 64), (1, 2, 3)).save(path),
         r"colours \(1, 2, 3\) \(8192 px\) do not exist in label space 'camvid-32'"),
     'camvid32 in grey': (
         'camvid32', lambda path: Image.new('L', (128, 64)).save(path), 'mode L; expected RGB'),
-    'mapillary id 66': (
-        'mapillary', lambda path: Image.new('L', (128, 64), 66).save(path), r'ids 66 \(8192 px\)'),
     'bdd100k in other ids': (
         'bdd100k', lambda path: Image.new('L', (128, 64), 33).save(path), "33 .* 'bdd100k'"),
-    'drivable in other ids': (
-        'bdd100k_drivable', lambda path: Image.new('L', (128, 64), 3).save(path), 'ids 3 '),
 }  # fmt: skip
 
 
@@ -473,9 +453,7 @@ def test_real_camvid_by_drive(shared):
 @pytest.mark.parametrize(
     ('domain', 'config'),
     [
-        ('gta5:val', 'gta5_to_cityscapes'),
         ('cityscapes:val', 'cityscapes_to_gta5'),
-        ('cityscapes:train', 'miniature_gta5_to_cityscapes'),
         ('camvid:val/0016E5', 'camvid_day_to_dusk'),
     ],
 )
@@ -495,16 +473,6 @@ def test_sample_of_the_real_pipeline(data, domain, config):
         np.testing.assert_array_equal(truth, by_hand)
         assert set(np.unique(truth)) <= {*range(19), 255}
         assert len(np.unique(truth)) > 3
-
-
-@pytest.mark.parametrize('domain', ['gta5:train', 'cityscapes:train'])
-def test_training_sample_is_what_the_network_expects(data, domain):
-    config = 'miniature_gta5_to_cityscapes'
-    sample = build(domain, data, config, 'train')[0]
-    assert sample['inputs'].shape == (3, 128, 256) and sample['inputs'].dtype == torch.uint8
-    truth = sample['data_samples'].gt_sem_seg.data
-    assert truth.shape == (1, 128, 256)
-    assert set(truth.unique().tolist()) <= {*range(19), 255}
 
 
 def test_photo_is_decoded_as_bgr(data):
@@ -625,25 +593,16 @@ STAND_IN = "python tools/miniature.py '{root}'"
 DAMAGES: dict[str, tuple[str, Callable[[Path], object], tuple[str, ...]]] = {
     'gta5 without images': (
         'gta5:val', remove('images'), ('{root}/gta5/images: no such folder', STAND_IN)),
-    'gta5 with a file for a folder': (
-        'gta5:val', lambda root: (remove('labels')(root), (root / 'labels').touch()),
-        ('{root}/gta5/labels: no such folder',)),
     'cityscapes without labels': (
         'cityscapes:val', remove('gtFine'),
         ('{root}/cityscapes/gtFine/val: no such folder', STAND_IN)),
     'cityscapes without val': (
         'cityscapes:val', remove('leftImg8bit/val'),
         ('{root}/cityscapes/leftImg8bit/val: no such folder',)),
-    'camvid without valannot': (
-        'camvid:val', remove('valannot'), ('{root}/camvid/valannot: no such folder',)),
     'camvid drive, a folder gone': (
         'camvid:Seq05VD', remove('test'), ('{root}/camvid/test: no such folder',)),
     'gta5 folders empty': (
         'gta5:val', remove('*/*.png'), ("no photo of split 'val'", 'gta5/images/', STAND_IN)),
-    'cityscapes cities empty': (
-        'cityscapes:val', remove('*/val/*/*.png'), ("no photo of split 'val'", STAND_IN)),
-    'camvid drive in no folder': (
-        'camvid:val/0016E5', remove('val*/0016E5*'), ("no photo of split 'val/0016E5'",)),
     'gta5 photo alone': (
         'gta5:val', remove(f'labels/{GTA}'),
         (f'gta5/images/{GTA}: photo without a label', '1 such', 'Unpack the labels again')),
@@ -668,31 +627,15 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], tuple[str, ...]]] = {
     'id 254 beside 255': (
         'cityscapes:val', redraw(LABEL, lambda a: np.where(a == 7, 254, 255).astype(np.uint8)),
         (LABEL, '254 (')),
-    'id 12 in camvid': (
-        'camvid:val', redraw('valannot/0016E5_f5.png', with_id(12)),
-        ('valannot/0016E5_f5.png', '12 (6 px)', "'camvid-11'")),
     'label in colour': (
         'cityscapes:val', redraw(LABEL, lambda a: labels.PALETTE[labels.lut('gta5')[a] % 19]),
         (LABEL, 'mode RGB', 'shape (64, 128, 3)', 'one 8-bit channel', 'colour rendering')),
-    'label with alpha': (
-        'cityscapes:val', redraw(LABEL, lambda a: np.stack((a, a), -1)),
-        (LABEL, 'mode LA', 'one 8-bit channel')),
-    'label in one bit': (
-        'cityscapes:val', redraw(LABEL, lambda a: a > 7), (LABEL, 'mode 1', 'one 8-bit channel')),
     'label with a broken header': (
         'cityscapes:val', rewrite(LABEL, lambda b: b[:11] + b'\0' + b[12:]),
         (LABEL, 'unreadable label file', 'Unpack it')),
     'label empty': (
         'cityscapes:val', rewrite(LABEL, lambda b: b''), (LABEL, 'unreadable label file')),
-    'label is text': (
-        'cityscapes:val', rewrite(LABEL, lambda b: b'<html>'), (LABEL, 'unreadable label file')),
-    'label is a folder': (
-        'cityscapes:val', lambda root: ((root / LABEL).unlink(), (root / LABEL).mkdir()),
-        (LABEL, 'unreadable label file')),
     'photo empty': ('cityscapes:val', rewrite(PHOTO, lambda b: b''), (PHOTO, 'unpack it again')),
-    'photo is a folder': (
-        'cityscapes:val', lambda root: ((root / PHOTO).unlink(), (root / PHOTO).mkdir()),
-        (PHOTO, 'unpack it again')),
 }  # fmt: skip
 
 
@@ -806,17 +749,14 @@ def same(one: tuple, other: tuple) -> bool:
     return one[0] == other[0] and torch.equal(one[1], other[1]) and torch.equal(one[2], other[2])
 
 
-def drawn(dataset, count: int, workers: int = 0, batch: int = 2, seed: int = 5, **state) -> list:
-    """The first `count` samples of a loader whose sampler was given `state`."""
-    sampler = PositionSampler(dataset, seed)
-    vars(sampler).update(state)
+def drawn(dataset, count: int, workers: int = 0) -> list:
+    """The first `count` samples of a loader, two a batch."""
     loader = DataLoader(
-        dataset, batch, sampler=sampler, num_workers=workers, collate_fn=pseudo_collate
-    )
-    batches: Iterator = iter(loader)
+        dataset, 2, sampler=PositionSampler(dataset, 5), num_workers=workers,
+        collate_fn=pseudo_collate,
+    )  # fmt: skip
     samples = []
-    for found in islice(batches, count // batch):
-        assert len(found['data_samples']) == batch
+    for found in islice(loader, count // 2):
         samples += [
             dict(inputs=x, data_samples=s)
             for x, s in zip(found['inputs'], found['data_samples'], strict=True)
@@ -826,6 +766,8 @@ def drawn(dataset, count: int, workers: int = 0, batch: int = 2, seed: int = 5, 
 
 def test_sample_depends_on_seed_and_position_alone(training):
     (first,) = tensors([training[(5, 7), 1]])
+    assert first[1].shape == (3, 128, 256) and first[1].dtype == torch.uint8
+    assert first[2].shape == (1, 128, 256) and set(first[2].unique().tolist()) <= {*range(19), 255}
     for disturbance in range(3):
         random.seed(disturbance)
         np.random.seed(disturbance)
@@ -856,19 +798,6 @@ def test_workers_draw_what_one_process_draws(training):
     assert len(one) == len(two) == 8
     assert all(map(same, one, two))
     assert len({s[1].numpy().tobytes() for s in one}) == 8, 'the crops repeat themselves'
-
-
-def test_ranks_together_draw_what_one_draws(training):
-    one = drawn(training, 8, batch=4)
-    ranks = [drawn(training, 4, rank=rank, world_size=2) for rank in (0, 1)]
-    together = [sample for pair in zip(*ranks, strict=True) for sample in pair]
-    assert all(map(same, one, together))
-
-
-@pytest.mark.parametrize('start', [2, 4])
-def test_a_later_start_continues_the_stream(training, start):
-    whole = drawn(training, 8)
-    assert all(map(same, whole[start:], drawn(training, 8 - start, start=start)))
 
 
 def test_every_epoch_is_a_new_order_of_all():

@@ -13,7 +13,7 @@ from PIL import Image, PngImagePlugin
 from ibnseg.pipeline import photos
 
 fast = pytest.mark.skipif(
-    photos.imagecodecs() is None, reason='imagecodecs is not installed (ibnseg[fast])'
+    not photos.imagecodecs, reason='imagecodecs is not installed (ibnseg[fast])'
 )
 HEADER = struct.pack('>IIBBBBB', 20, 40, 8, 2, 0, 0, 0)
 
@@ -123,7 +123,7 @@ def test_other_files_are_left_to_pillow(kind):
 
 
 def test_without_imagecodecs_pillow_reads_all(monkeypatch):
-    monkeypatch.setattr(photos, 'imagecodecs', lambda: None)
+    monkeypatch.setattr(photos, 'imagecodecs', None)
     data = encoded(picture((30, 40)))
     assert photos.by_libspng(data) is None
     np.testing.assert_array_equal(photos.read(data), by_pillow(data))

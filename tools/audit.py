@@ -36,11 +36,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _job(args: argparse.Namespace) -> int:
-    from ibnseg import audit
+    from ibnseg import audit, progress
     from ibnseg.text import clean
 
-    with audit.bar() as progress:
-        report = audit.audit(args.domain, args.root, workers=args.workers, progress=progress)
+    with progress.bar('audit') as bar:
+        report = audit.audit(args.domain, args.root, workers=args.workers, progress=bar)
     for line in report.lines(args.show):
         print(line)
     if args.out:

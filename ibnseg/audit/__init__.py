@@ -4,16 +4,10 @@ From files to a report: facts (what one file is, decoded once; cache) -> judge (
 split or the set are) -> report (for a person, for a program, as a skip list).
 """
 
-from functools import partial
-
-from .. import progress
 from .facts import FACTS
 from .judge import Finding
 from .kinds import KINDS, Kind
 from .report import Report
 from .walk import audit, before_training
 
-__all__ = ['FACTS', 'KINDS', 'Finding', 'Kind', 'Report', 'audit', 'bar', 'before_training']
-
-#: How far an audit is; see `ibnseg.progress.bar`.
-bar = partial(progress.bar, 'audit')
+__all__ = ['FACTS', 'KINDS', 'Finding', 'Kind', 'Report', 'audit', 'before_training']

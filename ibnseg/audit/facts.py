@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from .. import labels
 from ..domains import DataError, read_raw
@@ -17,9 +17,6 @@ from ..domains import DataError, read_raw
 FACTS = 2
 
 Facts = dict[str, Any]
-
-_ORIENTATION = 0x0112  # EXIF
-_MAGIC = (b'\x89PNG', b'\xff\xd8\xff')
 
 
 def look(path: Path, role: str, space: str) -> Facts:
@@ -73,7 +70,7 @@ def _label(facts: Facts, path: Path, data: bytes, space: str) -> None:
         raise DataError(_guess(data), 'wrong-type')
     raw = read_raw(path, space)
     ids = np.unique(raw).tolist()
-    drawn = _digest(raw.shape, np.ascontiguousarray(raw)) if len(ids) > 1 else None
+    drawn = _digest(raw.shape, raw.tobytes()) if len(ids) > 1 else None
     facts |= {'size': [*raw.shape[::-1]], 'orientation': 1, 'drawn': drawn} | facts
     names, lut = labels.space(space).names, labels.lut(space)
     if _is_converted(space, ids):
@@ -106,11 +103,11 @@ def _picture(facts: Facts, data: bytes) -> Image.Image:
             Image.open(io.BytesIO(data)).verify()  # checksums, which load() passes over
             image = Image.open(io.BytesIO(data))
             image.load()
-            orientation = image.getexif().get(_ORIENTATION, 1)
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception as error:  # Pillow raises nearly anything of bad files
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         if isinstance(error, UnidentifiedImageError):
-            if not data.startswith(_MAGIC):
+            if not data.startswith((b'\x89PNG', b'\xff\xd8\xff')):
                 raise DataError(_guess(data), 'wrong-type') from None
             reason = 'its header does not decode'
         raise DataError(f'{reason}, {len(data):,} bytes', 'damaged') from None
@@ -120,10 +117,8 @@ def _picture(facts: Facts, data: bytes) -> Image.Image:
     return image
 
 
-def _digest(kind: tuple, content: bytes | np.ndarray) -> str:
-    digest = hashlib.sha256(repr(kind).encode())
-    digest.update(content)
-    return digest.hexdigest()[:32]
+def _digest(kind: tuple, content: bytes) -> str:
+    return hashlib.sha256(repr(kind).encode() + content).hexdigest()[:32]
 
 
 def _guess(data: bytes) -> str:

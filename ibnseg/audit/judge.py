@@ -61,9 +61,6 @@ def judge(row: Domain, root: Path, pairs: list[Pair], look: Look) -> list[Findin
     return found + _sizes(row, root, pairs, look) + _copies(pairs, look)
 
 
-# ------------------------------------------------------------------------------ one pair
-
-
 def _pair(pair: Pair, look: Look) -> list[_Wrong]:
     photo, label, _ = pair
     of_photo = look(photo, 'photo') if photo else {'wrong': []}
@@ -104,9 +101,6 @@ def _x(size: Iterable[int]) -> str:
     return 'x'.join(map(str, size))
 
 
-# ----------------------------------------------------------------------------- the whole set
-
-
 def _sizes(row: Domain, root: Path, pairs: list[Pair], look: Look) -> list[Finding]:
     """Photos of another size than the published one; of all of them, one finding."""
     if row.size is None:
@@ -118,7 +112,7 @@ def _sizes(row: Domain, root: Path, pairs: list[Pair], look: Look) -> list[Findi
         return []
     usual = counts.most_common(1)[0][0]
     found = []
-    if usual != tuple(row.size):
+    if usual != row.size:
         text = f'{_x(usual)} in {counts[usual]} photos, published {_x(row.size)}'
         found.append(Finding('resized', root, text))
     return found + [

@@ -12,8 +12,6 @@ from ..text import clean
 from .judge import Finding
 from .kinds import KINDS
 
-SCHEMA = 'ibnseg-audit-1'
-
 
 @dataclass(frozen=True)
 class Report:
@@ -102,7 +100,7 @@ class Report:
     def write(self, path: str | Path) -> None:
         """Write every finding as JSON. Files are below `root`, '.' is `root` itself."""
         content = dict(
-            schema=SCHEMA,
+            schema='ibnseg-audit-1',
             domain=self.domain,
             root=str(self.root),
             splits={s: dict(pairs=n, published=p) for s, (n, p) in self.splits.items()},

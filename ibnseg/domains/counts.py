@@ -28,16 +28,13 @@ class Statistics:
     centroids: np.ndarray
 
 
-def count(
-    files: Sequence[tuple[str, str]], tile: int = 1024, workers: int | None = None
-) -> Statistics:
+def count(files: Sequence[tuple[str, str]], tile: int = 1024) -> Statistics:
     """Count the classes of label files; what the cache has of unchanged files is taken from it.
 
     Args:
         files: (path, label space) each; one or several, of one task.
         tile: side in pixels of the squares in which centroids are taken; whole ones only, as in
             RobustNet, but one at least each way where the photo is smaller.
-        workers: processes; default: one a core.
 
     Raises:
         DataError: as `read_labels`.
@@ -52,7 +49,7 @@ def count(
             for space in dict.fromkeys(space for _, space in files):
                 store = disk.Store('classes', space, (_VERSION, labels.space(space)))
                 of_space = [job for job in jobs if job[1] == space]
-                found |= store.values(_of_file, of_space, workers, bar)[0]
+                found |= store.values(_of_file, of_space, None, bar)[0]
     except OSError as error:
         raise DataError(
             f'{folder}: class statistics are kept here, and it cannot be written ({error}). '
@@ -65,14 +62,12 @@ def count(
     )
 
 
-def _of_file(path: Path, space: str, tile: int) -> tuple[list[int], list[list[int]]]:
-    truth = read_labels(path, space)
-    counts, centroids = of_label(truth, tile, len(labels.task(space).classes))
-    return counts.tolist(), centroids.tolist()
+def _of_file(path: Path, space: str, tile: int) -> tuple[list[int], list[tuple]]:
+    return of_label(read_labels(path, space), tile, len(labels.task(space).classes))
 
 
-def of_label(truth: np.ndarray, tile: int, classes: int = 19) -> tuple[np.ndarray, np.ndarray]:
-    """Return the counts, int64 (classes,), and centroids, int32 (n, 3): class, x, y, of one label.
+def of_label(truth: np.ndarray, tile: int, classes: int) -> tuple[list[int], list[tuple]]:
+    """Return the counts of each class and the centroids, (class, x, y) each, of one label.
 
     Args:
         truth: uint8 (H, W) of training classes.
@@ -80,7 +75,7 @@ def of_label(truth: np.ndarray, tile: int, classes: int = 19) -> tuple[np.ndarra
         classes: of its task.
     """
     height, width = truth.shape
-    counts = np.bincount(truth.ravel(), minlength=256)[:classes].astype(np.int64)
+    counts = np.bincount(truth.ravel(), minlength=256)[:classes]
     found = []
     for top in range(0, max(height // tile, 1) * tile, tile):
         for left in range(0, max(width // tile, 1) * tile, tile):
@@ -88,4 +83,4 @@ def of_label(truth: np.ndarray, tile: int, classes: int = 19) -> tuple[np.ndarra
             for c in np.unique(part[part < classes]).tolist():
                 m = cv2.moments((part == c).view(np.uint8), binaryImage=True)
                 found.append((c, left + int(m['m10'] / m['m00']), top + int(m['m01'] / m['m00'])))
-    return counts, np.array(found, np.int32).reshape(-1, 3)
+    return counts.tolist(), found

@@ -120,12 +120,11 @@ def _colour(path: str | Path, space: str) -> np.ndarray:
     code = rgb @ np.array([1 << 16, 1 << 8, 1], np.int32)
     raw = _colour_table(colours)[code]
     if (raw == labels.IGNORE).any():
-        raise _unknown(path, space, 'colours', code[raw == labels.IGNORE], _rgb)
+        unknown = code[raw == labels.IGNORE]
+        raise _unknown(
+            path, space, 'colours', unknown, lambda c: f'({c >> 16}, {c >> 8 & 255}, {c & 255})'
+        )
     return raw
-
-
-def _rgb(code: int) -> str:
-    return f'({code >> 16}, {code >> 8 & 255}, {code & 255})'
 
 
 @cache
@@ -188,9 +187,4 @@ def _polygons(path: str | Path, space: str) -> np.ndarray:
     return np.array(image)
 
 
-_DECODERS: dict[str, Callable[[str | Path, str], np.ndarray]] = {
-    'index': _index,
-    'red16': _red16,
-    'colour': _colour,
-    'polygons': _polygons,
-}
+_DECODERS = {'index': _index, 'red16': _red16, 'colour': _colour, 'polygons': _polygons}

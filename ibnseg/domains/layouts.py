@@ -17,8 +17,8 @@ Layout = Callable[[Path, str], tuple[Files, Files]]
 ACDC_CONDITIONS = ('fog', 'night', 'rain', 'snow')
 
 
-def _files(root: Path, *patterns: str) -> Files:
-    """Find files of glob patterns. A key is what stands for the stars.
+def _files(root: Path, *patterns: str, wanted: Callable[[str], bool] | None = None) -> Files:
+    """Find files of glob patterns, of which the `wanted` keys. A key is what stands for the stars.
 
     `val/*/*_labelIds.png` gives 'lindau/lindau_000000', for drives repeat each other's numbers.
     """
@@ -34,7 +34,7 @@ def _files(root: Path, *patterns: str) -> Files:
             if other is not path:
                 text = f'{path} and {other}: two files of one name. Remove one'
                 raise DataError(text, 'same-name', path)
-    return files
+    return {key: path for key, path in files.items() if wanted is None or wanted(key)}
 
 
 def of_tree(tree: str) -> Layout:
@@ -52,18 +52,14 @@ def of_tree(tree: str) -> Layout:
     return lambda root, split: (find(photos, root, split), find(truth, root, split))
 
 
-def _only(files: Files, wanted: Callable[[str], bool]) -> Files:
-    return {key: path for key, path in files.items() if wanted(key)}
-
-
 def gta5(root: Path, split: str) -> tuple[Files, Files]:
     wanted = set(splits.gta5(split)).__contains__
-    return _only(_files(root, 'images/*'), wanted), _only(_files(root, 'labels/*'), wanted)
+    return _files(root, 'images/*', wanted=wanted), _files(root, 'labels/*', wanted=wanted)
 
 
 def synthia(root: Path, split: str) -> tuple[Files, Files]:
     wanted = set(splits.synthia(split)).__contains__
-    return _only(_files(root, 'RGB/*'), wanted), _only(_files(root, 'GT/LABELS/*'), wanted)
+    return _files(root, 'RGB/*', wanted=wanted), _files(root, 'GT/LABELS/*', wanted=wanted)
 
 
 def foggy_cityscapes(root: Path, split: str) -> tuple[Files, Files]:
@@ -106,12 +102,15 @@ _CAMVID_DRIVES = ('0001TP', '0006R0', '0016E5', 'Seq05VD')
 _CAMVID_FOLDERS = ('train', 'val', 'test')
 
 
-def camvid_parts(split: str, name: str = 'camvid') -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(folders, drives) of `train`, of drives joined by +, or of both: `train/0006R0+0016E5`."""
+def camvid_parts(split: str, name: str) -> tuple[tuple[str, ...], Callable[[str], bool]]:
+    """(folders, whether a frame belongs to the split, by its name).
+
+    A split is `train`, drives joined by +, or both: `train/0006R0+0016E5`.
+    """
     if split in _CAMVID_FOLDERS:
-        return (split,), _CAMVID_DRIVES
+        return (split,), lambda stem: True  # also a file of no known drive
     part, slash, names = split.rpartition('/')
-    drives = tuple(names.split('+'))
+    drives = names.split('+')
     if (
         (slash and part not in _CAMVID_FOLDERS)
         or not set(drives) <= set(_CAMVID_DRIVES)
@@ -121,29 +120,21 @@ def camvid_parts(split: str, name: str = 'camvid') -> tuple[tuple[str, ...], tup
             f'{name} has no split {split!r}; choose one of {_CAMVID_FOLDERS}, or of the drives '
             f"{_CAMVID_DRIVES} joined by '+', or both as in 'train/0006R0+0016E5'"
         )
-    return (part,) if part else _CAMVID_FOLDERS, drives
-
-
-def _camvid_filter(split: str) -> tuple[tuple[str, ...], Callable[[str], bool]]:
-    """(folders, whether a frame belongs to the split, by its name)."""
-    folders, drives = camvid_parts(split)
-    every = split in _CAMVID_FOLDERS  # also a file of no known drive
-    return folders, lambda stem: every or stem.split('_')[0] in drives
+    return (part,) if part else _CAMVID_FOLDERS, lambda stem: stem.split('_')[0] in drives
 
 
 def camvid(root: Path, split: str) -> tuple[Files, Files]:
-    folders, wanted = _camvid_filter(split)
-    photos = _files(root, *(f'{part}/*.{kind}' for part in folders for kind in ('png', 'jpg')))
-    truth = _files(root, *(f'{part}annot/*.png' for part in folders))
-    return _only(photos, wanted), _only(truth, wanted)
+    folders, wanted = camvid_parts(split, 'camvid')
+    photos = (f'{part}/*.{kind}' for part in folders for kind in ('png', 'jpg'))
+    truth = (f'{part}annot/*.png' for part in folders)
+    return _files(root, *photos, wanted=wanted), _files(root, *truth, wanted=wanted)
 
 
 def camvid32(root: Path, split: str) -> tuple[Files, Files]:
-    folders, of_drive = _camvid_filter(split)
+    folders, of_drive = camvid_parts(split, 'camvid32')
 
     def wanted(stem: str) -> bool:
         return splits.camvid(stem) in folders and of_drive(stem)
 
-    photos = _files(root, '701_StillsRaw_full/*.png')
-    truth = _files(root, 'LabeledApproved_full/*_L.png')
-    return _only(photos, wanted), _only(truth, wanted)
+    photos = _files(root, '701_StillsRaw_full/*.png', wanted=wanted)
+    return photos, _files(root, 'LabeledApproved_full/*_L.png', wanted=wanted)

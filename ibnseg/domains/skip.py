@@ -14,9 +14,9 @@ from pathlib import Path
 
 from .. import disk
 from ..errors import DataError
+from .layouts import Files
 
 _HEAD = '# ibnseg skip list: <domain>/<photo, or label file that stands alone>  # why'
-Files = dict[str, Path]
 
 
 def read(paths: Iterable[str | Path], domains: Collection[str]) -> dict[str, frozenset[str]]:

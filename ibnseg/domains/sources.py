@@ -33,13 +33,11 @@ class Source:
     mixing: str | tuple[float, ...] = 'proportional'
 
     @classmethod
-    def of(cls, source: 'str | Sequence[str] | Source', mixing: Mixing | None = None) -> 'Source':
+    def of(cls, source: str | Sequence[str], mixing: Mixing | None = None) -> 'Source':
         """Read a source from a config's words, or from the text of another.
 
         Raises DataError: an unknown domain or split, one named twice, or a mixing that is not one.
         """
-        if isinstance(source, Source):
-            return source
         if isinstance(source, str):
             text, _, stated = source.partition(' (')
             # A plus may also join the drives of a split: `camvid:0006R0+0016E5+gta5:train`.
@@ -69,10 +67,8 @@ class Source:
 
 
 def _checked(mixing: Mixing | None, names: Sequence[str]) -> str | tuple[float, ...]:
-    if mixing is None:
-        return 'proportional'
-    if isinstance(mixing, str) and mixing in _MIXINGS:
-        return mixing
+    if mixing is None or mixing in _MIXINGS:
+        return mixing or 'proportional'
     try:
         weights = tuple(float(weight) for weight in mixing)
     except ValueError:
@@ -91,9 +87,7 @@ def trained_on(source: str | Sequence[str]) -> tuple[Domain, ...]:
     Args:
         source: of a config or record, e.g. 'gta5:train -> cityscapes:train 10 %'.
     """
-    if not isinstance(source, str):
-        return tuple(parse(name)[0] for name in source)
-    stages = map(whole, source.split(THEN))
+    stages = map(whole, source.split(THEN)) if isinstance(source, str) else [source]
     return tuple(parse(name)[0] for stage in stages for name in Source.of(stage).domains)
 
 

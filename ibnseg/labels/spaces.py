@@ -113,26 +113,13 @@ _MAPILLARY = (
     'Trailer', 'Truck', 'Wheeled Slow', 'Car Mount', 'Ego Vehicle', 'Unlabeled',
 )  # fmt: skip
 
-_MAPILLARY_COARSE = {
+_MAPILLARY_COARSE = {name: (name.title(),) for name in STREETS.classes} | {
     'road': ('Road', 'Lane Marking - General', 'Manhole'),
     'sidewalk': ('Sidewalk', 'Curb'),
-    'building': ('Building',),
-    'wall': ('Wall',),
-    'fence': ('Fence',),
     'pole': ('Pole', 'Utility Pole'),
-    'traffic light': ('Traffic Light',),
     'traffic sign': ('Traffic Sign (Front)',),
-    'vegetation': ('Vegetation',),
-    'terrain': ('Terrain',),
-    'sky': ('Sky',),
-    'person': ('Person',),
     'rider': ('Bicyclist', 'Motorcyclist', 'Other Rider'),
-    'car': ('Car',),
-    'truck': ('Truck',),
-    'bus': ('Bus',),
     'train': ('On Rails',),
-    'motorcycle': ('Motorcycle',),
-    'bicycle': ('Bicycle',),
 }
 _MAPILLARY_RICH = _MAPILLARY_COARSE | {
     'road': ('Road', 'Lane Marking - General', 'Lane Marking - Crosswalk', 'Crosswalk - Plain',

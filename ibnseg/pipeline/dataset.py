@@ -31,19 +31,16 @@ class LoadLabels(BaseTransform):
         path = results['seg_map_path']
         read = read_raw if results.get('raw_labels') else read_labels
         truth = read(path, results['label_space'])
-        if truth.shape != tuple(results['ori_shape'][:2]):
+        (height, width), (tall, wide) = truth.shape, results['ori_shape'][:2]
+        if (height, width) != (tall, wide):
             raise DataError(
-                f'{path}: label is {_size(truth.shape)}, its photo {results["img_path"]} is '
-                f'{_size(results["ori_shape"])}; expected equal sizes. Leave such a pair out: for '
-                "GTA5 choose split='train-12388', which omits the 15 known ones"
+                f'{path}: label is {width}x{height}, its photo {results["img_path"]} is '
+                f'{wide}x{tall}; expected equal sizes. Leave such a pair out: for GTA5 choose '
+                "split='train-12388', which omits the 15 known ones"
             )
         results['gt_seg_map'] = truth
         results['seg_fields'].append('gt_seg_map')
         return results
-
-
-def _size(shape: Sequence[int]) -> str:
-    return f'{shape[1]}x{shape[0]}'
 
 
 @DATASETS.register_module()
@@ -197,8 +194,7 @@ class CrossDomainDataset(ConcatDataset):
             for name in names
         ]
         super().__init__(parts)
-        self._metainfo = dict(
-            self._metainfo,
+        self._metainfo |= dict(
             domains={part.domain: len(part) for part in parts},
             raw={part.domain: part.space for part in parts if part.raw},
         )

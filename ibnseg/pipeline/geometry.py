@@ -44,19 +44,13 @@ class ReframePair(BaseTransform):
             Image.fromarray(truth).resize((width, height), Image.Resampling.NEAREST),
         )
         if self.crop:
-            pair = tuple(
-                _centre(image, self.crop, fill)
-                for image, fill in zip(pair, (0, self._raw_pad(results)), strict=True)
-            )
+            pad = self.pad
+            if results.get('raw_labels') and pad != labels.IGNORE:  # labels hold the dataset's ids
+                pad = int(np.flatnonzero(labels.lut(results['label_space']) == pad)[0])
+            pair = _centre(pair[0], self.crop, 0), _centre(pair[1], self.crop, pad)
         results['img'], results['gt_seg_map'] = map(np.array, pair)
         results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
         return results
-
-    def _raw_pad(self, results: dict) -> int:
-        """The padding in the ids that the label is in: classes, or the dataset's own."""
-        if not results.get('raw_labels') or self.pad == labels.IGNORE:
-            return self.pad
-        return int(np.flatnonzero(labels.lut(results['label_space']) == self.pad)[0])
 
 
 def _centre(image: Image.Image, crop: tuple[int, int], fill: int) -> Image.Image:

@@ -6,31 +6,27 @@
 import struct
 import threading
 import zlib
-from functools import cache
-from types import ModuleType
+from pathlib import Path
 
 import cv2
 import mmcv
 import numpy as np
-from mmcv.transforms import LoadImageFromFile
-from mmengine import fileio
+from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 from PIL import Image
 
+try:
+    import imagecodecs
+except ImportError:
+    imagecodecs = None
+
 
 @TRANSFORMS.register_module()
-class LoadPhoto(LoadImageFromFile):
-    """MMCV's LoadImageFromFile(imdecode_backend='pillow'), the same pixels, faster.
-
-    Args:
-        backend_args: of MMEngine's file back end.
-    """
-
-    def __init__(self, backend_args: dict | None = None):
-        super().__init__(imdecode_backend='pillow', backend_args=backend_args)
+class LoadPhoto(BaseTransform):
+    """As MMCV's LoadImageFromFile(imdecode_backend='pillow'): the same pixels, faster."""
 
     def transform(self, results: dict) -> dict:
-        photo = read(fileio.get(results['img_path'], backend_args=self.backend_args))
+        photo = read(Path(results['img_path']).read_bytes())
         results['img'] = photo
         results['img_shape'] = results['ori_shape'] = photo.shape[:2]
         return results
@@ -69,8 +65,7 @@ def by_libspng(data: bytes) -> np.ndarray | None:
 
     None for any other file, and without `imagecodecs`.
     """
-    codecs = imagecodecs()
-    if codecs is None or data[:16] != _HEAD or data[24:29] not in _KINDS:
+    if imagecodecs is None or data[:16] != _HEAD or data[24:29] not in _KINDS:
         return None
     width, height = struct.unpack_from('>II', data, 16)
     channels, to_bgr = _KINDS[data[24:29]]
@@ -81,16 +76,16 @@ def by_libspng(data: bytes) -> np.ndarray | None:
     try:
         size = height * (1 + width * channels)
         memory = _memory(2 * size + size // 1000 + 1000)  # stored, rows take a little more
-        rows = codecs.deflate_decode(packed, out=memory[:size])
+        rows = imagecodecs.deflate_decode(packed, out=memory[:size])
         png = memoryview(memory[size:])
-        stored = codecs.deflate_encode(rows, level=0, out=png[41:-16])
+        stored = imagecodecs.deflate_encode(rows, level=0, out=png[41:-16])
         png[:41] = data[:33] + struct.pack('>I', len(stored)) + b'IDAT'
-        checksum = codecs.deflate_crc32(stored, zlib.crc32(b'IDAT'))
+        checksum = imagecodecs.deflate_crc32(stored, zlib.crc32(b'IDAT'))
         end = 41 + len(stored) + 16
         png[end - 16 : end] = struct.pack('>I', checksum) + _END
-        image = codecs.spng_decode(png[:end])
+        image = imagecodecs.spng_decode(png[:end])
         return cv2.cvtColor(image, to_bgr, dst=image if channels == 3 else None)
-    except (codecs.DeflateError, codecs.SpngError):
+    except (imagecodecs.DeflateError, imagecodecs.SpngError):
         return None
 
 
@@ -120,13 +115,3 @@ def _memory(size: int) -> np.ndarray:
 
 
 _kept = threading.local()
-
-
-@cache
-def imagecodecs() -> ModuleType | None:
-    """Return the module, None where it is not installed."""
-    try:
-        import imagecodecs
-    except ImportError:
-        return None
-    return imagecodecs

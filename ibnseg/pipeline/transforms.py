@@ -128,33 +128,26 @@ def _resized(
         return whole[y : y + height, x : x + width]
     sx, sy = photo.shape[1] / scaled[0], photo.shape[0] / scaled[1]
     back = np.array([[sx, 0, (x + 0.5) * sx - 0.5], [0, sy, (y + 0.5) * sy - 0.5]])
-    return cv2.warpAffine(
-        photo,
-        back,
-        (width, height),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(photo, back, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
 _LEVELS = np.arange(256, dtype=np.float32)
 
 
-def _linear(photo: np.ndarray, factor: float, offset: float = 0.0) -> np.ndarray:
-    """Return factor * photo + offset, clipped and cut to whole grey levels."""
-    table = np.clip(_LEVELS * np.float32(factor) + np.float32(offset), 0, 255).astype(np.uint8)
+def linear(photo: np.ndarray, alpha: float = 1, beta: float = 0) -> np.ndarray:
+    """Return alpha * photo + beta, uint8, clipped and cut to whole grey levels.
+
+    By alpha alone as PIL's ImageEnhance.Brightness.
+    """
+    table = np.clip(_LEVELS * np.float32(alpha) + np.float32(beta), 0, 255).astype(np.uint8)
     return cv2.LUT(np.ascontiguousarray(photo), table)
-
-
-def adjust_brightness(photo: np.ndarray, factor: float) -> np.ndarray:
-    """As PIL's ImageEnhance.Brightness. uint8 (H, W, 3)."""
-    return _linear(photo, factor)
 
 
 def adjust_contrast(photo: np.ndarray, factor: float) -> np.ndarray:
     """As PIL's ImageEnhance.Contrast: away from, or towards, the mean grey. uint8 BGR (H, W, 3)."""
     mean = int(cv2.mean(cv2.cvtColor(photo, cv2.COLOR_BGR2GRAY))[0] + 0.5)
-    return _linear(photo, factor, (1 - factor) * mean)
+    return linear(photo, factor, (1 - factor) * mean)
 
 
 def adjust_saturation(photo: np.ndarray, factor: float) -> np.ndarray:
@@ -202,13 +195,10 @@ class ColorJitter(BaseTransform):
                 'contrast, saturation of at least 0 and a hue of 0 to 0.5'
             )
         self.steps = [
-            (adjust, (max(0.0, centre - reach) if centre else -reach, centre + reach))
-            for adjust, centre, reach in (
-                (adjust_brightness, 1, brightness),
-                (adjust_contrast, 1, contrast),
-                (adjust_saturation, 1, saturation),
-                (adjust_hue, 0, hue),
-            )
+            (linear, max(0.0, 1 - brightness), 1 + brightness),
+            (adjust_contrast, max(0.0, 1 - contrast), 1 + contrast),
+            (adjust_saturation, max(0.0, 1 - saturation), 1 + saturation),
+            (adjust_hue, -hue, hue),
         ]
         self.prob = prob
 
@@ -216,7 +206,7 @@ class ColorJitter(BaseTransform):
         if np.random.rand() < self.prob:
             photo = np.ascontiguousarray(results['img'])
             for i in np.random.permutation(len(self.steps)):
-                adjust, (low, high) = self.steps[i]
+                adjust, low, high = self.steps[i]
                 if low < high:
                     photo = adjust(photo, np.random.uniform(low, high))
             results['img'] = photo
@@ -254,8 +244,7 @@ class RandomGaussianBlur(BaseTransform):
 class PhotometricDistortion(PhotoMetricDistortion):
     """MMSeg's PhotoMetricDistortion by look-up tables: the same draws, the same pixels."""
 
-    def convert(self, img: np.ndarray, alpha: float = 1, beta: float = 0) -> np.ndarray:
-        return _linear(img, alpha, beta)
+    convert = staticmethod(linear)
 
     def hue(self, img: np.ndarray) -> np.ndarray:
         if not np.random.randint(2):

@@ -15,20 +15,10 @@ def gta5(split: str) -> tuple[str, ...]:
     `gta5_val.txt` and `gta5_test.txt` hold inclusive ranges of image numbers (Richter et al.,
     ECCV 2016, `split.mat`); train is the rest of the 24,966. Raises ValueError for another name.
     """
-    if split == 'train':
-        others = set(gta5('val')) | set(gta5('test'))
-        return tuple(name for name in map(_gta5_name, range(1, 24967)) if name not in others)
-    if split == 'train-12388':
-        return tuple(name for name in gta5('train') if int(name[:5]) not in _GTA5_LEFT_OUT)
-    if split not in ('val', 'test'):
-        raise ValueError(
-            f"GTA5 has no split {split!r}; choose from 'train', 'train-12388', 'val', 'test'"
-        )
-    return tuple(map(_gta5_name, _numbers(f'gta5_{split}.txt')))
-
-
-def _gta5_name(number: int) -> str:
-    return f'{number:05d}.png'
+    val, test = _numbers('gta5_val.txt'), _numbers('gta5_test.txt')
+    train = set(range(1, 24967)) - val - test
+    parts = {'train': train, 'train-12388': train - _GTA5_LEFT_OUT, 'val': val, 'test': test}
+    return _names('GTA5', parts, split, digits=5)
 
 
 @cache
@@ -39,17 +29,22 @@ def synthia(split: str) -> tuple[str, ...]:
     validation numbers `synthia_val.txt` holds as inclusive ranges. Raises ValueError for another
     name.
     """
-    everything = range(9400)
-    if split == 'all':
-        return tuple(map(_synthia_name, everything))
-    if split not in ('train', 'val'):
-        raise ValueError(f"SYNTHIA has no split {split!r}; choose from 'train', 'val', 'all'")
-    val = set(_numbers('synthia_val.txt'))
-    return tuple(_synthia_name(n) for n in everything if (n in val) == (split == 'val'))
+    every, val = set(range(9400)), _numbers('synthia_val.txt')
+    return _names('SYNTHIA', {'train': every - val, 'val': val, 'all': every}, split, digits=7)
 
 
-def _synthia_name(number: int) -> str:
-    return f'{number:07d}.png'
+def _numbers(name: str) -> set[int]:
+    """Read inclusive ranges of numbers, a line each."""
+    lines = files(__name__).joinpath(name).read_text().split()
+    ranges = (map(int, line.split('-')) for line in lines)
+    return {n for first, last in ranges for n in range(first, last + 1)}
+
+
+def _names(dataset: str, parts: dict[str, set[int]], split: str, digits: int) -> tuple[str, ...]:
+    if split not in parts:
+        choices = ', '.join(map(repr, parts))
+        raise ValueError(f'{dataset} has no split {split!r}; choose from {choices}')
+    return tuple(f'{number:0{digits}}.png' for number in sorted(parts[split]))
 
 
 #: Drive -> the first frame of each piece and the split it went to.
@@ -72,10 +67,3 @@ def camvid(stem: str) -> str | None:
     if pieces is None or not (number.isascii() and number.isdigit()):
         return None
     return next(split for first, split in reversed(pieces) if int(number) >= first)
-
-
-def _numbers(name: str) -> list[int]:
-    """Read inclusive ranges of numbers, a line each."""
-    lines = files(__name__).joinpath(name).read_text().split()
-    ranges = (map(int, line.split('-')) for line in lines)
-    return [n for first, last in ranges for n in range(first, last + 1)]

@@ -11,7 +11,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .. import audit, domains
+from .. import audit, domains, progress
 from ..measure import protocols, selection
 from .config import LOADERS, domain_names, state_protocol
 
@@ -83,9 +83,9 @@ def audit_data(config: Config) -> None:
             f'--audit with --launcher {config.launcher}: an audit is for one process. Run it '
             f'before, and train without --audit: {commands}'
         )
-    with audit.bar() as progress:
+    with progress.bar('audit') as bar:
         lists = {path for data in used for path in data.get('skip_lists', ())}
-        reports = audit.before_training(sets, lists, progress)
+        reports = audit.before_training(sets, lists, bar)
     for found in reports:
         print(f'audit {found.domain}: {found.files:,} files, {found.verdict}', flush=True)
 

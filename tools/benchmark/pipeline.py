@@ -156,7 +156,7 @@ def main() -> None:
         size = statistics.mean(photo.stat().st_size for photo, _ in pairs)
         seconds, equal, gap = measure(samples(pairs), args.rounds)
     report(seconds)
-    decoder = 'imagecodecs' if photos.imagecodecs() else 'Pillow (imagecodecs is not installed)'
+    decoder = 'imagecodecs' if photos.imagecodecs else 'Pillow (imagecodecs is not installed)'
     print(
         f'\nibnseg decodes photos by {decoder}. {args.rounds} times {len(pairs)} photos of '
         f'{size / 1e6:.1f} MB. Labels equal: {equal}; a photo differs by at most {gap:.2f} grey '
