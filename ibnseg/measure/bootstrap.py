@@ -31,7 +31,7 @@ class Interval:
 
 
 def miou(margins: np.ndarray, classes: Sequence[int]) -> np.ndarray:
-    """Return the mIoU of each matrix as a fraction, by the rule of `evaluate.score`.
+    """Return the mIoU of each matrix as a fraction, by the rule of `confusion.score`.
 
     Args:
         margins: (..., 3, all classes), sums of `Images.margins`.
@@ -41,17 +41,16 @@ def miou(margins: np.ndarray, classes: Sequence[int]) -> np.ndarray:
         (...), NaN where no class is in truth or prediction.
     """
     right, truth, predicted = np.moveaxis(margins[..., list(classes)], -2, 0)
-    union = truth + predicted - right
-    present = union > 0
-    total = np.divide(right, union, out=np.zeros_like(union), where=present).sum(-1)
-    number = present.sum(-1)
-    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
+    with np.errstate(invalid='ignore'):
+        iou = right / (truth + predicted - right)
+        return np.nansum(iou, -1) / np.isfinite(iou).sum(-1)
 
 
 def accuracy(margins: np.ndarray) -> np.ndarray:
     """Return the pixel accuracy of each matrix as a fraction; NaN where nothing was counted."""
     right, truth, _ = np.moveaxis(margins, -2, 0).sum(-1)
-    return np.divide(right, truth, out=np.full(right.shape, np.nan), where=truth > 0)
+    with np.errstate(invalid='ignore'):
+        return right / truth
 
 
 def draws(images: int, times: int = TIMES, seed: int = 0) -> Iterator[np.ndarray]:

@@ -63,16 +63,11 @@ def method(config: Any) -> str | None:
 def here() -> dict[str, Any]:
     """Return commit, date and the versions of the packages that a result depends on."""
     stack = {f'mmsegmentation ({name})': v for name, v in _stack.installed().items()}
+    packages = {name: metadata.version(name) for name in ('torch', 'numpy')}
     return dict(
         commit=_commit(),
         date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
-        versions={
-            'ibnseg': __version__,
-            'python': platform.python_version(),
-            'torch': metadata.version('torch'),
-            'numpy': metadata.version('numpy'),
-            **stack,
-        },
+        versions=dict(ibnseg=__version__, python=platform.python_version()) | packages | stack,
     )
 
 

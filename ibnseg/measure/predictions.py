@@ -14,8 +14,6 @@ from PIL import Image
 
 from .. import disk, domains, labels
 from ..domains import DataError
-from . import records
-from .records import Record
 
 MANIFEST = 'predictions.json'
 
@@ -64,24 +62,17 @@ class Saver:
                 'so that predictions of two models never mix'
             )
         self.paths: dict[str, list[PurePosixPath]] = {}
-        self.palettes = {}
         taken: dict[PurePosixPath, str] = {}
         for domain in measured:
             keys = photo_keys(domain, data_root, skip_lists)
             self.paths[domain] = [place(domain, key) for key in keys]
-            self.palettes[domain] = labels.task(domains.parse(domain)[0].space).palette
             for key, path in zip(keys, self.paths[domain], strict=True):
-                other = taken.setdefault(path, key)
-                if other != key:
+                if (other := taken.setdefault(path, key)) != key:
                     raise ValueError(f'{other} and {key} would share the prediction file {path}')
 
     def __call__(self, domain: str, number: int, prediction: np.ndarray) -> None:
-        content = encode(prediction, self.palettes[domain])
+        content = encode(prediction, labels.task(domains.parse(domain)[0].space).palette)
         disk.write_atomically(self.folder / self.paths[domain][number], content)
-
-    def finish(self, record: Record) -> None:
-        """Say what the predictions are of, once all are written."""
-        records.write(record, self.folder / MANIFEST)
 
 
 def encode(prediction: np.ndarray, palette: np.ndarray) -> bytes:
