@@ -31,14 +31,10 @@ class Interval:
 
 
 def miou(margins: np.ndarray, classes: Sequence[int]) -> np.ndarray:
-    """Return the mIoU of each matrix as a fraction, by the rule of `confusion.score`.
+    """Return the mIoU of each matrix over `classes` as a fraction, as `confusion.score` does.
 
-    Args:
-        margins: (..., 3, all classes), sums of `Images.margins`.
-        classes: those that count.
-
-    Returns:
-        (...), NaN where no class is in truth or prediction.
+    NaN where no class is in truth or prediction. `margins` (..., 3, all classes): sums of
+    `Images.margins`.
     """
     right, truth, predicted = np.moveaxis(margins[..., list(classes)], -2, 0)
     with np.errstate(invalid='ignore'):
@@ -99,8 +95,7 @@ def resample(
     Args:
         margins: (R, N, 3, all classes), `Images.margins` of each run.
         classes: those that count.
-        times: how many draws.
-        seed: of the draws.
+        times, seed: number of the draws, and what they follow from.
 
     Raises ValueError below two images: there is nothing to draw.
     """

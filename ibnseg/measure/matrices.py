@@ -128,12 +128,10 @@ def read(record_path: str | Path, record: Record) -> dict[str, Images] | None:
         return None
     try:
         return _read(path, record)
-    except RecordError:
-        raise
     except Exception as error:  # zipfile, zlib and numpy raise nearly anything of bad files
         reason = str(error) or type(error).__name__
         raise RecordError(
-            f'{path}: not a file of per-image matrices ({reason:.80}). Delete it to do without, or '
+            f'{path}: these matrices cannot be used ({reason:.80}). Delete it to do without, or '
             'evaluate again'
         ) from None
 
@@ -144,10 +142,7 @@ def _read(path: Path, record: Record) -> dict[str, Images]:
     if not isinstance(header, dict) or header.get('schema') != SCHEMA:
         raise ValueError(f'its schema is not {SCHEMA!r}')
     if header.get('record') != identity(record):
-        raise RecordError(
-            f'{path}: not of the record beside it; one of them is of another evaluation. '
-            'Delete it to do without, or evaluate again'
-        )
+        raise ValueError('not of the record beside it; one of them is of another evaluation')
     expected = {f'{part}{i}': _PARTS[part] for i in range(len(record.domains)) for part in _PARTS}
     found = {name: array.dtype for name, array in arrays.items() if array.ndim == 1}
     if found != expected or len(found) < len(arrays):

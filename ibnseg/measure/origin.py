@@ -24,6 +24,7 @@ def of_checkpoint(
         skipped: domain -> number of pairs that skip lists left out of the measurement.
     """
     trained = meta.get('trained', {})
+    lists = config.test_dataloader.dataset.get('skip_lists', ())
     return dict(
         checkpoint=Path(checkpoint).name,
         checkpoint_sha256=sha256(checkpoint),
@@ -38,10 +39,7 @@ def of_checkpoint(
         seed=meta.get('seed'),
         **here(),
         skip=dict(
-            lists=[
-                dict(file=str(path), sha256=sha256(path))
-                for path in config.test_dataloader.dataset.get('skip_lists', ())
-            ],
+            lists=[dict(file=str(path), sha256=sha256(path)) for path in lists],
             pairs=skipped,
             trained=trained.get('skipped', {}),
         ),

@@ -6,6 +6,7 @@ record of the evaluation that wrote them. `from_files` measures such a folder.
 """
 
 import io
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -114,34 +115,29 @@ def match(keys: Sequence[str], label_names: Sequence[str], folder: Path) -> list
     or for none.
     """
     files = sorted(folder.rglob('*.png'))
-    paths: dict[str, list[Path]] = {}
-    names: dict[str, list[Path]] = {}
+    paths, names = defaultdict(list), defaultdict(list)
     for file in files:
-        paths.setdefault(file.relative_to(folder).with_suffix('').as_posix(), []).append(file)
-        names.setdefault(file.stem, []).append(file)
-    found, missing, owner = [], [], {}
+        paths[file.relative_to(folder).with_suffix('').as_posix()].append(file)
+        names[file.stem].append(file)
+    missing: list[str] = []
+    owner: dict[Path, str] = {}
     for key, label_name in zip(keys, label_names, strict=True):
         path = PurePosixPath(key).with_suffix('')
         short = PurePosixPath(*path.parts[1:])
-        hits = (
-            paths.get(str(path), [])
-            or paths.get(str(short), [])
-            or names.get(path.name, [])
-            or names.get(label_name, [])
-        )
+        hits = paths[str(path)] or paths[str(short)] or names[path.name] or names[label_name]
         if len(hits) > 1:
             raise DataError(
                 f'{key}: {len(hits)} predictions have its name, {hits[0]} and {hits[1]}. Keep one, '
                 f"or lay them out by the photo's path: {folder / short}.png"
             )
-        missing += [] if hits else [key]
+        if not hits:
+            missing.append(key)
         for file in hits:
             if owner.setdefault(file, key) != key:
                 raise DataError(
                     f'{file}: the prediction could be for {owner[file]} and for {key}. Lay '
                     f"predictions out by the photos' paths, as {folder / short}.png"
                 )
-            found.append(file)
     if missing:
         path = PurePosixPath(missing[0])
         raise DataError(
@@ -155,4 +151,4 @@ def match(keys: Sequence[str], label_names: Sequence[str], folder: Path) -> list
             f'{extra[0]}: a prediction for no photo ({len(extra)} such in {folder}, which has '
             f'predictions for all {len(keys)} photos). Choose another split, or move them away'
         )
-    return found
+    return list(owner)

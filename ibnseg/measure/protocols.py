@@ -19,16 +19,13 @@ class Protocol:
 
     Args:
         name: 'native' where labels keep their size and predictions are brought to it.
-        domain: dataset.
-        split: its split.
-        images: how many.
+        domain, split, images: dataset, its split, and how many images that has.
         photo: size the photos are scaled to as (width, height), keeping their ratio or not
             (`keep_ratio`), or None for their own. After what is done to photo and label alike.
         mode: 'whole' or 'slide', with `crop` and `stride` (height, width).
-        space: label space.
-        classes: the training classes that count.
-        label_scale: factor by which photo and label alike are scaled (`ReframePair`), or None.
-        label_height: or the height they are scaled to, or None.
+        space, classes: label space, and the training classes that count.
+        label_scale, label_height: factor by which, or height to which, photo and label alike are
+            scaled (`ReframePair`), or None.
         label_crop: (height, width) of their centre that is then kept, or None for all.
         label_pad: class of the ground truth where photo and label are smaller than `label_crop`.
         skipped: eight digits over the names of the pairs that a skip list left out, if any.
