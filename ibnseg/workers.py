@@ -11,15 +11,13 @@ from typing import Any
 FEW = 16
 
 
-def run(
-    work: Callable, jobs: Sequence[tuple], workers: int | None = None, shared: tuple = ()
-) -> Iterator[Any]:
-    """Yield `work(*shared, *job)` for each job, in order.
+def run(work: Callable, jobs: Sequence[tuple], workers: int | None = None) -> Iterator[Any]:
+    """Yield `work(*job)` for each job, in order.
 
     Args:
+        work: each process gets it once.
         jobs: their arguments.
         workers: processes; default: one a core. One process, or a few jobs: done in this process.
-        shared: arguments that are the same for every job; each process gets them once.
 
     Raises:
         BrokenProcessPool: a process was killed. What `work` raises comes as it is.
@@ -27,10 +25,10 @@ def run(
     workers = workers or cores()
     if workers <= 1 or len(jobs) < FEW:
         for job in jobs:
-            yield work(*shared, *job)
+            yield work(*job)
         return
     context = multiprocessing.get_context('fork' if hasattr(os, 'fork') else None)
-    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(work, shared))
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(work,))
     try:
         yield from pool.map(_call, jobs, chunksize=4)
     finally:
@@ -42,18 +40,17 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
-_given: tuple = ()
+_work: Callable
 
 
-def _begin(work: Callable, shared: tuple) -> None:
+def _begin(work: Callable) -> None:
     import cv2
 
-    global _given
-    _given = work, shared
+    global _work
+    _work = work
     cv2.setNumThreads(0)  # there is a process for each core
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent ends the work
 
 
 def _call(job: tuple) -> Any:
-    work, shared = _given
-    return work(*shared, *job)
+    return _work(*job)

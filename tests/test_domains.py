@@ -75,7 +75,7 @@ def copy(data, tmp_path) -> Path:
 def pipeline(config: str, part: str = 'test') -> list[dict]:
     content = Config.fromfile(CONFIGS / f'{config}.py')
     if part == 'test':
-        return protocols.native('gta5:val', 0, content.protocol).pipeline()
+        return protocols.describe(content.protocol, 'gta5:val').pipeline()
     return content[f'{part}_pipeline']
 
 

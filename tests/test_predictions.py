@@ -388,7 +388,7 @@ def test_anothers_predictions_stand_beside_ours(tested, data, saved, tmp_path):
 
 def test_labels_that_a_protocol_cuts_are_not_in_files(data, saved):
     protocol = dataclasses.replace(
-        protocols.named('robustnet-1536', 'mapillary', 4, False), domain='cityscapes'
+        protocols.describe('robustnet-1536', 'mapillary', 4), domain='cityscapes'
     )
     content = protocol.content() | dict(classes=list(protocol.classes))
     measured = records.Measurement(DOMAIN, 4, content, protocol.hash, np.zeros((19, 19), np.int64))

@@ -24,7 +24,7 @@ SLIDE = dict(mode='slide', crop_size=(512, 768), stride=(256, 384))
 
 
 def native(domain='gta5:val', images=7, fields=FIT, test_cfg=SLIDE) -> protocols.Protocol:
-    return protocols.native(domain, images, fields, test_cfg)
+    return protocols.describe(fields, domain, images, test_cfg)
 
 
 def test_settings_are_read_from_the_config():
@@ -39,7 +39,7 @@ def test_settings_are_read_from_the_config():
     assert len(plain.classes) == 11
     assert native('gta5') == native('gta5:val')
     assert native(test_cfg=SLIDE | dict(mode='whole')) == native(test_cfg={})
-    assert protocols.named('native', 'gta5', 7) == native(fields=None, test_cfg={})
+    assert protocols.describe('native', 'gta5', 7) == native(fields=None, test_cfg={})
     assert native(fields=dict(photo=(4, 2))).keep_ratio is False
 
 
@@ -117,7 +117,7 @@ STATED = [(name, domain) for name, s in SETTINGS.items() for domain in s.of or (
 
 @pytest.mark.parametrize(('name', 'domain'), STATED)
 def test_a_setting_says_all_of_a_domain(name, domain):
-    found = protocols.named(name, domain, 7)
+    found = protocols.describe(name, domain, 7)
     assert (found.name, found.domain, found.images) == (name, domain, 7)
     assert set(found.classes) >= set(labels.class_ids(found.space))
     assert (found.mode == 'slide') == (found.crop is not None) == (found.stride is not None)
@@ -127,11 +127,11 @@ def test_a_setting_says_all_of_a_domain(name, domain):
     assert steps[:2] == ['LoadPhoto', 'LoadLabels'] and steps[-1] == 'PackSegInputs'
     assert found.test_cfg()['mode'] == found.mode
     assert protocols.protocol_hash(json.loads(json.dumps(found.content()))) == found.hash
-    assert protocols.named(name, domain, 7, bfloat16=True).name == f'{name}-bfloat16'
+    assert protocols.describe(name, domain, 7, bfloat16=True).name == f'{name}-bfloat16'
 
 
 def test_settings_have_hashes_of_their_own():
-    found = [protocols.named(n, d, 7) for n, d in STATED]
+    found = [protocols.describe(n, d, 7) for n, d in STATED]
     assert len({protocol.hash for protocol in found}) == len(found)
 
 
@@ -159,7 +159,7 @@ def test_mapillary_is_where_the_settings_differ():
     }
     rich = ('rein-half', 'soma-half')
     for name, values in expected.items():
-        found = protocols.named(name, 'mapillary_rich' if name in rich else 'mapillary', 7)
+        found = protocols.describe(name, 'mapillary_rich' if name in rich else 'mapillary', 7)
         assert tuple(getattr(found, field) for field in fields) == values, name
         assert found.space == ('mapillary-rich' if name in rich else 'mapillary-coarse')
 
@@ -175,7 +175,7 @@ def test_mapillary_is_where_the_settings_differ():
 )
 def test_what_no_source_states_is_refused(name, domain, says):
     with pytest.raises(ValueError, match=says):
-        protocols.named(name, domain, 7)
+        protocols.describe(name, domain, 7)
 
 
 @pytest.mark.parametrize(('classes', 'count'), [('19', 19), ('16', 16), ('13', 13)])
@@ -200,7 +200,7 @@ def test_class_set_of_a_space_that_names_fewer():
 def test_synthia_counts_19_where_the_source_did_and_16_elsewhere():
     """RobustNet's mean has a class that is absent from the truth, if it was predicted."""
     counted = {
-        name: len(protocols.named(name, 'synthia', 7).classes)
+        name: len(protocols.describe(name, 'synthia', 7).classes)
         for name, setting in SETTINGS.items()
         if setting.covers('synthia')
     }
@@ -232,7 +232,7 @@ def sizes(protocol: protocols.Protocol, height: int, width: int) -> tuple[tuple[
 @pytest.mark.parametrize(('name', 'domain'), STATED)
 def test_the_pipeline_does_to_files_what_the_setting_says(data, name, domain):
     count = len(domains.find(domain, data))
-    protocol = protocols.named(name, domain, count)
+    protocol = protocols.describe(name, domain, count)
     key = f'{protocol.domain}:{protocol.split}'
     with DefaultScope.overwrite_default_scope('mmseg'), warnings.catch_warnings():
         dataset = CrossDomainDataset([domain], data, protocol=name, raw=True)
@@ -293,10 +293,10 @@ def test_a_setting_replaces_the_configs_own(config, reached, name, said):
     with DefaultScope.overwrite_default_scope('mmseg'), pytest.raises(reached) as caught:
         run_test(config, ROOT / 'README.md', domains=measured, **options)
     (runner,) = caught.value.args
-    assert runner.model.test_cfg == protocols.named(name, 'mapillary', 4).test_cfg()
+    assert runner.model.test_cfg == protocols.describe(name, 'mapillary', 4).test_cfg()
     dataset = runner.test_dataloader.dataset
     for domain, part in zip(measured, dataset.datasets, strict=True):
-        steps = [step['type'] for step in protocols.named(name, domain, 4).pipeline()]
+        steps = [step['type'] for step in protocols.describe(name, domain, 4).pipeline()]
         assert [type(step).__name__ for step in part.pipeline.transforms] == steps
     assert dataset.metainfo['raw'] == {'mapillary:val': 'mapillary-coarse'}
 

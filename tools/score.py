@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _job(args: argparse.Namespace) -> None:
-    from ibnseg import progress, report
+    from ibnseg import report
     from ibnseg.measure import from_files, matrices, predictions, records
 
     record, packed = from_files.measure(
@@ -57,7 +57,6 @@ def _job(args: argparse.Namespace) -> None:
         ids=args.ids,
         like=records.read(args.like) if args.like else None,
         skip_lists=args.skip_lists,
-        track=lambda files: progress.track(files, 'scoring', len(files)),
     )
     folder = Path(args.predictions).absolute()
     domain = '.'.join(predictions.place(args.domain).parts)

@@ -31,27 +31,22 @@ class Interval:
 
 
 def miou(margins: np.ndarray, classes: Sequence[int]) -> np.ndarray:
-    """Return the mIoU of each matrix as a fraction, by the rule of `evaluate.score`.
+    """Return the mIoU of each matrix over `classes` as a fraction, as `confusion.score` does.
 
-    Args:
-        margins: (..., 3, all classes), sums of `Images.margins`.
-        classes: those that count.
-
-    Returns:
-        (...), NaN where no class is in truth or prediction.
+    NaN where no class is in truth or prediction. `margins` (..., 3, all classes): sums of
+    `Images.margins`.
     """
     right, truth, predicted = np.moveaxis(margins[..., list(classes)], -2, 0)
-    union = truth + predicted - right
-    present = union > 0
-    total = np.divide(right, union, out=np.zeros_like(union), where=present).sum(-1)
-    number = present.sum(-1)
-    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
+    with np.errstate(invalid='ignore'):
+        iou = right / (truth + predicted - right)
+        return np.nansum(iou, -1) / np.isfinite(iou).sum(-1)
 
 
 def accuracy(margins: np.ndarray) -> np.ndarray:
     """Return the pixel accuracy of each matrix as a fraction; NaN where nothing was counted."""
     right, truth, _ = np.moveaxis(margins, -2, 0).sum(-1)
-    return np.divide(right, truth, out=np.full(right.shape, np.nan), where=truth > 0)
+    with np.errstate(invalid='ignore'):
+        return right / truth
 
 
 def draws(images: int, times: int = TIMES, seed: int = 0) -> Iterator[np.ndarray]:
@@ -100,8 +95,7 @@ def resample(
     Args:
         margins: (R, N, 3, all classes), `Images.margins` of each run.
         classes: those that count.
-        times: how many draws.
-        seed: of the draws.
+        times, seed: number of the draws, and what they follow from.
 
     Raises ValueError below two images: there is nothing to draw.
     """

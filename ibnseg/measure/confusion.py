@@ -1,12 +1,9 @@
-"""Confusion matrices of label maps, and the scores read from them. numpy and OpenCV only."""
+"""Confusion matrices of label maps, and the scores read from them. numpy only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
-
-_EXACT = 2**24  # pixels: OpenCV gives its counts as float32
 
 
 def confusion(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
@@ -29,9 +26,7 @@ def raw_confusion(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -
     """Count pixels by (value of the ground truth, predicted class): int64 (256, num_classes).
 
     Of labels in a dataset's own ids, so that every label map's matrix follows (`labels.fold`).
-
-    Raises:
-        ValueError: shapes differ, or a value is out of range.
+    Raises as `confusion`.
     """
     if truth.shape != prediction.shape:
         raise ValueError(
@@ -43,13 +38,8 @@ def raw_confusion(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -
                 f'{name} holds values from {values.min()} to {values.max()}; expected 0 to '
                 f'{limit - 1}'
             )
-    counts = np.zeros((256, num_classes), np.int64)
-    pair = [np.ascontiguousarray(values, np.uint8).ravel() for values in (truth, prediction)]
-    for start in range(0, truth.size, _EXACT):
-        part = [values[start : start + _EXACT].reshape(1, -1) for values in pair]
-        ranges = [0, 256, 0, num_classes]
-        counts += cv2.calcHist(part, [0, 1], None, [256, num_classes], ranges).astype(np.int64)
-    return counts
+    pairs = truth.ravel().astype(np.int64) * num_classes + prediction.ravel()
+    return np.bincount(pairs, minlength=256 * num_classes).reshape(256, num_classes)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,14 @@
 """A folder of predictions, from here or from elsewhere, becomes a record."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import disk, domains, labels
+from .. import disk, domains, labels, progress
 from ..domains import DataError
 from . import origin, protocols, records
 from .confusion import confusion, raw_confusion
@@ -28,7 +28,6 @@ def measure(
     ids: str = 'train',
     like: Record | None = None,
     skip_lists: Sequence[str | Path] = (),
-    track: Callable[[Sequence], Iterable] = iter,
 ) -> tuple[Record, dict[str, Images]]:
     """Measure a folder of predictions on a domain.
 
@@ -41,7 +40,6 @@ def measure(
             own label files, a label space's name the id there (as 'cityscapes' for labelIds).
         like: a record whose protocol the predictions followed, by the user's word.
         skip_lists: files that name pairs to leave out (`ibnseg.domains.skip`).
-        track: wraps the sequence of files, for a progress bar.
 
     Returns:
         record and per-image matrices; `matrices.save` takes both.
@@ -57,7 +55,7 @@ def measure(
     if said is None and not name:
         raise ValueError(f'{folder} does not say whose predictions it holds; give --name')
     measured, packed, digest = _measurement(
-        domain, folder, data_root, ids, like or said, skip_lists, track
+        domain, folder, data_root, ids, like or said, skip_lists
     )
     if said is not None:
         (before,) = (m for m in said.domains if m.domain == domain)
@@ -77,12 +75,12 @@ def measure(
     return record, {domain: packed}
 
 
-def _provenance(said: Record | None, seed: int | None, scored: Mapping[str, str]) -> dict[str, Any]:
+def _provenance(said: Record | None, seed: int | None, scored: dict[str, str]) -> dict[str, Any]:
     facts = dict(selection=records.SCORED, checkpoint_sha256=None, seed=seed)
     if said is not None:
         facts = dict(said.provenance) | ({} if seed is None else dict(seed=seed))
     here = origin.here()
-    return facts | dict(scored=dict(scored), date=here['date'], commit=here['commit'])
+    return facts | dict(scored=scored, date=here['date'], commit=here['commit'])
 
 
 def _measurement(
@@ -92,7 +90,6 @@ def _measurement(
     ids: str,
     like: Record | None,
     skip_lists: Sequence[str | Path],
-    track: Callable[[Sequence], Iterable],
 ) -> tuple[Measurement, Images, str]:
     """Return the measurement, the matrices of its images, and a hash of all predictions."""
     space = domains.parse(domain)[0].space
@@ -103,11 +100,12 @@ def _measurement(
     protocol = _protocol(domain, len(pairs), skipped, like)
     files = match(keys, [truth.stem for _, truth in pairs], folder)
     found, content = [], hashlib.sha256()
-    for file, key, (_, truth) in zip(track(files), keys, pairs, strict=True):
+    files = progress.track(files, 'scoring', len(files))
+    for file, key, (_, truth) in zip(files, keys, pairs, strict=True):
         found.append(_matrices(file, truth, space, to_class, ids))
         content.update(f'{key}\0{disk.sha256(file)}\n'.encode())
-    packed = Images.pack([matrix for matrix, _ in found], keys)
-    raw = [of_ids for _, of_ids in found]
+    matrices, raw = zip(*found, strict=True)
+    packed = Images.pack(matrices, keys)
     whole = None if any(of_ids is None for of_ids in raw) else sum(raw)
     measured = Measurement(domain, len(pairs), *protocol, packed.total(), whole)
     return measured, packed, content.hexdigest()
@@ -140,20 +138,19 @@ def _protocol(
                 f'{domain} was measured on scaled or cut labels ({", ".join(cut)}); predictions '
                 'as files are scored on labels in their own size only'
             )
-        if found.protocol.get('skipped') != skipped:
+        if (before := found.protocol.get('skipped')) != skipped:
+            then, now = (
+                f'without the pairs of skip list {one!s:.20}' if one else 'on all pairs'
+                for one in (before, skipped)
+            )
             raise ValueError(
-                f'{domain} was measured {_by(found.protocol.get("skipped"))}, now it would be '
-                f'{_by(skipped)}. Score it with the same --skip-list'
+                f'{domain} was measured {then}, now it would be {now}. Score it with the same '
+                '--skip-list'
             )
         return found.protocol, found.protocol_hash
-    native = protocols.native(domain, number)
+    native = protocols.describe(None, domain, number)
     files = replace(native, name='files', mode='files', skipped=skipped)
-    # As plain JSON, like one read from a record.
-    return files.content() | dict(classes=list(files.classes)), files.hash
-
-
-def _by(skipped: str | None) -> str:
-    return f'without the pairs of skip list {skipped!s:.20}' if skipped else 'on all pairs'
+    return files.content(), files.hash
 
 
 def _classes_of(ids: str, space: str) -> np.ndarray:

@@ -19,7 +19,6 @@ from . import records
 from .records import Measurement, Record, RecordError
 
 SCHEMA = 'ibnseg-images-1'
-_SUFFIX = '.images.npz'
 _MOST_BYTES = 2**28  # unpacked; 20,000 images of 19 classes need a twentieth
 _PARTS = {'starts': np.int64, 'cells': np.int32, 'counts': np.uint32}
 
@@ -91,14 +90,12 @@ def sparse(matrix: np.ndarray) -> np.ndarray:
 def beside(record_path: str | Path) -> Path:
     """Return where the images of a record lie: `a.record.json` -> `a.images.npz`."""
     path = Path(record_path)
-    return path.with_name(path.name.removesuffix('.json').removesuffix('.record') + _SUFFIX)
+    return path.with_name(path.name.removesuffix('.json').removesuffix('.record') + '.images.npz')
 
 
 def identity(record: Record) -> str:
     """Return a hash over what was measured; the model's name and remarks may be edited."""
-    measured = [
-        (m.domain, m.images, m.protocol_hash, np.asarray(m.matrix).tolist()) for m in record.domains
-    ]
+    measured = [(m.domain, m.images, m.protocol_hash, m.matrix.tolist()) for m in record.domains]
     known = (record.provenance.get('checkpoint_sha256'), record.classes, measured)
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
@@ -131,12 +128,10 @@ def read(record_path: str | Path, record: Record) -> dict[str, Images] | None:
         return None
     try:
         return _read(path, record)
-    except RecordError:
-        raise
     except Exception as error:  # zipfile, zlib and numpy raise nearly anything of bad files
         reason = str(error) or type(error).__name__
         raise RecordError(
-            f'{path}: not a file of per-image matrices ({reason:.80}). Delete it to do without, or '
+            f'{path}: these matrices cannot be used ({reason:.80}). Delete it to do without, or '
             'evaluate again'
         ) from None
 
@@ -147,27 +142,19 @@ def _read(path: Path, record: Record) -> dict[str, Images]:
     if not isinstance(header, dict) or header.get('schema') != SCHEMA:
         raise ValueError(f'its schema is not {SCHEMA!r}')
     if header.get('record') != identity(record):
-        raise RecordError(
-            f'{path}: not of the record beside it; one of them is of another evaluation. '
-            'Delete it to do without, or evaluate again'
-        )
-    expected = {
-        f'{part}{i}': np.dtype(dtype)
-        for i in range(len(record.domains))
-        for part, dtype in _PARTS.items()
-    }
+        raise ValueError('not of the record beside it; one of them is of another evaluation')
+    expected = {f'{part}{i}': _PARTS[part] for i in range(len(record.domains)) for part in _PARTS}
     found = {name: array.dtype for name, array in arrays.items() if array.ndim == 1}
     if found != expected or len(found) < len(arrays):
         raise ValueError('its arrays are not those of the record')
     domains = header.get('domains')
     if not isinstance(domains, list) or len(domains) != len(record.domains):
         raise ValueError('its domains are not those of the record')
-    return {
-        measured.domain: _domain(
-            measured, domains[i], {part: arrays[f'{part}{i}'] for part in _PARTS}
-        )
-        for i, measured in enumerate(record.domains)
-    }
+    images = {}
+    for i, measured in enumerate(record.domains):
+        parts = {part: arrays[f'{part}{i}'] for part in _PARTS}
+        images[measured.domain] = _domain(measured, domains[i], parts)
+    return images
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -184,8 +171,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
             with archive.open(member) as file:
                 # Without a size, zipfile unpacks all there is before it looks at what was said.
                 content = io.BytesIO(file.read(member.file_size))
-            name = member.filename.removesuffix('.npy')
-            arrays[name] = np.load(content, allow_pickle=False)
+            arrays[member.filename.removesuffix('.npy')] = np.load(content, allow_pickle=False)
     return arrays
 
 
@@ -220,7 +206,7 @@ def _domain(measured: Measurement, said: Any, arrays: dict[str, np.ndarray]) -> 
     return images
 
 
-def save(record: Record, images: Mapping[str, Images], path: str | Path) -> Path:
-    """Write a record to `path` and the images beside it; returns the record's path."""
+def save(record: Record, images: Mapping[str, Images], path: str | Path) -> None:
+    """Write a record to `path` and the images beside it."""
     write(path, record, images)
-    return records.write(record, path)
+    records.write(record, path)

@@ -79,15 +79,14 @@ class CrossDomainIoU(BaseMetric):
         num_classes = len(self.dataset_meta['classes'])
         seen, self._seen, self.totals, self.images = self._seen, {}, {}, {}
         raw, self._raw, self.raw = self._raw, {}, {}
-        images = {
+        self.images = {
             name: _gather(name, seen.get(name, _Rows()), count, (num_classes, num_classes))
             for name, count in self.dataset_meta['domains'].items()
         }
         for name, space in self.dataset_meta.get('raw', {}).items():
             none = np.zeros((len(labels.space(space).names), num_classes), np.int64)
             self.raw[name] = _over_ranks(raw.get(name, none))
-        self.images = images
-        self.totals = {name: of_domain.total() for name, of_domain in images.items()}
+        self.totals = {name: of_domain.total() for name, of_domain in self.images.items()}
         scores = scores_of(self.totals)
         metrics = {'mIoU': 100 * float(np.mean([s.miou for s in scores.values()]))}
         for name, of_domain in scores.items():
@@ -146,6 +145,5 @@ def _gather(name: str, seen: _Rows, images: int, shape: tuple[int, int]) -> Imag
 
 
 def _over_ranks(array: np.ndarray) -> np.ndarray:
-    total = torch.from_numpy(array)
-    all_reduce(total)
-    return total.numpy()
+    all_reduce(torch.from_numpy(array))
+    return array

@@ -24,6 +24,7 @@ def of_checkpoint(
         skipped: domain -> number of pairs that skip lists left out of the measurement.
     """
     trained = meta.get('trained', {})
+    lists = config.test_dataloader.dataset.get('skip_lists', ())
     return dict(
         checkpoint=Path(checkpoint).name,
         checkpoint_sha256=sha256(checkpoint),
@@ -38,10 +39,7 @@ def of_checkpoint(
         seed=meta.get('seed'),
         **here(),
         skip=dict(
-            lists=[
-                dict(file=str(path), sha256=sha256(path))
-                for path in config.test_dataloader.dataset.get('skip_lists', ())
-            ],
+            lists=[dict(file=str(path), sha256=sha256(path)) for path in lists],
             pairs=skipped,
             trained=trained.get('skipped', {}),
         ),
@@ -63,16 +61,11 @@ def method(config: Any) -> str | None:
 def here() -> dict[str, Any]:
     """Return commit, date and the versions of the packages that a result depends on."""
     stack = {f'mmsegmentation ({name})': v for name, v in _stack.installed().items()}
+    packages = {name: metadata.version(name) for name in ('torch', 'numpy')}
     return dict(
         commit=_commit(),
         date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
-        versions={
-            'ibnseg': __version__,
-            'python': platform.python_version(),
-            'torch': metadata.version('torch'),
-            'numpy': metadata.version('numpy'),
-            **stack,
-        },
+        versions=dict(ibnseg=__version__, python=platform.python_version()) | packages | stack,
     )
 
 

@@ -20,10 +20,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-Size = tuple[int, int]
 
-
-def label_map(logits: np.ndarray, sizes: Sequence[Size]) -> np.ndarray:
+def label_map(logits: np.ndarray, sizes: Sequence[tuple[int, int]]) -> np.ndarray:
     """Return the class of the highest logit at each pixel, after bilinear resizing.
 
     Args:

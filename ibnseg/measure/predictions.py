@@ -6,6 +6,7 @@ record of the evaluation that wrote them. `from_files` measures such a folder.
 """
 
 import io
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -14,8 +15,6 @@ from PIL import Image
 
 from .. import disk, domains, labels
 from ..domains import DataError
-from . import records
-from .records import Record
 
 MANIFEST = 'predictions.json'
 
@@ -64,24 +63,17 @@ class Saver:
                 'so that predictions of two models never mix'
             )
         self.paths: dict[str, list[PurePosixPath]] = {}
-        self.palettes = {}
         taken: dict[PurePosixPath, str] = {}
         for domain in measured:
             keys = photo_keys(domain, data_root, skip_lists)
             self.paths[domain] = [place(domain, key) for key in keys]
-            self.palettes[domain] = labels.task(domains.parse(domain)[0].space).palette
             for key, path in zip(keys, self.paths[domain], strict=True):
-                other = taken.setdefault(path, key)
-                if other != key:
+                if (other := taken.setdefault(path, key)) != key:
                     raise ValueError(f'{other} and {key} would share the prediction file {path}')
 
     def __call__(self, domain: str, number: int, prediction: np.ndarray) -> None:
-        content = encode(prediction, self.palettes[domain])
+        content = encode(prediction, labels.task(domains.parse(domain)[0].space).palette)
         disk.write_atomically(self.folder / self.paths[domain][number], content)
-
-    def finish(self, record: Record) -> None:
-        """Say what the predictions are of, once all are written."""
-        records.write(record, self.folder / MANIFEST)
 
 
 def encode(prediction: np.ndarray, palette: np.ndarray) -> bytes:
@@ -123,34 +115,29 @@ def match(keys: Sequence[str], label_names: Sequence[str], folder: Path) -> list
     or for none.
     """
     files = sorted(folder.rglob('*.png'))
-    paths: dict[str, list[Path]] = {}
-    names: dict[str, list[Path]] = {}
+    paths, names = defaultdict(list), defaultdict(list)
     for file in files:
-        paths.setdefault(file.relative_to(folder).with_suffix('').as_posix(), []).append(file)
-        names.setdefault(file.stem, []).append(file)
-    found, missing, owner = [], [], {}
+        paths[file.relative_to(folder).with_suffix('').as_posix()].append(file)
+        names[file.stem].append(file)
+    missing: list[str] = []
+    owner: dict[Path, str] = {}
     for key, label_name in zip(keys, label_names, strict=True):
         path = PurePosixPath(key).with_suffix('')
         short = PurePosixPath(*path.parts[1:])
-        hits = (
-            paths.get(str(path), [])
-            or paths.get(str(short), [])
-            or names.get(path.name, [])
-            or names.get(label_name, [])
-        )
+        hits = paths[str(path)] or paths[str(short)] or names[path.name] or names[label_name]
         if len(hits) > 1:
             raise DataError(
                 f'{key}: {len(hits)} predictions have its name, {hits[0]} and {hits[1]}. Keep one, '
                 f"or lay them out by the photo's path: {folder / short}.png"
             )
-        missing += [] if hits else [key]
+        if not hits:
+            missing.append(key)
         for file in hits:
             if owner.setdefault(file, key) != key:
                 raise DataError(
                     f'{file}: the prediction could be for {owner[file]} and for {key}. Lay '
                     f"predictions out by the photos' paths, as {folder / short}.png"
                 )
-            found.append(file)
     if missing:
         path = PurePosixPath(missing[0])
         raise DataError(
@@ -164,4 +151,4 @@ def match(keys: Sequence[str], label_names: Sequence[str], folder: Path) -> list
             f'{extra[0]}: a prediction for no photo ({len(extra)} such in {folder}, which has '
             f'predictions for all {len(keys)} photos). Choose another split, or move them away'
         )
-    return found
+    return list(owner)

@@ -7,7 +7,7 @@ hash. `SETTINGS` are the published ones, by name; docs/protocols.md has their so
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from .. import domains, labels
@@ -19,16 +19,13 @@ class Protocol:
 
     Args:
         name: 'native' where labels keep their size and predictions are brought to it.
-        domain: dataset.
-        split: its split.
-        images: how many.
+        domain, split, images: dataset, its split, and how many images that has.
         photo: size the photos are scaled to as (width, height), keeping their ratio or not
             (`keep_ratio`), or None for their own. After what is done to photo and label alike.
         mode: 'whole' or 'slide', with `crop` and `stride` (height, width).
-        space: label space.
-        classes: the training classes that count.
-        label_scale: factor by which photo and label alike are scaled (`ReframePair`), or None.
-        label_height: or the height they are scaled to, or None.
+        space, classes: label space, and the training classes that count.
+        label_scale, label_height: factor by which, or height to which, photo and label alike are
+            scaled (`ReframePair`), or None.
         label_crop: (height, width) of their centre that is then kept, or None for all.
         label_pad: class of the ground truth where photo and label are smaller than `label_crop`.
         skipped: eight digits over the names of the pairs that a skip list left out, if any.
@@ -54,7 +51,7 @@ class Protocol:
     def content(self) -> dict[str, Any]:
         """Return the fields for a record. What is done to no label is left out, so that hashes
         from before these fields existed stay."""
-        optional = {field.name for field in fields(self) if field.default is None}
+        optional = {one.name for one in fields(self) if one.default is None}
         return {k: v for k, v in asdict(self).items() if v is not None or k not in optional}
 
     @property
@@ -63,15 +60,13 @@ class Protocol:
 
     def pipeline(self) -> list[dict[str, Any]]:
         """Return the test pipeline that does this."""
-        names = ('scale', 'height', 'crop', 'pad')
-        values = ((name, getattr(self, f'label_{name}')) for name in names)
-        pair = {name: value for name, value in values if value is not None}
+        stated = self.content().items()
+        pair = {k.removeprefix('label_'): v for k, v in stated if k.startswith('label_')}
         steps = [dict(type='LoadPhoto'), dict(type='LoadLabels')]
         if pair:
             steps.append(dict(type='ReframePair', **pair))
         if self.photo:
-            resize = dict(scale=self.photo, keep_ratio=bool(self.keep_ratio))
-            steps.append(dict(type='ResizePhoto', **resize))
+            steps.append(dict(type='ResizePhoto', scale=self.photo, keep_ratio=self.keep_ratio))
         return [*steps, dict(type='PackSegInputs')]
 
     def test_cfg(self) -> dict[str, Any]:
@@ -83,8 +78,7 @@ class Protocol:
 
 def protocol_hash(fields: Mapping[str, Any]) -> str:
     """Return eight hexadecimal digits over every field of a protocol."""
-    text = json.dumps(fields, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -93,12 +87,12 @@ class Setting:
 
     Args:
         of: domain -> the fields of `Protocol` in which it departs from photos and labels in their
-            own size; empty: it measures every domain in its own size.
+            own size; empty: it measures every domain so.
         test_cfg: MMSeg's, of sliding windows; empty: whole photos.
     """
 
-    of: Mapping[str, Mapping[str, Any]]
-    test_cfg: Mapping[str, Any]
+    of: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    test_cfg: Mapping[str, Any] = field(default_factory=dict)
 
     def covers(self, domain: str) -> bool:
         """Whether it says how to measure a dataset."""
@@ -124,20 +118,16 @@ _HALF = dict(label_scale=0.5)
 
 #: What a person types and a table shows -> what is done.
 SETTINGS = {
-    'native': Setting({}, {}),
+    'native': Setting(),
     'robustnet-1536': Setting(
         dict.fromkeys(('cityscapes', 'bdd100k', 'gta5', 'acdc'), _OWN)
-        | {'mapillary': _centre(1536), 'synthia': _ALL_19},
-        {},
+        | {'mapillary': _centre(1536), 'synthia': _ALL_19}
     ),
     'blindnet-1024': Setting(
         dict.fromkeys(('cityscapes', 'bdd100k'), _OWN)
-        | {'mapillary': _centre(1024), 'gta5': _centre(768), 'synthia': _ALL_19},
-        {},
+        | {'mapillary': _centre(1024), 'gta5': _centre(768), 'synthia': _ALL_19}
     ),
-    'hrda-1024': Setting(
-        dict.fromkeys(('cityscapes', 'bdd100k', 'mapillary'), _fit(1024, 512)), {}
-    ),
+    'hrda-1024': Setting(dict.fromkeys(('cityscapes', 'bdd100k', 'mapillary'), _fit(1024, 512))),
     'hrda-2048': Setting(
         dict.fromkeys(('cityscapes', 'bdd100k', 'mapillary'), _fit(2048, 1024)),
         _windows(1024, 512),
@@ -167,29 +157,33 @@ SETTINGS = {
 }
 
 
-def named(name: str, domain: str, images: int, bfloat16: bool = False) -> Protocol:
-    """Return what the setting `name` does to `domain` (name:split), which has so many `images`.
-
-    Raises ValueError: unknown setting, or a domain that it says nothing of.
-    """
-    if name not in SETTINGS:
-        raise ValueError(f'unknown protocol {name!r}; choose from {tuple(SETTINGS)}')
-    setting = SETTINGS[name]
-    own = _in_own_size(name, domain, images, setting.test_cfg, bfloat16)
-    if not setting.covers(own.domain):
-        raise ValueError(
-            f'protocol {name!r} says nothing of {own.domain!r}, only of {tuple(setting.of)}. Leave '
-            "the domain out, or measure it by 'native'"
-        )
-    return replace(own, **setting.of.get(own.domain, {}))
-
-
-def _in_own_size(
-    name: str, domain: str, images: int, test_cfg: Mapping[str, Any], bfloat16: bool
+def describe(
+    protocol: str | Mapping[str, Any] | None,
+    domain: str,
+    images: int = 0,
+    test_cfg: Mapping[str, Any] | None = None,
+    bfloat16: bool = False,
 ) -> Protocol:
+    """Return what a config's `protocol` means for the `images` images of `domain` (name:split).
+
+    Args:
+        protocol: a published setting's name; or the fields of a native one: `photo`, (width,
+            height) that photos are scaled to, and `keep_ratio`. Without them photos keep their
+            size, as labels do.
+        test_cfg: the config's `model.test_cfg`, whole photos or sliding windows; a published
+            setting has its own.
+        bfloat16: mixed precision, another protocol: its name ends with '-bfloat16'.
+
+    Raises ValueError: unknown setting, or a domain that it says nothing of; unknown fields.
+    """
     row, split = domains.parse(domain)
+    if isinstance(protocol, str):
+        setting = _setting(protocol, row.name)
+        name, test_cfg, changes = protocol, setting.test_cfg, setting.of.get(row.name, {})
+    else:
+        name, test_cfg, changes = 'native', test_cfg or {}, _native(**(protocol or {}))
     slide = test_cfg.get('mode') == 'slide'
-    return Protocol(
+    own = Protocol(
         name=name + '-bfloat16' * bfloat16,
         domain=row.name,
         split=split,
@@ -202,6 +196,30 @@ def _in_own_size(
         space=row.space,
         classes=labels.class_ids(row.space),
     )
+    return replace(own, **changes)
+
+
+def _setting(name: str, domain: str) -> Setting:
+    if name not in SETTINGS:
+        raise ValueError(f'unknown protocol {name!r}; choose from {tuple(SETTINGS)}')
+    setting = SETTINGS[name]
+    if not setting.covers(domain):
+        raise ValueError(
+            f'protocol {name!r} says nothing of {domain!r}, only of {tuple(setting.of)}. Leave '
+            "the domain out, or measure it by 'native'"
+        )
+    return setting
+
+
+def _native(photo: Any = None, keep_ratio: Any = False, **others: Any) -> dict[str, Any]:
+    size = isinstance(photo, Sequence) and len(photo) == 2 and all(type(n) is int for n in photo)
+    if others or not (photo is None or size):
+        found = dict(others, photo=photo)
+        raise ValueError(
+            f'protocol has {found!r:.200}; expected photo=(width, height) and keep_ratio, or the '
+            f'name of a published setting: {tuple(SETTINGS)}'
+        )
+    return dict(photo=tuple(photo), keep_ratio=bool(keep_ratio)) if photo else {}
 
 
 #: Class set -> the classes that do not count. 16 and 13 are those of SYNTHIA, which has no
@@ -221,60 +239,8 @@ def class_set(space: str, classes: str) -> tuple[int, ...]:
     """
     if classes not in CLASS_SETS:
         raise ValueError(f'unknown class set {classes!r}; choose from {tuple(CLASS_SETS)}')
-    names = labels.task(space).classes
-    ids = labels.class_ids(space, absent=True)
+    names, ids = labels.task(space).classes, labels.class_ids(space, absent=True)
     return tuple(i for i in ids if names[i] not in CLASS_SETS[classes])
-
-
-def native(
-    domain: str,
-    images: int,
-    fields: Mapping[str, Any] | None = None,
-    test_cfg: Mapping[str, Any] | None = None,
-    bfloat16: bool = False,
-) -> Protocol:
-    """Return the protocol in which labels keep their size, for `domain` (name:split).
-
-    Args:
-        fields: `photo`, (width, height) that photos are scaled to, and `keep_ratio`; without them
-            photos keep their size, too.
-        test_cfg: the config's `model.test_cfg`, whole photos or sliding windows.
-
-    Raises ValueError for other fields.
-    """
-    fields = dict(fields or {})
-    photo, keep_ratio = fields.pop('photo', None), fields.pop('keep_ratio', False)
-    size = photo is None or (
-        isinstance(photo, Sequence) and len(photo) == 2 and all(type(n) is int for n in photo)
-    )
-    if fields or not size:
-        found = dict(fields, photo=photo)
-        raise ValueError(
-            f'protocol has {found!r:.200}; expected photo=(width, height) and keep_ratio, or the '
-            f'name of a published setting: {tuple(SETTINGS)}'
-        )
-    own = _in_own_size('native', domain, images, test_cfg or {}, bfloat16)
-    if not photo:
-        return own
-    return replace(own, photo=tuple(photo), keep_ratio=bool(keep_ratio))
-
-
-def describe(
-    protocol: str | Mapping[str, Any] | None,
-    domain: str,
-    images: int = 0,
-    test_cfg: Mapping[str, Any] | None = None,
-    bfloat16: bool = False,
-) -> Protocol:
-    """Return what a config's `protocol` means for `domain`: a setting's name, or native fields.
-
-    With `bfloat16` (mixed precision) its name ends with '-bfloat16': another protocol.
-
-    Raises ValueError as `named` and `native`.
-    """
-    if isinstance(protocol, str):
-        return named(protocol, domain, images, bfloat16)
-    return native(domain, images, protocol, test_cfg, bfloat16)
 
 
 def skipped_hash(files: Sequence[str]) -> str | None:

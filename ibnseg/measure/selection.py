@@ -6,7 +6,6 @@ little. A rule's name stands in every checkpoint, record and table.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from .. import domains
 
@@ -46,7 +45,7 @@ def find(option: str) -> Rule:
 
 def implied(source: str | Sequence[str], validated: Sequence[str]) -> Rule:
     """Return the rule that selecting on the domains `validated` amounts to: source or oracle."""
-    return RULES['source' if all(map(partial(_of_source, source), validated)) else 'oracle']
+    return RULES['source' if all(_of_source(source, name) for name in validated) else 'oracle']
 
 
 def validation(

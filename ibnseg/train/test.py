@@ -9,7 +9,7 @@ from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 
 from .. import report
-from ..measure import matrices, origin, predictions
+from ..measure import matrices, origin, predictions, records
 from ..measure.protocols import Protocol
 from ..measure.records import Measurement, Record
 from . import checks
@@ -101,15 +101,8 @@ def measure(
         classes=list(runner.test_dataloader.dataset.metainfo['classes']),
         provenance=origin.of_checkpoint(checkpoint, meta, config, checks.count_skipped(data)),
         domains=[
-            Measurement(
-                domain,
-                protocol.images,
-                protocol.content(),
-                protocol.hash,
-                metric.totals[domain],
-                metric.raw.get(domain),
-            )
-            for domain, protocol in plan.items()
+            Measurement(d, p.images, p.content(), p.hash, metric.totals[d], metric.raw.get(d))
+            for d, p in plan.items()
         ],
     )
     if is_main_process():
@@ -118,7 +111,7 @@ def measure(
         named = {d: replace(metric.images[d], keys=keys[d]) for d in plan}
         matrices.save(record, named, out)
         if saver:
-            saver.finish(record)
+            records.write(record, saver.folder / predictions.MANIFEST)
         if show:
             report.show(report.tabulate([record]))
             print(f'record      {out}')
