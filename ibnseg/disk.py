@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -87,6 +88,8 @@ class Store:
         blocked: why the file could not be saved, None where it was.
     """
 
+    _SECONDS = 60  # between savings: a killed process loses no more
+
     def __init__(self, kind: str, name: str, version: object):
         self.path, self.version = cache_folder(kind) / f'{name}.json', str(version)
         self.blocked: str | None = None
@@ -114,11 +117,15 @@ class Store:
         found = {job: self._get(*job) for job in jobs}
         new = [job for job, value in found.items() if value is None]
         answers = spread.run(partial(_work, work, frozenset(self._values)), new, workers)
+        saved = time.monotonic()
         try:
             for done, (job, answer) in enumerate(zip(new, answers, strict=True), 1):
                 found[job] = self._keep(*job, *answer)
                 if progress:
                     progress(done, len(new))
+                if time.monotonic() - saved > self._SECONDS:
+                    self._save()
+                    saved = time.monotonic()
         finally:
             if new:
                 self._save()

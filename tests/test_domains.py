@@ -807,4 +807,6 @@ def test_every_epoch_is_a_new_order_of_all():
     epochs = [tuple(i for _, i in drawn[k : k + 10]) for k in range(0, 40, 10)]
     assert len(set(epochs)) == 4
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    in_order = islice(PositionSampler(range(4), 3, shuffle=False), 6)
+    assert [i for _, i in in_order] == [0, 1, 2, 3, 0, 1]
     assert list(islice(PositionSampler(range(10), 4), 40)) != drawn

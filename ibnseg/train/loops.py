@@ -20,15 +20,18 @@ class PositionTrainLoop(IterBasedTrainLoop):
     Args:
         runner, dataloader: as MMEngine's; the loader's sampler is a `PositionSampler`.
         max_iters: iterations in all.
+        val_begin: first iteration after which to validate.
         val_interval: iterations between validations; the last one is always validated.
     """
 
-    def __init__(self, runner: Any, dataloader: Any, max_iters: int, val_interval: int = 1000):
+    def __init__(
+        self, runner: Any, dataloader: Any, max_iters: int, val_begin: int = 1, val_interval=1000
+    ):
         # Not the parent's own: it starts the workers here, before the position is known.
         BaseLoop.__init__(self, runner, dataloader)
         self._max_iters, self._max_epochs = int(max_iters), 1
         self._iter = self._epoch = 0
-        self.val_begin, self.val_interval = 1, val_interval
+        self.val_begin, self.val_interval = val_begin, val_interval
         self.stop_training = False
         runner.visualizer.dataset_meta = self.dataloader.dataset.metainfo
 
@@ -53,8 +56,8 @@ class PositionTrainLoop(IterBasedTrainLoop):
         return runner.model
 
     def _due(self) -> bool:
-        now = self._iter % self.val_interval == 0 or self._iter == self._max_iters
-        return now and self.runner.val_loop is not None
+        by_interval = self._iter >= self.val_begin and self._iter % self.val_interval == 0
+        return self.runner.val_loop is not None and (by_interval or self._iter == self._max_iters)
 
 
 @LOOPS.register_module()

@@ -34,15 +34,17 @@ class PositionSampler(Sampler):
     Args:
         dataset: anything with a length.
         seed: None draws one and shares it between ranks.
+        shuffle: False for the order of the dataset.
 
     Attributes:
         start: the first position; set it before iterating to resume.
     """
 
-    def __init__(self, dataset: Sized, seed: int | None = None):
+    def __init__(self, dataset: Sized, seed: int | None = None, shuffle: bool = True):
         self.rank, self.world_size = get_dist_info()
         self.size = len(dataset)
         self.seed = sync_random_seed() if seed is None else seed
+        self.shuffle = shuffle
         self.start = 0
         source = getattr(dataset, 'source', None)
         self._domains: list[tuple[int, int, int]] = []  # first sample, samples, draws an epoch
@@ -90,6 +92,8 @@ class PositionSampler(Sampler):
         return first + order[start % size :][:draws]
 
     def _order(self, size: int, *entropy: int) -> np.ndarray:
+        if not self.shuffle:
+            return np.arange(size)
         return np.random.default_rng((self.seed, *entropy)).permutation(size)
 
 
