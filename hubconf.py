@@ -3,9 +3,7 @@
     model = torch.hub.load('path/to/clone', 'resnet50_ibn_a', source='local', pretrained=True)
 
 Each maps images (N, 3, H, W) to logits, takes `pretrained=False`, `num_classes=1000`, and whatever
-else `ibnseg.hub.build` does, and needs torch alone; `ibnseg.hub.NAMES` lists all. The segmentation
-backbones are built by MMSegmentation; these are the same blocks, norms and placements in
-networks of their own, with the same state-dict keys.
+else `ibnseg.hub.build` does, and needs torch alone; `ibnseg.hub.NAMES` lists all.
 """
 
 from ibnseg import hub as _hub

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from . import weights
 from .blocks import DenseNetwork, ResidualBlock, ResidualNetwork
 from .placement import Put, install
-from .weights import cache
+from .weights import cache, dialects, files, table
 
 _Placement = str | Sequence[Put | Mapping[str, Any]]
 
@@ -31,18 +31,13 @@ class _Block(ResidualBlock, nn.Module):
     ):
         super().__init__()
         out = planes * 4 if bottleneck else planes
-        convs = (
-            [
-                _conv(inplanes, width, 1),
-                _conv(width, width, 3, stride, groups),
-                _conv(width, out, 1),
-            ]
-            if bottleneck
-            else [_conv(inplanes, out, 3, stride), _conv(out, out, 3)]
-        )
-        for i, conv in enumerate(convs, 1):
-            self.add_module(f'conv{i}', conv)
-            self.add_module(f'bn{i}', nn.BatchNorm2d(conv.out_channels))
+        if bottleneck:
+            convs = [(inplanes, width, 1), (width, width, 3, stride, groups), (width, out, 1)]
+        else:
+            convs = [(inplanes, out, 3, stride), (out, out, 3)]
+        for i, sizes in enumerate(convs, 1):
+            self.add_module(f'conv{i}', _conv(*sizes))
+            self.add_module(f'bn{i}', nn.BatchNorm2d(sizes[1]))
         self.relu = nn.ReLU(inplace=True)
         self.downsample = None
         if stride != 1 or inplanes != out:
@@ -92,8 +87,7 @@ class ResNet(ResidualNetwork, nn.Module):
     def __init__(
         self,
         depth: int,
-        num_classes: int = 1000,
-        *,
+        num_classes: int,
         placement: _Placement = 'bn',
         ratio: float | None = None,
         groups: int = 1,
@@ -133,12 +127,7 @@ class DenseNet(DenseNetwork, nn.Module):
     """DenseNet 121/161/169/201 with a classifier `classifier`; all else as `ResNet`."""
 
     def __init__(
-        self,
-        depth: int,
-        num_classes: int = 1000,
-        *,
-        placement: _Placement = 'bn',
-        ratio: float | None = None,
+        self, depth: int, num_classes: int, placement: _Placement = 'bn', ratio: float | None = None
     ):
         super().__init__()
         self._build_features(depth, nn.BatchNorm2d)
@@ -189,41 +178,35 @@ def build(name: str, pretrained: bool = False, **options: Any) -> nn.Module:
     """
     config = weights.network(name) | options
     classes = config.pop('num_classes', 1000)
-    kind = config['type']
-    row = _published(name, config) if pretrained else None
-    if row and classes != 1000:
+    # `resnext50` and `resnext50_32x4d` are one network.
+    rows = [row for row in weights.PUBLISHED.values() if weights.network(row.name) == config]
+    kind = config.pop('type')
+    if pretrained and not rows:
+        raise ValueError(
+            f'{name}: no weights are published of this network. Leave pretrained away, or choose '
+            f'one of {", ".join(weights.PUBLISHED)}'
+        )
+    if pretrained and classes != 1000:
         head = 'classifier' if kind == 'IBNDenseNet' else 'fc'
         raise ValueError(
             f'{name}: the published weights are of 1000 classes, not num_classes={classes}. Load '
             f'them with 1000 and replace `model.{head}`, or leave pretrained away'
         )
     try:
-        del config['type']
         net = _NETWORKS[kind](num_classes=classes, **config)
     except ValueError as error:
         raise ValueError(f'{name}: {error}') from None
-    if row:
-        _load(net, row)
+    if pretrained:
+        _load(net, rows[0])
     return net
 
 
-def _published(name: str, config: Mapping[str, Any]) -> weights.Published:
-    """Find the row by what it is: `resnext50` and `resnext50_32x4d` are one network."""
-    for row in weights.PUBLISHED.values():
-        if weights.network(row.name) == config:
-            return row
-    raise ValueError(
-        f'{name}: no weights are published of this network. Leave pretrained away, or choose '
-        f'one of {", ".join(weights.PUBLISHED)}'
-    )
-
-
-def _load(net: nn.Module, row: weights.Published) -> None:
+def _load(net: nn.Module, row: table.Published) -> None:
     path = cache.place(row.url)
     if not path.is_file():
         print(f'fetching {row.url} to {path}', file=sys.stderr)
-    state = weights.state_dict_of(weights.read(f'ibn://{row.name}'))
+    state = files.state_dict_of(weights.read(f'ibn://{row.name}'))
     try:
-        net.load_state_dict(weights.translate(state, weights.detect(state)).tensors)
+        net.load_state_dict(dialects.translate(state, dialects.detect(state)).tensors)
     except RuntimeError as error:
         raise ValueError(f'{path}: {" ".join(str(error).split())}') from None

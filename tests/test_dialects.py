@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from ibnseg import disk, weights
-from ibnseg.weights import DIALECTS, PUBLISHED, cache, dialects, files, networks
+from ibnseg.weights import PUBLISHED, cache, dialects, files, networks
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / 'shared'
@@ -252,7 +252,9 @@ CASES = {
 
 
 def test_every_dialect_is_tested():
-    assert {name for _, _, name in CASES.values()} == {dialect.name for dialect in DIALECTS}
+    assert {name for _, _, name in CASES.values()} == {
+        dialect.name for dialect in dialects.DIALECTS
+    }
 
 
 @pytest.fixture(params=CASES)
@@ -479,10 +481,8 @@ def test_the_table_has_the_twelve_and_torchvisions():
     assert len(IBN_NET) == 12
     assert len({row.url for row in PUBLISHED.values()}) == len(PUBLISHED) == 23
     base = 'https://github.com/XingangPan/IBN-Net/releases/download/v1.0/'
-    assert weights.find('ibn://resnet50_ibn_b').url == f'{base}resnet50_ibn_b-9ca61e85.pth'
-    assert (
-        weights.find('resnet50').url == 'https://download.pytorch.org/models/resnet50-0676ba61.pth'
-    )
+    assert PUBLISHED['resnet50_ibn_b'].url == f'{base}resnet50_ibn_b-9ca61e85.pth'
+    assert PUBLISHED['resnet50'].url == 'https://download.pytorch.org/models/resnet50-0676ba61.pth'
 
 
 @pytest.mark.parametrize('name', PUBLISHED)
@@ -517,7 +517,7 @@ def test_published_architecture_takes_its_file_and_no_other(name):
         ):
             with pytest.raises(ValueError, match=re.escape(match)):
                 weights.load_weights(net, wrong)
-        assert weights.guess(dialects.without_heads(content)) == weights.network(name)
+        assert networks.guess(dialects.without_heads(content)) == weights.network(name)
         other = build(weights.network(IBN_NET[IBN_NET.index(name) - 1]))
         fits = re.escape(f'The file fits {networks.spell(weights.network(name))}')
         with pytest.raises(ValueError, match=f'does not fit this IBN.*{fits}'):
@@ -535,7 +535,7 @@ def test_torchvisions_files_start_a_placement(name):
         net = build(weights.network(name) | dict(placement='ibn_a'))
         report = weights.load_weights(net, content)
         assert report.converted and not report.initial
-        assert weights.guess(plain) == weights.network(name)
+        assert networks.guess(plain) == weights.network(name)
 
 
 NAMES = {
@@ -552,7 +552,7 @@ NAMES = {
 def test_names_of_networks(name):
     assert weights.network(name) == NAMES[name]
     with torch.device('meta'):
-        assert weights.guess(build(NAMES[name]).state_dict()) == NAMES[name]
+        assert networks.guess(build(NAMES[name]).state_dict()) == NAMES[name]
 
 
 @pytest.mark.parametrize('name', ['', 'resnet', 'vgg16', 'resnet50-ibn_a', 'resnet50_32x4d', '50'])
@@ -564,7 +564,7 @@ def test_names_of_no_network(name):
 @pytest.mark.parametrize('ratio', [0, 0.25, 0.4, 1])
 def test_the_ratio_is_found(ratio):
     config = resnet(18, 'ibn_a', ratio=ratio, base_channels=64)
-    found = weights.guess(build(config).state_dict())
+    found = networks.guess(build(config).state_dict())
     net = build(found)
     assert {k: v.shape for k, v in net.state_dict().items()} == {
         k: v.shape for k, v in build(config).state_dict().items()
@@ -573,15 +573,15 @@ def test_the_ratio_is_found(ratio):
 
 def test_no_network_is_guessed_from_others_keys():
     state = drawn(resnet())
-    assert weights.guess({}) is None
-    assert weights.guess({'conv1.weight': torch.rand(1)}) is None
+    assert networks.guess({}) is None
+    assert networks.guess({'conv1.weight': torch.rand(1)}) is None
     for shape in ((), (0, 0, 0, 0), (1, 1, 1, 1)):
         for key in ('conv1.weight', 'layer1.0.conv2.weight', 'layer1.0.conv3.weight'):
-            assert weights.guess(state | {key: torch.rand(shape)}) is None
-    assert weights.guess(state | {'layer1.0.bn1.IN.weight': torch.tensor(1.0)}) is None
-    assert weights.guess(state | {'layer1.0.x': torch.rand(1)}) is None
-    assert weights.guess({k: v for k, v in state.items() if 'layer2.1' not in k}) is None
-    assert weights.guess(state | {'layer4.1.bn2.weight': torch.rand(3)}) is None
+            assert networks.guess(state | {key: torch.rand(shape)}) is None
+    assert networks.guess(state | {'layer1.0.bn1.IN.weight': torch.tensor(1.0)}) is None
+    assert networks.guess(state | {'layer1.0.x': torch.rand(1)}) is None
+    assert networks.guess({k: v for k, v in state.items() if 'layer2.1' not in k}) is None
+    assert networks.guess(state | {'layer4.1.bn2.weight': torch.rand(3)}) is None
 
 
 # --------------------------------------------------------------------------------- the commands

@@ -38,20 +38,17 @@ def _list(args: argparse.Namespace) -> None:
     from ibnseg import weights
     from ibnseg.weights import cache, networks
 
-    form = '{:19} {:15} {:9} {:5} {}'
+    form = '{:19} {:11} {:9} {:5} {}'
     print(form.format('ibn://', 'top-1/top-5', 'sha256', 'here', 'network'))
-    notes = []
     for name, row in weights.PUBLISHED.items():
         errors = '-' if row.top1 is None else f'{row.top1:.2f}/{row.top5:.2f}'
-        if row.note:
-            notes += [row.note] if row.note not in notes else []
-            errors += f' ({notes.index(row.note) + 1})'
         here = 'yes' if cache.place(row.url).is_file() else ''
         network = networks.spell(weights.network(name))
         print(form.format(name, errors, row.sha256, here, network))
     print('\nerrors on the ImageNet validation set in per cent; - where none is published')
-    for number, note in enumerate(notes, 1):
-        print(f'({number}) {note}')
+    for name, row in weights.PUBLISHED.items():
+        if row.note:
+            print(f'{name}: {row.note}')
     print(f'files lie in {cache.folder()}; lay one there by hand to work offline')
 
 

@@ -15,21 +15,15 @@ from ..domains import DataError
 _IMAGES = ('.jpeg', '.jpg', '.png')
 
 
-def classes(folder: Path) -> list[str]:
-    """Return the names of a split's classes, its folders, in the order of their labels.
-
-    Raises DataError where there are none.
-    """
-    if not folder.is_dir():
-        raise DataError(
-            f'{folder}: no such folder. Expected one a class, {folder}/n01440764/*.JPEG; '
-            '--data-root names the one that holds train and val'
-        )
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+def _classes(folder: Path) -> list[str]:
+    """Return the names of a split's class folders in the order of their labels."""
+    names = sorted(path.name for path in folder.glob('*') if path.is_dir())
     if not names:
+        found = 'no folders in it' if folder.is_dir() else 'no such folder'
         raise DataError(
-            f'{folder}: no folders in it. Expected one a class, {folder}/n01440764/*.JPEG; lay '
-            "the validation images, which come in one heap, into their classes' folders"
+            f'{folder}: {found}. Expected one for each class, {folder}/n01440764/*.JPEG. '
+            '--data-root names the folder that holds train and val; lay the validation images, '
+            "which come in one heap, into their classes' folders"
         )
     return names
 
@@ -51,9 +45,9 @@ class ImageFolder(BaseDataset):
 
     def __init__(self, data_root: str, split: str, pipeline: Sequence[Any], **kwargs: Any):
         self.folder = Path(data_root, split)
-        names = classes(self.folder)
+        names = _classes(self.folder)
         train = Path(data_root, 'train')
-        if train.is_dir() and (known := classes(train)) != names:
+        if train.is_dir() and (known := _classes(train)) != names:
             raise DataError(
                 f'{self.folder} and {train} hold other classes: {_first(known, names)} only in '
                 f'{train}, {_first(names, known)} only in {self.folder}. Labels count the folders, '

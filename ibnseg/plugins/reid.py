@@ -56,11 +56,7 @@ class PersonPhotos(ReIDDataset):
         super().__init__(data_root=data_root, **kwargs)
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        photos = [
-            dict(self._read_name(path), query=part == 'query')
-            for part in _PARTS[self.split]
-            for path in self._files(Path(self.data_root, self.folder, part))
-        ]
+        photos = [photo for part in _PARTS[self.split] for photo in self._photos(part)]
         labels = np.array([photo['gt_label'] for photo in photos])
         if self.split == 'train':
             labels = np.unique(labels, return_inverse=True)[1]
@@ -69,25 +65,24 @@ class PersonPhotos(ReIDDataset):
         self._parse_ann_info(photos)
         return photos
 
-    def _files(self, folder: Path) -> list[Path]:
-        if not folder.is_dir():
-            raise DataError(
-                f'{folder}: no such folder. Expected {self.folder} as downloaded, with '
-                f'{", ".join(_PARTS["train"] + _PARTS["test"])} in it, below --data-root'
-            )
+    def _photos(self, part: str) -> Iterator[dict[str, Any]]:
+        folder = Path(self.data_root, self.folder, part)
         files = sorted(folder.glob('*.jpg'))
         if not files:
-            raise DataError(f'{folder}: no .jpg file. Unpack {self.folder} anew')
-        return files
-
-    def _read_name(self, path: Path) -> dict[str, Any]:
-        match = re.fullmatch(self.names, path.name)
-        if match is None:
+            found = 'no .jpg file' if folder.is_dir() else 'no such folder'
             raise DataError(
-                f'{path}: not a name of {self.folder}, which begin with identity and camera; '
-                f'expected one like {self.example}. Move other photos elsewhere'
+                f'{folder}: {found}. Expected {self.folder} as downloaded and unpacked, with '
+                f'{", ".join(_PARTS["train"] + _PARTS["test"])} in it, below --data-root'
             )
-        return dict(img_path=str(path), gt_label=int(match[1]), camera=int(match[2]))
+        for path in files:
+            match = re.fullmatch(self.names, path.name)
+            if match is None:
+                raise DataError(
+                    f'{path}: not a name of {self.folder}, which begin with identity and camera; '
+                    f'expected one like {self.example}. Move other photos elsewhere'
+                )
+            who, camera = map(int, match.groups())
+            yield dict(img_path=str(path), gt_label=who, camera=camera, query=part == 'query')
 
 
 @DATASETS.register_module()
@@ -193,14 +188,14 @@ class IdentityBatchSampler(Sampler):
 class BNNeckHead(BaseModule):
     """Triplet loss before a BatchNorm, classification after it (the "BNNeck" of Luo et al.).
 
-    The features to rank by are those after it, (N, C), of unit length.
+    The features to rank by are those after it, (N, C), of unit length. The classifier starts from
+    N(0, 0.001).
 
     Args:
         in_channels: C, of the pooled features.
         num_classes: people in the training set.
         label_smoothing: of the classification.
         loss_triplet: on the features before the BatchNorm.
-        init_cfg: as MMEngine's; default: a classifier from N(0, 0.001).
 
     Raises:
         ValueError: a label beyond num_classes.
@@ -212,9 +207,8 @@ class BNNeckHead(BaseModule):
         num_classes: int,
         label_smoothing: float = 0.1,
         loss_triplet: Mapping[str, Any] = dict(type='TripletLoss', margin=0.3),
-        init_cfg: Any = None,
     ):
-        super().__init__(init_cfg or dict(type='Normal', layer='Linear', std=0.001))
+        super().__init__(dict(type='Normal', layer='Linear', std=0.001))
         self.num_classes, self.label_smoothing = num_classes, label_smoothing
         self.loss_triplet = MODELS.build(loss_triplet)
         self.bottleneck = nn.BatchNorm1d(in_channels)
@@ -249,16 +243,7 @@ class BNNeckHead(BaseModule):
 
 @METRICS.register_module()
 class CrossCameraRanking(BaseMetric):
-    """mAP and rank-k in per cent, as `ranking.measure` defines them.
-
-    Args:
-        ranks: the k.
-        kwargs: as MMEngine's `BaseMetric`.
-    """
-
-    def __init__(self, ranks: Sequence[int] = (1, 5, 10), **kwargs: Any):
-        super().__init__(**kwargs)
-        self.ranks = tuple(ranks)
+    """mAP and rank-1, 5 and 10 in per cent, as `ranking.measure` defines them."""
 
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
         for sample in data_samples:
@@ -273,4 +258,4 @@ class CrossCameraRanking(BaseMetric):
         )
         query = torch.tensor(is_query)
         queries, gallery = (ranking.Photos(*(x[at] for x in all_photos)) for at in (query, ~query))
-        return ranking.measure(queries, gallery, self.ranks)
+        return ranking.measure(queries, gallery)

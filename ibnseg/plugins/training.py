@@ -5,28 +5,25 @@ import importlib
 import io
 import json
 import logging
-import random
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from mmengine.config import Config
 from mmengine.dist import get_rank, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.runner import set_random_seed
 
 from .. import disk
 from ..measure import origin
 from ..train.checkpoint import begin, check_finite, newest, save
-from ..train.config import check_file, read_config
+from ..train.config import LOADERS, read_config
 from ..train.progress import ProgressHook
 from ..train.runner import FOR_TRAINING, build
 
 _NEEDED = ('default_scope', 'model', 'train_dataloader', 'test_dataloader', 'test_evaluator')
-_LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _PATTERN = 'epoch_*.pth'
 _NOTHING = 'no metrics: the evaluator found nothing to measure; the log says why'
 
@@ -60,13 +57,12 @@ def load_config(
             'all they need; docs/plug-in.md tells more'
         ) from error
     if data_root is not None:
-        old = config.get('data_root')
-        if not old:
+        if not (old := config.get('data_root')):
             raise ValueError(
                 f'{path} has no data_root for --data-root to replace; name the folders with '
                 '--cfg-options'
             )
-        keys = (*_LOADERS, 'val_evaluator', 'test_evaluator')
+        keys = (*LOADERS, 'val_evaluator', 'test_evaluator')
         moved = {key: config[key] for key in keys if config.get(key) is not None}
         config.merge_from_dict(_moved(moved, old.rstrip('/'), str(data_root).rstrip('/')))
     return config
@@ -106,13 +102,12 @@ def train(config: Config, *, resume: bool = False, seed: int | None = None) -> N
         print(f'log         {runner.log_file}')
 
 
-def test(config: Config, checkpoint: str | Path) -> dict[str, float]:
+def test(config: Config, checkpoint: str | Path) -> None:
     """Test a checkpoint; print its metrics and write them to `<work_dir>/test/metrics.json`.
 
     Raises:
         FileNotFoundError, ValueError: checkpoint, data or config are not as expected.
     """
-    check_file(checkpoint, 'checkpoint')
     # Not the folder of the training run: its config stays as it is.
     config.work_dir = str(Path(config.work_dir) / 'test')
     for key in (*FOR_TRAINING, 'auto_scale_lr'):
@@ -144,7 +139,6 @@ def test(config: Config, checkpoint: str | Path) -> dict[str, float]:
         print(f'metrics     {out}')
         print(f'checkpoint  {checkpoint}')
         print(f'log         {runner.log_file}')
-    return metrics
 
 
 def _prepare(config: Config) -> None:
@@ -156,15 +150,14 @@ def _prepare(config: Config) -> None:
             "dict(type='EpochBasedTrainLoop', max_epochs=...)"
         )
     config.default_hooks = config.get('default_hooks') or {}
-    hooks = config.default_hooks  # a copy
-    given = dict(hooks.get('checkpoint') or {})
+    given = config.default_hooks.get('checkpoint') or {}
     if given.get('save_best'):
         raise ValueError(
             f'default_hooks.checkpoint.save_best is {given["save_best"]!r}: tools/run.py selects '
             'no checkpoint. Leave it away'
         )
     keep = given.get('max_keep_ckpts', -1)
-    hooks.checkpoint = dict(
+    config.default_hooks.checkpoint = dict(
         type='EpochCheckpointHook',
         interval=given.get('interval', 1),
         keep=keep if keep > 0 else 1,
@@ -182,13 +175,9 @@ def _prepare(config: Config) -> None:
 
 @HOOKS.register_module()
 class EpochCheckpointHook(Hook):
-    """Save `epoch_N.pth` every `interval` epochs and after the last.
+    """Save `epoch_N.pth` every `interval` epochs and after the last; keep the newest `keep`.
 
     An older file is deleted only after the newer one is whole on disk.
-
-    Args:
-        interval: epochs.
-        keep: how many to keep.
 
     Raises:
         ValueError: the loss is not finite; names the batch. The last good checkpoint stays.
@@ -204,9 +193,8 @@ class EpochCheckpointHook(Hook):
 
     def after_train_epoch(self, runner) -> None:
         done = runner.epoch + 1
-        if done % self.interval and done != runner.max_epochs:
-            return
-        save(runner, f'epoch_{done}.pth', _PATTERN, self.keep)
+        if done % self.interval == 0 or done == runner.max_epochs:
+            save(runner, f'epoch_{done}.pth', _PATTERN, self.keep)
 
 
 @HOOKS.register_module()
@@ -219,18 +207,12 @@ class EpochSeedHook(Hook):
 
     def before_train_epoch(self, runner) -> None:
         seed = hash((runner.seed, runner.epoch, get_rank())) % 2**32
-        _seed(seed)
+        set_random_seed(seed)
         runner.train_dataloader.worker_init_fn = partial(_seed_worker, seed)
 
 
 def _seed_worker(seed: int, worker: int) -> None:
-    _seed(hash((seed, worker)) % 2**32)
-
-
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+    set_random_seed(hash((seed, worker)) % 2**32)
 
 
 @HOOKS.register_module()

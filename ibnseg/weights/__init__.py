@@ -4,26 +4,9 @@ Every key of a file is loaded, converted or dropped for a stated reason; anythin
 """
 
 from .conversion import convert, describe
-from .dialects import DIALECTS, Dialect, detect, translate
-from .files import read, state_dict_of
+from .files import read
 from .load import Report, load_weights
-from .networks import guess, network
-from .table import PUBLISHED, Published, find
+from .networks import network
+from .table import PUBLISHED
 
-__all__ = [
-    'DIALECTS',
-    'PUBLISHED',
-    'Dialect',
-    'Published',
-    'Report',
-    'convert',
-    'describe',
-    'detect',
-    'find',
-    'guess',
-    'load_weights',
-    'network',
-    'read',
-    'state_dict_of',
-    'translate',
-]
+__all__ = ['PUBLISHED', 'Report', 'convert', 'describe', 'load_weights', 'network', 'read']

@@ -22,22 +22,19 @@ def place(url: str) -> Path:
     return folder() / name
 
 
-def fetch(url: str, sha256: str | None = None) -> Path:
+def fetch(url: str) -> Path:
     """Return the path of an address's file in the cache, fetched if it isn't there.
 
     A download gets its name when it is whole and its hash is right. Processes that ask for one file
-    at the same time fetch it once.
-
-    Args:
-        sha256: first digits of the file's SHA-256; default: those in the file's name, if any
-            (`-2f571257.pth`). A file in the cache is verified on every call, whoever laid it there.
+    at the same time fetch it once. Where the file's name holds the first digits of its SHA-256
+    (`-2f571257.pth`), the file is verified on every call, whoever laid it there.
 
     Raises:
         FileNotFoundError: not in the cache, and can't be fetched.
         ValueError: the file has another hash.
     """
     path = place(url)
-    sha256 = sha256 or _hash_in(path.name)
+    sha256 = _hash_in(path.name)
     if not path.is_file():
         try:
             with disk.alone(path.parent):
@@ -49,9 +46,8 @@ def fetch(url: str, sha256: str | None = None) -> Path:
                 f'{url}: could not be fetched ({why}). Without a network, lay the file at '
                 f'{path}, or train from scratch with --cfg-options model.backbone.init_cfg=None'
             ) from error
-    _verify(
-        path, sha256, path, f'the file is damaged or another one. Delete it; it comes from {url}'
-    )
+    why = f'the file is damaged or another one. Delete it; it comes from {url}'
+    _verify(path, sha256, path, why)
     return path
 
 

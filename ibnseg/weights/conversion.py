@@ -13,6 +13,7 @@ from .. import disk
 from . import dialects, files, load, networks
 
 NAMINGS = ('original', 'ours')
+_STEMS = {'stem.6.weight': 'three 3x3', 'conv1.weight': '7x7', 'features.conv0.weight': '7x7'}
 _STATISTICS = ('running_mean', 'running_var', 'num_batches_tracked')
 
 
@@ -40,11 +41,7 @@ class Description:
     @property
     def stem(self) -> str:
         """The stem in words."""
-        for key, kind in (
-            ('stem.6.weight', 'three 3x3'),
-            ('conv1.weight', '7x7'),
-            ('features.conv0.weight', '7x7'),
-        ):
+        for key, kind in _STEMS.items():
             if key in self.file.tensors:
                 return f'{kind}, {len(self.file.tensors[key])} channels'
         return 'not found'
@@ -80,10 +77,7 @@ def describe(source: str | os.PathLike) -> Description:
 
 
 def convert(
-    source: str | os.PathLike,
-    out: str | os.PathLike,
-    to: str = 'ours',
-    arch: str | None = None,
+    source: str | os.PathLike, out: str | os.PathLike, to: str = 'ours', arch: str | None = None
 ) -> load.Report:
     """Write the weights of any readable file as safetensors, whole or not at all.
 

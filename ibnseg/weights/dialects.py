@@ -73,11 +73,11 @@ DIALECTS = (
         (
             (r'^features\.init_block\.conv\.conv\.', 'conv1.'),
             (r'^features\.init_block\.conv\.(bn|inst_norm)\.', 'bn1.'),
-            (_UNIT + r'identity_conv\.conv\.', r'layer\1.<\2>.downsample.0.'),
-            (_UNIT + r'identity_conv\.bn\.', r'layer\1.<\2>.downsample.1.'),
-            (_UNIT + r'inst_norm\.', r'layer\1.<\2>.IN.'),
-            (_UNIT + r'body\.conv(\d)\.conv\.', r'layer\1.<\2>.conv\3.'),
-            (_UNIT + r'body\.conv(\d)\.(bn|ibn)\.', r'layer\1.<\2>.bn\3.'),
+            (_UNIT, r'layer\1.<\2>.'),
+            (r'\.identity_conv\.conv\.', '.downsample.0.'),
+            (r'\.identity_conv\.bn\.', '.downsample.1.'),
+            (r'\.body\.conv(\d)\.conv\.', r'.conv\1.'),
+            (r'\.body\.conv(\d)\.(bn|ibn)\.', r'.bn\1.'),
             (r'\.inst_norm\.', '.IN.'),
             (r'\.batch_norm\.', '.BN.'),
             (r'^output\.', 'fc.'),
@@ -104,11 +104,7 @@ DIALECTS = (
         r'\.denselayer\d+\.(norm|conv)\.[12]\.',
         ((r'\.(norm|conv)\.([12])\.', r'.\1\2.'),),
     ),
-    Dialect(
-        'timm, deep stem',
-        r'^conv1\.6\.',
-        ((r'^conv1\.', 'stem.'), (r'^bn1\.', 'stem.7.')),
-    ),
+    Dialect('timm, deep stem', r'^conv1\.6\.', ((r'^conv1\.', 'stem.'), (r'^bn1\.', 'stem.7.'))),
     Dialect(
         'deep stem by numbers',  # the ImageNet weights that RobustNet's R101 starts from
         r'^conv3\.',
@@ -137,12 +133,10 @@ DIALECTS = (
 
 
 def is_head(key: str) -> bool:
-    """Whether a key is of a head."""
     return key.split('.')[0] in HEADS
 
 
 def without_heads(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors that are of no head."""
     return {key: value for key, value in tensors.items() if not is_head(key)}
 
 
@@ -155,7 +149,6 @@ class Translation:
         dropped: names in the file of what is none of the backbone's.
     """
 
-    dialect: Dialect
     tensors: dict[str, Tensor] = field(default_factory=dict)
     sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
@@ -172,7 +165,7 @@ def translate(tensors: Mapping[str, Tensor], dialect: Dialect) -> Translation:
 
     Raises ValueError where two keys become one, and for parts that don't go together.
     """
-    result = Translation(dialect)
+    result = Translation()
     parts: dict[str, dict[str, str]] = {}  # new name -> part of it ('': the whole) -> key
     for key in tensors:
         if re.search(dialect.drop, key):

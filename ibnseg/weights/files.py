@@ -16,11 +16,14 @@ _PREFIXES = ('module.', 'backbone.', 'base.')
 
 
 def locate(source: str | os.PathLike) -> Path:
-    """Return the local file of a path, an http(s) address or `ibn://NAME`; see `cache.fetch`."""
+    """Return the local file of what `read` takes; see `cache.fetch`."""
     text = os.fspath(source)
     if text.startswith('ibn://'):
-        row = table.find(text)
-        return cache.fetch(row.url, row.sha256)
+        name = text.removeprefix('ibn://')
+        if name not in table.PUBLISHED:
+            known = ', '.join(table.PUBLISHED)
+            raise ValueError(f'{text}: no such published weights; choose from {known}')
+        text = table.PUBLISHED[name].url
     path = cache.fetch(text) if text.startswith(('http://', 'https://')) else Path(text)
     if not path.is_file():
         raise FileNotFoundError(f'{path}: no such weight file')

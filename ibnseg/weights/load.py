@@ -69,13 +69,11 @@ def load_weights(
         file = dialects.translate(given, dialect)
     except ValueError as error:
         raise ValueError(f'{name}: {error}') from None
-    wanted = backbone.state_dict()
     report = Report(dropped=file.dropped, dialect=dialect.name, note=dialect.note)
-
-    sources = dict(file.sources)
-    result = _convert(backbone, file.tensors, sources, report)
-    if problems := _problems(backbone, result, sources, report):
+    result = _convert(backbone, file, report)
+    if problems := _problems(backbone, result, file, report):
         names = '' if dialect.name == 'original' else f' (names: {dialect.name})'
+        wanted = backbone.state_dict()
         hints = [text for applies, text in _HINTS if applies(file.tensors, wanted)]
         hints = hints or ['Check depth, placement, ratio and deep_stem against the file']
         if config := networks.guess(dialects.without_heads(file.tensors)):
@@ -86,16 +84,13 @@ def load_weights(
         )
     backbone.load_state_dict(result, strict=False)
     settled = {*report.converted, *report.dropped}
-    report.loaded = [key for new in result for key in sources[new] if key not in settled]
+    report.loaded = [key for new in result for key in file.sources[new] if key not in settled]
     _stack.log(f'{name}: {report}')
     return report
 
 
 def _problems(
-    backbone: nn.Module,
-    result: dict[str, Tensor],
-    sources: Mapping[str, tuple[str, ...]],
-    report: Report,
+    backbone: nn.Module, result: dict[str, Tensor], file: dialects.Translation, report: Report
 ) -> list[str]:
     """Return what does not fit, in words; drop heads and stages not built from `result`.
 
@@ -105,10 +100,10 @@ def _problems(
     unexplained = []
     for key in [key for key in result if key not in wanted]:
         if dialects.is_head(key) or _stage_not_built(key, wanted):
-            report.dropped += sources[key]
+            report.dropped += file.sources[key]
             del result[key]
         else:
-            unexplained += sources[key]
+            unexplained += file.sources[key]
     missing = [key for key in wanted if key not in result and key not in report.initial]
     # Only inserted layers may go without: one that replaces a norm has that norm's values.
     inserted = {
@@ -162,39 +157,33 @@ _HINTS: tuple[tuple[Callable[[_State, _State], bool], str], ...] = (
 
 def _stage_not_built(key: str, wanted: _State) -> bool:
     """Whether a key is of a stage beyond the backbone's last (`num_stages`)."""
-    key = re.sub(r'^features\.norm5\.', 'features.denseblock4.', key)  # it ends the fourth
-    key = re.sub(  # a transition leads into the next
-        r'^features\.transition(\d)\.', lambda n: f'features.denseblock{int(n[1]) + 1}.', key
-    )
-    stage = re.match(r'(layer|features\.denseblock)([1-4])\.', key)
+    # A transition belongs to the dense block it leads into, norm5 to the fourth.
+    stage = re.match(r'(layer[1-4]|features\.(denseblock[1-4]|transition[1-3]|norm5))\.', key)
     if stage is None:
         return False
-    built = [int(k[len(stage[1])]) for k in wanted if re.match(rf'{stage[1]}\d\.', k)]
-    return bool(built) and int(stage[2]) > max(built)
+    first = 'layer1.' if key.startswith('layer') else 'features.denseblock1.'
+    same_family, built = (any(k.startswith(s) for k in wanted) for s in (first, stage[0]))
+    return same_family and not built
 
 
 #: Tensors of a plain norm.
 _PLAIN = {'weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked'}
 
 
-def _convert(
-    backbone: nn.Module,
-    given: _State,
-    sources: dict[str, tuple[str, ...]],
-    report: Report,
-) -> dict[str, Tensor]:
+def _convert(backbone: nn.Module, file: dialects.Translation, report: Report) -> dict[str, Tensor]:
     """Let each layer with `from_plain` start from the plain norm that the file has in its place.
 
-    `sources` (key -> names in the file) is kept up to date.
+    `file.sources` is kept up to date.
     """
-    result = dict(given)
+    result, sources = dict(file.tensors), file.sources
     report.converted += [k for keys in sources.values() if len(keys) > 1 for k in keys]
     for path, module in backbone.named_modules():
         if not hasattr(module, 'from_plain'):
             continue
         names = [key.removeprefix(f'{path}.') for key in result if key.startswith(f'{path}.')]
         plain = {name: result[f'{path}.{name}'] for name in names}
-        if 'weight' not in plain or not plain.keys() <= _PLAIN or _fits(plain, module):
+        own_already = networks.shapes_of(plain) == networks.shapes_of(module.state_dict())
+        if 'weight' not in plain or not plain.keys() <= _PLAIN or own_already:
             continue
         own = module.from_plain(plain)
         origins = {name: sources[f'{path}.{name}'] for name in names}
@@ -213,15 +202,6 @@ def _convert(
             if name not in own and _leaf(name) not in _PLAIN:
                 report.initial.append(f'{path}.{name}')
     return result
-
-
-def _fits(tensors: _State, module: nn.Module) -> bool:
-    """Whether these are the module's own tensors, by names and shapes, but for counters."""
-    sizes = [
-        {name: t.shape for name, t in state.items() if not name.endswith('num_batches_tracked')}
-        for state in (tensors, module.state_dict())
-    ]
-    return sizes[0] == sizes[1]
 
 
 def _leaf(name: str) -> str:

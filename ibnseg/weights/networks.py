@@ -62,7 +62,7 @@ def guess(tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
     """
     if _stack.absent():
         return None
-    shapes = _shapes(tensors)
+    shapes = shapes_of(tensors)
     plain = _densenet(shapes) or _resnet(shapes)
     # No placement changes the number of a convolution's filters.
     if plain is None or _filters(_built(plain)) != _filters(shapes):
@@ -80,8 +80,8 @@ def guess(tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
 _Shapes = Mapping[str, tuple[int, ...]]
 
 
-def _shapes(state: Mapping[str, Tensor]) -> _Shapes:
-    """Older files have no counters of batches, so they are left out."""
+def shapes_of(state: Mapping[str, Tensor]) -> _Shapes:
+    """Return the shapes of tensors, but for counters of batches, which older files lack."""
     counter = 'num_batches_tracked'
     return {key: tuple(t.shape) for key, t in state.items() if not key.endswith(counter)}
 
@@ -94,7 +94,7 @@ def _built(config: Mapping[str, Any]) -> _Shapes:
     """Return the shapes of a backbone; none if no network has this config."""
     try:
         with torch.device('meta'):
-            return _shapes(models().build(dict(config)).state_dict())
+            return shapes_of(models().build(dict(config)).state_dict())
     except Exception:  # a placement that this network does not know, or widths of no network
         return {}
 
@@ -112,13 +112,11 @@ def _ratios(shapes: _Shapes) -> list[dict[str, float]]:
     return [dict(ratio=round(share, 2)), dict(ratio=share)]
 
 
-def _unusual(**values: tuple[Any, Any]) -> dict[str, Any]:
-    """Return the (found, usual) values that are not the usual ones."""
-    return {name: found for name, (found, usual) in values.items() if found != usual}
+def _unusual(**found_and_usual: tuple[Any, Any]) -> dict[str, Any]:
+    return {name: found for name, (found, usual) in found_and_usual.items() if found != usual}
 
 
 def _kernel(shapes: _Shapes, key: str) -> tuple[int, ...]:
-    """Return the shape of a convolution's weight, empty if there is none."""
     shape = shapes.get(key, ())
     return shape if len(shape) == 4 and all(shape) else ()
 
@@ -126,8 +124,7 @@ def _kernel(shapes: _Shapes, key: str) -> tuple[int, ...]:
 def _stages(shapes: _Shapes, pattern: str) -> tuple[tuple[int, ...], dict[str, Any]]:
     """Return how many blocks each stage has, and the arguments for fewer stages than four.
 
-    Args:
-        pattern: of (stage) and (index) at the start of a block's keys.
+    `pattern` finds (stage) and (index) at the start of a block's keys.
     """
     blocks = {match.groups() for key in shapes if (match := re.match(pattern, key))}
     count = Counter(stage for stage, _ in sorted(blocks))

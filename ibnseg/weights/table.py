@@ -64,14 +64,3 @@ _ROWS = (
 
 #: Name -> row.
 PUBLISHED = {row.name: row for row in _ROWS}
-
-
-def find(name: str) -> Published:
-    """Return the row of a name, with or without `ibn://`. Raises ValueError for others."""
-    row = PUBLISHED.get(name.removeprefix('ibn://'))
-    if row is None:
-        raise ValueError(
-            f'ibn://{name.removeprefix("ibn://")}: no such published weights; choose from '
-            f'{", ".join(PUBLISHED)}'
-        )
-    return row
