@@ -51,8 +51,7 @@ def tabulate(
     for group in groups:
         _compare(group, baseline)
         notes += _notes(group)
-    classes = [str(name) for name in records[0].classes]
-    return Table(classes, baseline, groups, protocols, list(dict.fromkeys(notes)))
+    return Table(list(records[0].classes), baseline, groups, protocols, list(dict.fromkeys(notes)))
 
 
 def _check(named: list[tuple[Record, str]]) -> None:
@@ -156,15 +155,14 @@ def _baseline(records: Sequence[Record], wanted: str | None) -> str:
             raise ValueError(f'no model {wanted!r} among the records; choose from {models}')
         return wanted
 
-    def plain(facts: Mapping[str, Any]) -> bool:
+    for record in records:
+        facts = record.provenance
         # Records from before `method` have only the placement.
         named = facts.get('method') or facts.get('placement')
-        return named == 'bn' and not facts.get('fine_tuned')
-
-    by_record = (record.model for record in records if plain(record.provenance))
+        if named == 'bn' and not facts.get('fine_tuned'):
+            return record.model
     # Records of predictions from files do not say how the network was made.
-    by_name = (model for model in models if _PLAIN_NAME.search(model.lower()))
-    return next(by_record, None) or next(by_name, models[0])
+    return next((model for model in models if _PLAIN_NAME.search(model.lower())), models[0])
 
 
 def _group(source: str, rows: list[Row], protocols: _Protocols) -> Group:

@@ -28,8 +28,8 @@ def long(table: Table) -> Grid:
 
     Where a dataset has two label maps, its domain by the other map follows from the raw ids.
     """
-    lines = (_lines(table, row, run) for row in table.rows for run in row.runs)
-    return Grid(_TABLE, [line for some in lines for line in some])
+    runs = ((row, run) for row in table.rows for run in row.runs)
+    return Grid(_TABLE, [line for of in runs for line in _lines(table, *of)])
 
 
 def _lines(table: Table, row: Row, run: Run) -> Iterator[list[Any]]:

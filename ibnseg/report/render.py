@@ -83,7 +83,6 @@ def html(sections: Iterable[Section]) -> str:
     def shown(text: str, limit: int | None = None) -> str:
         return escape(clean(text, limit))
 
-    number = ' class="n"'
     parts = []
     for section in sections:
         if section.title:
@@ -95,14 +94,12 @@ def html(sections: Iterable[Section]) -> str:
             blocks = _cells(grid, shown, '<strong>{}</strong>')
             for block, lines in zip(('thead', 'tbody', 'tfoot'), blocks, strict=True):
                 tag = 'th' if block == 'thead' else 'td'
-                rows = (
-                    ''.join(
-                        f'<{tag}{number if i >= grid.left else ""}>{cell}</{tag}>'
-                        for i, cell in enumerate(line)
-                    )
-                    for line in lines
-                )
-                parts += [f'<{block}>', *(f'<tr>{row}</tr>' for row in rows), f'</{block}>']
+                parts.append(f'<{block}>')
+                for line in lines:
+                    texts = (f'<{tag}>{cell}</{tag}>' for cell in line[: grid.left])
+                    numbers = (f'<{tag} class="n">{cell}</{tag}>' for cell in line[grid.left :])
+                    parts.append(f'<tr>{"".join((*texts, *numbers))}</tr>')
+                parts.append(f'</{block}>')
             parts.append('</table></div>')
         if section.items:
             parts += ['<ul>', *(f'<li>{shown(item)}</li>' for item in section.items), '</ul>']
@@ -110,23 +107,12 @@ def html(sections: Iterable[Section]) -> str:
 
 
 _LATEX = str.maketrans(
-    {
-        **{c: f'\\{c}' for c in '&%$#_{}'},
-        **{c: f'{{{c}}}' for c in '[]*'},  # which a row's end before them would take for its own
-        '\\': r'\textbackslash{}',
-        '~': r'\textasciitilde{}',
-        '^': r'\textasciicircum{}',
-        '<': r'\textless{}',
-        '>': r'\textgreater{}',
-        '|': r'\textbar{}',
-        '"': "''",
-        '±': r'$\pm$',
-        '×': r'$\times$',
-        'Δ': r'$\Delta$',
-        '†': r'$\dagger$',
-        '·': r'$\cdot$',
-        '…': r'\ldots{}',
-    }
+    {c: f'\\{c}' for c in '&%$#_{}'}
+    | {c: f'{{{c}}}' for c in '[]*'}  # which a row's end before them would take for its own
+    | {'\\': r'\textbackslash{}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}'}
+    | {'<': r'\textless{}', '>': r'\textgreater{}', '|': r'\textbar{}', '"': "''"}
+    | {'±': r'$\pm$', '×': r'$\times$', 'Δ': r'$\Delta$'}
+    | {'†': r'$\dagger$', '·': r'$\cdot$', '…': r'\ldots{}'}
 )
 
 
