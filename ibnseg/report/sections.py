@@ -73,7 +73,6 @@ def _facts(origin: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _short(content: Mapping[str, Any], digest: str) -> str:
-    """A protocol's name and hash, to stand with its numbers."""
     return f'{content.get("name", "unnamed")!s} {digest}'
 
 
@@ -138,7 +137,6 @@ def _name(row: Row) -> Marked:
 
 
 def _classes(table: Table, group: Group, domain: str) -> Section:
-    """The IoU of each class on a domain, and what is over all classes."""
     rows = [row for row in group.rows if domain in row.cells]
     cells = [row.cells[domain] for row in rows]
     lines = [
