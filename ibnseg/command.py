@@ -14,11 +14,8 @@ from .text import clean
 
 def parser(name: str, doc: str) -> argparse.ArgumentParser:
     """Return the parser of a command; its `--help` begins with the script's docstring."""
-    return argparse.ArgumentParser(
-        prog=f'ibnseg {name}',
-        description=doc,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    as_written = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(f'ibnseg {name}', description=doc, formatter_class=as_written)
 
 
 #: Options that several commands have: name -> arguments of `add_argument`.

@@ -82,14 +82,14 @@ def _job(args: argparse.Namespace) -> None:
 def _report(base: Path, train: str, measured: list[str]) -> None:
     from ibnseg import disk
     from ibnseg.measure import records
-    from ibnseg.report import render, screen
+    from ibnseg.report import render
     from ibnseg.train.runs import finetune
 
     found = [records.read(path) for path in records.find([base])]
     tables = [finetune.tabulate(found, train, domain) for domain in measured]
     out = base / f'{train.replace("/", "-").replace(":", "-")}.md'
     disk.write_atomically(out, render.markdown(tables))
-    screen.show(tables[:1])
+    render.show(tables[:1])
     print(out)
 
 

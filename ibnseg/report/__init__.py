@@ -1,7 +1,7 @@
 """Records -> one table (`tabulate`) -> terminal, Markdown, HTML, LaTeX, CSV and JSON.
 
-Needs neither torch nor the MM packages. `grid` is what every table is made of, `render` and
-`screen` turn it into text.
+Needs neither torch nor the MM packages. `grid` is what every table is made of, `render` turns it
+into text.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from rich.console import Console
 from .. import disk
 from ..measure import records
 from ..text import clean
-from . import certainty, flat, render, screen, sections
+from . import certainty, flat, render, sections
 from .certainty import Certainty, gather
 from .compare import tabulate
 from .table import Table
@@ -22,7 +22,7 @@ __all__ = ['Certainty', 'Table', 'gather', 'make', 'show', 'tabulate', 'texts']
 
 def show(table: Table, found: Certainty | None = None, console: Console | None = None) -> None:
     """Print what fits a terminal, with the three worst images of each domain."""
-    screen.show([*sections.screen(table), *certainty.sections(found, worst=3)], console)
+    render.show([*sections.screen(table), *certainty.sections(found, worst=3)], console)
 
 
 def texts(table: Table, found: Certainty | None = None) -> dict[str, str]:

@@ -154,10 +154,9 @@ def _estimate(found: Certainty, baseline: str, source: str, domain: str, runs: _
         100 * np.stack([values[list(of.values())].mean(0) for of in seeds.values()], 1)
         for values in (bootstrap.miou(margins, classes), bootstrap.accuracy(margins))
     )
-    # Photos of which all is ignored have no mIoU, and come last.
-    rank = np.nan_to_num(miou.mean(1), nan=np.inf)
-    lines = sorted(zip(rank, images.keys, miou, accuracy, strict=True), key=lambda line: line[:2])
-    photos = [tuple(values) for _, *values in lines]
+    # Photos of which all is ignored have no mIoU (NaN), and come last.
+    order = np.lexsort((images.keys, miou.mean(1)))
+    photos = [(images.keys[i], miou[i], accuracy[i]) for i in order]
     found.photos.append(Photos(source, domain, [row.name for row in rows], photos))
 
 

@@ -120,7 +120,7 @@ def _rows(named: list[tuple[Record, str]]) -> list[Row]:
         measured = {one.domain: one for one in record.domains}
         run = next((run for run in row.runs if run.seed == known['seed']), None)
         if run is None:
-            run = Run([])
+            run = Run(known['seed'])
             row.runs.append(run)
         # One checkpoint may have been measured in two sittings, on other domains each.
         elif (

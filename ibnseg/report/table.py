@@ -76,13 +76,10 @@ def origin(record: Record, file: str) -> dict[str, Any]:
 class Run:
     """One checkpoint: where it comes from (of `origin`), and what was measured, by domain."""
 
-    origins: list[dict[str, Any]]
+    seed: int | None
+    origins: list[dict[str, Any]] = field(default_factory=list)
     measured: dict[str, Measurement] = field(default_factory=dict)
     scores: dict[str, Scores] = field(default_factory=dict)
-
-    @property
-    def seed(self) -> int | None:
-        return self.origins[0]['seed']
 
 
 @dataclass
