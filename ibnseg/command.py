@@ -46,10 +46,8 @@ def add(to: argparse.ArgumentParser, *names: str, **changed: dict[str, Any]) -> 
     """
     for name in names:
         to.add_argument(name, **_SHARED[name] | changed.get(name[2:].replace('-', '_'), {}))
-        if name == '--launcher':
-            to.add_argument(
-                '--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS
-            )
+    if '--launcher' in names:
+        to.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 def say(text: str) -> None:

@@ -56,17 +56,12 @@ def _config(run: Path) -> Config:
 
 
 @torch.no_grad()
-def _predict(
-    config: Config, checkpoint: Path, domain: str, data_root: str | Path, index: int
-) -> np.ndarray:
+def _predict(config: Config, checkpoint: Path, index: int) -> np.ndarray:
     config.model.backbone.init_cfg = None
     with DefaultScope.overwrite_default_scope('mmseg'):
         model = MODELS.build(config.model).eval()
         model.load_state_dict(weights.read(checkpoint)['state_dict'])
-        data = config.test_dataloader.dataset
-        # By the number among all images: what the test left out is here.
-        one = dict(domains=[domain], data_root=str(data_root), skip_lists=())
-        sample = DATASETS.build(dict(data, **one))[index]
+        sample = DATASETS.build(config.test_dataloader.dataset)[index]
     batch = dict(inputs=[sample['inputs']], data_samples=[sample['data_samples']])
     return model.test_step(batch)[0].pred_sem_seg.data[0].numpy().astype(np.uint8)
 
@@ -93,7 +88,10 @@ def panel(
     tiles = [(f'photo ({domain})', photo), ('ground truth', colours[truth])]
     for run in map(Path, runs):
         config = _config(run)
-        prediction = _predict(config, selected(run), domain, data_root, index)
+        # By the number among all images: what the test left out is here.
+        one = dict(domains=[domain], data_root=str(data_root), skip_lists=())
+        config.test_dataloader.dataset.update(one)
+        prediction = _predict(config, selected(run), index)
         miou = score(confusion(truth, prediction, len(task.classes))).miou
         prediction[truth == labels.IGNORE] = labels.IGNORE  # what does not count is not shown
         name = config.get('model_name') or run.name  # as in reports

@@ -182,27 +182,24 @@ def show(sections: Iterable[Section], console: Console | None = None) -> None:
     rich gets `Text` alone, so that markup in a name stays text.
     """
     console = console or Console(highlight=False)
-    unlimited = console.options.update(max_width=10_000)
-
-    def fits(grid: Grid) -> bool:
-        return console.measure(_table(grid), options=unlimited).maximum <= console.width
-
     for number, section in enumerate(sections):
         if section.title:
             console.print(Text('\n' * bool(number) + clean(section.title, 200), 'bold'))
-        for part, grid in enumerate(_parts(section.grid, fits) if section.grid else ()):
+        for part, grid in enumerate(_parts(section.grid, console) if section.grid else ()):
             console.print(*[Text()] * bool(part), _table(grid), sep='\n')
         for item in section.items:
             console.print(Text(clean(item)))
 
 
-def _parts(grid: Grid, fits: Callable[[Grid], bool]) -> Iterator[Grid]:
+def _parts(grid: Grid, console: Console) -> Iterator[Grid]:
     """Yield grids of as many whole groups of columns as fit each."""
+    unlimited = console.options.update(max_width=10_000)
     repeated = range(grid.breaks[0] if grid.breaks else 0)
     part: list[int] = []
     for start, end in pairwise([len(repeated), *grid.breaks[1:], len(grid.header)]):
         group = range(start, end)
-        if part and not fits(grid.columns([*repeated, *part, *group])):
+        wider = _table(grid.columns([*repeated, *part, *group]))
+        if part and console.measure(wider, options=unlimited).maximum > console.width:
             yield grid.columns([*repeated, *part])
             part = []
         part += group
