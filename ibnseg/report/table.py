@@ -47,10 +47,7 @@ def fractions(found: Iterable[Scores]) -> str:
 
 
 def origin(record: Record, file: str) -> dict[str, Any]:
-    """Return where a checkpoint comes from; None for what its record does not say.
-
-    Values of an unexpected type count as unknown.
-    """
+    """Return where a checkpoint comes from; None for what is absent or of an unexpected type."""
 
     def take(key: str, kind: type) -> Any:
         value = record.provenance.get(key)
