@@ -11,16 +11,11 @@ from typing import Any
 from ._stack import StackError
 from .text import clean
 
-INPUT_ERRORS = (ValueError, OSError, KeyError, SyntaxError, RecursionError, StackError)
-
 
 def parser(name: str, doc: str) -> argparse.ArgumentParser:
     """Return the parser of a command; its `--help` begins with the script's docstring."""
-    return argparse.ArgumentParser(
-        prog=f'ibnseg {name}',
-        description=doc,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    as_written = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(f'ibnseg {name}', description=doc, formatter_class=as_written)
 
 
 #: Options that several commands have: name -> arguments of `add_argument`.
@@ -51,10 +46,8 @@ def add(to: argparse.ArgumentParser, *names: str, **changed: dict[str, Any]) -> 
     """
     for name in names:
         to.add_argument(name, **_SHARED[name] | changed.get(name[2:].replace('-', '_'), {}))
-        if name == '--launcher':
-            to.add_argument(
-                '--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS
-            )
+    if '--launcher' in names:
+        to.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 def say(text: str) -> None:
@@ -77,14 +70,15 @@ def run(job: Callable[[], int | None], interrupted: str = 'interrupted') -> int:
         return job() or 0
     except BrokenPipeError:
         raise
-    except INPUT_ERRORS as error:
+    except (ValueError, OSError, KeyError, SyntaxError, RecursionError, StackError) as error:
         if 'IBNSEG_TRACE' in os.environ:
             raise
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         log.error(traceback.format_exc())
-        rank, together = _rank()
+        rank = int(os.environ.get('RANK', 0))  # of torchrun; MMEngine sets it for other launchers
+        dist = sys.modules.get('mmengine.dist')
         # Before the ranks meet, all find the same; later, each is alone with what it read.
-        if rank == 0 or together:
+        if rank == 0 or (dist and dist.is_distributed()):
             where = f' (rank {rank})' if rank else ''
             lines = '\n'.join(clean(line) for line in str(message).splitlines())
             print(f'error{where}: {lines}', file=sys.stderr)
@@ -92,13 +86,3 @@ def run(job: Callable[[], int | None], interrupted: str = 'interrupted') -> int:
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
         return 130
-
-
-def _rank() -> tuple[int, bool]:
-    """Return the rank of this process, and whether it has met the others."""
-    if 'torch' in sys.modules:
-        from torch import distributed
-
-        if distributed.is_available() and distributed.is_initialized():
-            return distributed.get_rank(), True
-    return int(os.environ.get('RANK', 0)), False

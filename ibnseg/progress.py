@@ -9,25 +9,15 @@ _MANY = 1000  # steps; only a job of that many prints lines
 
 
 def view(**options: Any):
-    """Return a `rich.progress.Progress`: title, bar, number done, the field `note`, time left.
+    """Return a `rich.progress.Progress`: title, bar, number done, the field `note`, time left."""
+    from rich import progress as rich
 
-    Args:
-        options: of `Progress`.
-    """
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    return Progress(
-        TextColumn('{task.description}'),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn('{task.fields[note]}'),
-        TimeRemainingColumn(),
+    return rich.Progress(
+        rich.TextColumn('{task.description}'),
+        rich.BarColumn(bar_width=24),
+        rich.MofNCompleteColumn(),
+        rich.TextColumn('{task.fields[note]}'),
+        rich.TimeRemainingColumn(),
         **options,
     )
 

@@ -8,10 +8,6 @@ def clean(text: str, limit: int | None = None) -> str:
 
     Terminals, spreadsheets and Markdown all act on some of them.
     """
-    text = ''.join(
-        c.encode('unicode_escape').decode()
-        if unicodedata.category(c) in ('Cc', 'Cf', 'Cs', 'Zl', 'Zp')
-        else c
-        for c in text
-    )
+    acting = {c for c in text if unicodedata.category(c) in ('Cc', 'Cf', 'Cs', 'Zl', 'Zp')}
+    text = text.translate({ord(c): c.encode('unicode_escape').decode() for c in acting})
     return text if limit is None or len(text) <= limit else text[: limit - 1] + '…'

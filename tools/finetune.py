@@ -51,7 +51,7 @@ def _job(args: argparse.Namespace) -> None:
     first = from_arguments(args)
     command.say(f'fine-tuning {args.checkpoint} on {args.target}')
     from ibnseg.measure import records
-    from ibnseg.report import render, screen
+    from ibnseg.report import render
     from ibnseg.train.runs import finetune, states
 
     train, _ = finetune.splits(args.target)
@@ -83,7 +83,7 @@ def _job(args: argparse.Namespace) -> None:
     tables = [finetune.tabulate(found, train, domain) for domain in measured]
     out = Path(args.work_dir, f'{train.replace("/", "-").replace(":", "-")}.md')
     write_atomically(out, render.markdown(tables))
-    screen.show(tables[:1])
+    render.show(tables[:1])
     print(out)
 
 

@@ -28,8 +28,8 @@ def _job(args: argparse.Namespace) -> None:
     command.say(f'predicting image {args.image} of {args.domain} with {len(args.runs)} runs')
     from ibnseg.analysis import pictures
 
-    out = pictures.panel(args.runs, args.domain, args.data_root, args.image, args.out)
-    print(f'picture     {out}')
+    pictures.panel(args.runs, args.domain, args.data_root, args.image, args.out)
+    print(f'picture     {args.out}')
 
 
 if __name__ == '__main__':

@@ -37,17 +37,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print and write the report; 0, or 2 after one line on what was wrong."""
     args = parser().parse_args(argv)
     return command.run(lambda: _job(args))
 
 
 def _job(args: argparse.Namespace) -> None:
     from ibnseg import report
-    from ibnseg.measure import records
 
-    files = records.find(args.records)
-    report.make(files, args.out, args.baseline, args.mixed, args.classes)
+    report.make(args.records, args.out, args.baseline, args.mixed, args.classes)
 
 
 if __name__ == '__main__':

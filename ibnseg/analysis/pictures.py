@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -19,17 +20,8 @@ from ..train.checkpoint import chosen
 _GAP, _CAPTION = 4, 16
 
 
-def colour(label: np.ndarray, palette: np.ndarray = labels.PALETTE) -> np.ndarray:
-    """Paint training classes (H, W) in their colours: uint8 (H, W, 3), ignored is black."""
-    table = np.zeros((256, 3), np.uint8)
-    table[: len(palette)] = palette
-    return table[label]
-
-
 def selected(run: str | Path) -> Path:
-    """Return the checkpoint that a run reports: the one in its record.
-
-    Of a run without a record, the one that its rule would select now.
+    """Return the checkpoint in a run's record; without a record, the one its rule selects now.
 
     Args:
         run: work dir of `ibnseg train`.
@@ -64,48 +56,46 @@ def _config(run: Path) -> Config:
 
 
 @torch.no_grad()
-def predict(run: str | Path, domain: str, data_root: str | Path, index: int) -> np.ndarray:
-    """Segment image `index` of `domain` with the checkpoint that a run reports (`selected`).
-
-    The run's config is Python and is run as such. Returns uint8 (H, W). Raises as `selected`.
-    """
-    config = _config(Path(run))
+def _predict(config: Config, checkpoint: Path, index: int) -> np.ndarray:
     config.model.backbone.init_cfg = None
     with DefaultScope.overwrite_default_scope('mmseg'):
         model = MODELS.build(config.model).eval()
-        model.load_state_dict(weights.read(selected(run))['state_dict'])
-        data = config.test_dataloader.dataset
-        # By the number among all images: what the test left out is here.
-        one = dict(domains=[domain], data_root=str(data_root), skip_lists=())
-        sample = DATASETS.build(dict(data, **one))[index]
+        model.load_state_dict(weights.read(checkpoint)['state_dict'])
+        sample = DATASETS.build(config.test_dataloader.dataset)[index]
     batch = dict(inputs=[sample['inputs']], data_samples=[sample['data_samples']])
     return model.test_step(batch)[0].pred_sem_seg.data[0].numpy().astype(np.uint8)
 
 
 def panel(
     runs: Sequence[str | Path], domain: str, data_root: str | Path, index: int, out: str | Path
-) -> Path:
+) -> None:
     """Write a PNG: photo, ground truth and the prediction of each run, with its name and mIoU.
 
+    The runs' configs are Python and are run as such.
+
     Raises:
-        DataError: see `domains.find`. ValueError: no such image. FileNotFoundError: no such run.
+        DataError: see `domains.find`. ValueError: no such image. Others: see `selected`.
     """
     pairs = domains.find(domain, data_root)
     if not 0 <= index < len(pairs):
         raise ValueError(f'image {index}: {domain} has images 0 to {len(pairs) - 1}')
     row, _ = domains.parse(domain)
-    with Image.open(pairs[index][0]) as file:
-        photo = np.asarray(file.convert('RGB'))
+    photo = mmcv.imread(pairs[index][0], channel_order='rgb', backend='pillow')
     truth = domains.read_labels(pairs[index][1], row.space)
     task = labels.task(row.space)
-    tiles = [(f'photo ({domain})', photo), ('ground truth', colour(truth, task.palette))]
-    for run in runs:
-        prediction = predict(run, domain, data_root, index)
+    colours = np.zeros((256, 3), np.uint8)  # ignored is black
+    colours[: len(task.palette)] = task.palette
+    tiles = [(f'photo ({domain})', photo), ('ground truth', colours[truth])]
+    for run in map(Path, runs):
+        config = _config(run)
+        # By the number among all images: what the test left out is here.
+        one = dict(domains=[domain], data_root=str(data_root), skip_lists=())
+        config.test_dataloader.dataset.update(one)
+        prediction = _predict(config, selected(run), index)
         miou = score(confusion(truth, prediction, len(task.classes))).miou
         prediction[truth == labels.IGNORE] = labels.IGNORE  # what does not count is not shown
-        name = _config(Path(run)).get('model_name') or Path(run).name  # as in reports
-        caption = f'{name}: mIoU {100 * miou:.1f} on this image'
-        tiles.append((caption, colour(prediction, task.palette)))
+        name = config.get('model_name') or run.name  # as in reports
+        tiles.append((f'{name}: mIoU {100 * miou:.1f} on this image', colours[prediction]))
     height, width = truth.shape
     rows = -(-len(tiles) // 2)
     sheet = Image.new('RGB', (2 * width + _GAP, rows * (height + _CAPTION + _GAP)), 'white')
@@ -114,8 +104,6 @@ def panel(
         x, y = i % 2 * (width + _GAP), i // 2 * (height + _CAPTION + _GAP)
         draw.text((x + 2, y + 2), caption, fill='black')
         sheet.paste(Image.fromarray(tile), (x, y + _CAPTION))
-    out = Path(out)
     content = io.BytesIO()
     sheet.save(content, format='PNG')
     disk.write_atomically(out, content.getvalue())
-    return out

@@ -1,12 +1,13 @@
 """Records -> one table (`tabulate`) -> terminal, Markdown, HTML, LaTeX, CSV and JSON.
 
-Needs neither torch nor the MM packages. `grid` is what every table is made of, `render` and
-`screen` turn it into text.
+Needs neither torch nor the MM packages. `grid` is what every table is made of, `render` turns it
+into text.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from .. import disk
 from ..measure import records
@@ -16,17 +17,12 @@ from .certainty import Certainty, gather
 from .compare import tabulate
 from .table import Table
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-__all__ = ['Certainty', 'Table', 'gather', 'make', 'show', 'tabulate', 'texts', 'write']
+__all__ = ['Certainty', 'Table', 'gather', 'make', 'show', 'tabulate', 'texts']
 
 
-def show(table: Table, found: Certainty | None = None, console: 'Console | None' = None) -> None:
+def show(table: Table, found: Certainty | None = None, console: Console | None = None) -> None:
     """Print what fits a terminal, with the three worst images of each domain."""
-    from . import screen
-
-    screen.show([*sections.screen(table), *certainty.sections(found, worst=3)], console)
+    render.show([*sections.screen(table), *certainty.sections(found, worst=3)], console)
 
 
 def texts(table: Table, found: Certainty | None = None) -> dict[str, str]:
@@ -49,29 +45,23 @@ def texts(table: Table, found: Certainty | None = None) -> dict[str, str]:
     return files
 
 
-def write(table: Table, out_dir: str | Path, found: Certainty | None = None) -> list[Path]:
-    """Write `texts` to `out_dir`; returns their paths."""
-    paths = []
-    for name, text in texts(table, found).items():
-        paths.append(Path(out_dir) / name)
-        disk.write_atomically(paths[-1], text)
-    return paths
-
-
 def make(
-    files: Sequence[str | Path],
+    paths: Sequence[str | Path],
     out_dir: str | Path,
     baseline: str | None = None,
     mixed: bool = False,
     classes: str | None = None,
 ) -> None:
-    """Read record files, write their report and print it.
+    """Read record files (see `records.find`), write their report and print it.
 
-    Raises what `records.read` and `tabulate` raise, before anything is written or printed.
+    Raises what `records.find`, `records.read` and `tabulate` raise, before anything is written.
     """
+    files = records.find(paths)
     table = tabulate([records.read(file) for file in files], baseline, mixed, files, classes)
     found = gather(table)
-    written = write(table, out_dir, found)
+    made = {Path(out_dir) / name: text for name, text in texts(table, found).items()}
+    for path, text in made.items():
+        disk.write_atomically(path, text)
     show(table, found)
-    for path in written:
+    for path in made:
         print(clean(str(path)))

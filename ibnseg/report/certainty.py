@@ -2,7 +2,7 @@
 beside them. In percent; mIoU of a row is the mean over its seeds."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -91,7 +91,7 @@ _Runs = list[tuple[Row, Run, Images]]
 def _same_photos(
     table: Table, group: Group, domain: str, known: dict[Run, dict[str, Images]], notes: list[str]
 ) -> _Runs:
-    """Return the runs that can be compared image by image; notes say which can not."""
+    """Return the runs that can be compared image by image; add notes on the others."""
     runs: _Runs = []
     for row in group.rows:
         measured = [run for run in row.runs if domain in run.measured]
@@ -125,16 +125,14 @@ def _estimate(found: Certainty, baseline: str, source: str, domain: str, runs: _
 
     def one(row: Row, against: Row | None = None) -> Estimate:
         mine, other = seeds[row], seeds.get(against, {})
-        mean = unit[list(mine.values())].mean(0)
-        if against is None:
-            by_seed = unit[list(mine.values())]
-        else:
+        by_seed = unit[list(mine.values())]
+        mean = by_seed.mean(0)
+        if against is not None:
             common = [seed for seed in other if seed in mine]
             by_seed = unit[[mine[s] for s in common]] - unit[[other[s] for s in common]]
             # Without a seed in common means are compared, and there is nothing by seed.
             mean = by_seed.mean(0) if common else mean - unit[list(other.values())].mean(0)
-        interval = drawn.interval(mean)
-        limits = (100 * value for value in (interval.value, interval.low, interval.high))
+        *limits, other_sign = astuple(drawn.interval(mean))
         return Estimate(
             source=source,
             domain=domain,
@@ -143,7 +141,7 @@ def _estimate(found: Certainty, baseline: str, source: str, domain: str, runs: _
             images=len(images),
             seeds=len(by_seed) or len(mine),
             by_seed=Stat.of(100 * by_seed @ drawn.observed),
-            interval=Interval(*limits, interval.other_sign),
+            interval=Interval(*(100 * limit for limit in limits), other_sign),
         )
 
     rows = list(seeds)
@@ -156,10 +154,9 @@ def _estimate(found: Certainty, baseline: str, source: str, domain: str, runs: _
         100 * np.stack([values[list(of.values())].mean(0) for of in seeds.values()], 1)
         for values in (bootstrap.miou(margins, classes), bootstrap.accuracy(margins))
     )
-    # Photos of which all is ignored have no mIoU, and come last.
-    rank = np.nan_to_num(miou.mean(1), nan=np.inf)
-    lines = sorted(zip(rank, images.keys, miou, accuracy, strict=True), key=lambda line: line[:2])
-    photos = [tuple(values) for _, *values in lines]
+    # Photos of which all is ignored have no mIoU (NaN), and come last.
+    order = np.lexsort((images.keys, miou.mean(1)))
+    photos = [(images.keys[i], miou[i], accuracy[i]) for i in order]
     found.photos.append(Photos(source, domain, [row.name for row in rows], photos))
 
 
@@ -200,18 +197,12 @@ def sections(found: Certainty | None, worst: int) -> Iterator[Section]:
 
 
 def _line(one: Estimate) -> list[str]:
+    *numbers, other_sign = astuple(one.interval)
     name, sign, share = one.model, '', ''
     if one.against is not None:
-        name, sign, share = f'{one.model} - {one.against}', '+', _share(one.interval.other_sign)
-    value, low, high = (
-        percent(number, sign)
-        for number in (one.interval.value, one.interval.low, one.interval.high)
-    )
+        name, sign, share = f'{one.model} - {one.against}', '+', NOTHING
+        if np.isfinite(other_sign):
+            share = '< 0.1 %' if 0 < other_sign < 0.0005 else f'{100 * other_sign:.1f} %'
+    value, low, high = (percent(number, sign) for number in numbers)
     limits = NOTHING if low == NOTHING else f'{low} to {high}'
     return [name, str(one.seeds), value, limits, share, percent(one.by_seed, sign)]
-
-
-def _share(value: float) -> str:
-    if not np.isfinite(value):
-        return NOTHING
-    return f'{100 * value:.1f} %' if value == 0 or value >= 0.0005 else '< 0.1 %'

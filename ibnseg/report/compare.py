@@ -51,8 +51,7 @@ def tabulate(
     for group in groups:
         _compare(group, baseline)
         notes += _notes(group)
-    classes = [str(name) for name in records[0].classes]
-    return Table(classes, baseline, groups, protocols, list(dict.fromkeys(notes)))
+    return Table(list(records[0].classes), baseline, groups, protocols, list(dict.fromkeys(notes)))
 
 
 def _check(named: list[tuple[Record, str]]) -> None:
@@ -73,27 +72,27 @@ def _check(named: list[tuple[Record, str]]) -> None:
 def _protocols(named: list[tuple[Record, str]], mixed: bool) -> tuple[_Protocols, list[str]]:
     """Return domain -> hash -> protocol, the most frequent hash first, and notes on mixtures."""
     measured = [(one, name) for record, name in named for one in record.domains]
-    found, notes = {}, []
-    for domain in dict.fromkeys(one.domain for one, _ in measured):
-        times: Counter[str] = Counter()
-        first: dict[str, tuple[dict[str, Any], str]] = {}
-        for one, name in measured:
-            if one.domain == domain:
-                digest = one.protocol_hash
-                times[digest] += 1
-                # Through JSON, so that a fresh record (tuples) equals one that was read (lists).
-                content = json.loads(json.dumps(one.protocol))
-                protocol, where = first.setdefault(digest, (content, name))
-                if content != protocol:
-                    raise ValueError(
-                        f'{domain!r}: {where} and {name} have the same protocol hash {digest} but '
-                        f'differ in {_differences(protocol, content)}; one was edited: evaluate it '
-                        'again'
-                    )
-        usual, *others = (digest for digest, _ in times.most_common())
-        reference, where = first[usual]
+    times = Counter((one.domain, one.protocol_hash) for one, _ in measured)
+    first: dict[tuple[str, str], tuple[dict[str, Any], str]] = {}
+    for one, name in measured:
+        # Through JSON, so that a fresh record (tuples) equals one that was read (lists).
+        content = json.loads(json.dumps(one.protocol))
+        protocol, where = first.setdefault((one.domain, one.protocol_hash), (content, name))
+        if content != protocol:
+            raise ValueError(
+                f'{one.domain!r}: {where} and {name} have the same protocol hash '
+                f'{one.protocol_hash} but differ in {_differences(protocol, content)}; one was '
+                'edited: evaluate it again'
+            )
+    found: _Protocols = {domain: {} for domain, _ in first}
+    notes = []
+    for domain, by_hash in found.items():
+        usual, *others = (digest for (d, digest), _ in times.most_common() if d == domain)
+        reference, where = first[domain, usual]
+        by_hash[usual] = reference
         for digest in others:
-            protocol, name = first[digest]
+            protocol, name = first[domain, digest]
+            by_hash[digest] = protocol
             what = (
                 f'{domain} was measured by protocol {usual} in {where} and by {digest} in {name}, '
                 f'which differ in {_differences(reference, protocol)}'
@@ -103,7 +102,6 @@ def _protocols(named: list[tuple[Record, str]], mixed: bool) -> tuple[_Protocols
                 way_out = 'count the same (--classes)' if same else 'evaluate both by one protocol'
                 raise ValueError(f'{what}; {way_out}, or accept marked numbers (--mixed)')
             notes.append(f'† {what}: numbers so marked are not comparable with their column.')
-        found[domain] = {digest: first[digest][0] for digest in (usual, *others)}
     return found, notes
 
 
@@ -122,7 +120,7 @@ def _rows(named: list[tuple[Record, str]]) -> list[Row]:
         measured = {one.domain: one for one in record.domains}
         run = next((run for run in row.runs if run.seed == known['seed']), None)
         if run is None:
-            run = Run([])
+            run = Run(known['seed'])
             row.runs.append(run)
         # One checkpoint may have been measured in two sittings, on other domains each.
         elif (
@@ -156,15 +154,14 @@ def _baseline(records: Sequence[Record], wanted: str | None) -> str:
             raise ValueError(f'no model {wanted!r} among the records; choose from {models}')
         return wanted
 
-    def plain(facts: Mapping[str, Any]) -> bool:
+    for record in records:
+        facts = record.provenance
         # Records from before `method` have only the placement.
         named = facts.get('method') or facts.get('placement')
-        return named == 'bn' and not facts.get('fine_tuned')
-
-    by_record = (record.model for record in records if plain(record.provenance))
+        if named == 'bn' and not facts.get('fine_tuned'):
+            return record.model
     # Records of predictions from files do not say how the network was made.
-    by_name = (model for model in models if _PLAIN_NAME.search(model.lower()))
-    return next(by_record, None) or next(by_name, models[0])
+    return next((model for model in models if _PLAIN_NAME.search(model.lower())), models[0])
 
 
 def _group(source: str, rows: list[Row], protocols: _Protocols) -> Group:

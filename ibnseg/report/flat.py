@@ -8,7 +8,7 @@ from typing import Any
 from .certainty import Certainty
 from .grid import Grid
 from .recount import by_other_maps, relabelled
-from .table import Cell, Row, Run, Stat, Table, scores, short_commit
+from .table import Cell, Row, Run, Stat, Table, by_class, scores, short_commit
 
 SCHEMA = 'ibnseg-report-1'
 
@@ -28,8 +28,8 @@ def long(table: Table) -> Grid:
 
     Where a dataset has two label maps, its domain by the other map follows from the raw ids.
     """
-    lines = (_lines(table, row, run) for row in table.rows for run in row.runs)
-    return Grid(_TABLE, [line for some in lines for line in some])
+    runs = ((row, run) for row in table.rows for run in row.runs)
+    return Grid(_TABLE, [line for of in runs for line in _lines(table, *of)])
 
 
 def _lines(table: Table, row: Row, run: Run) -> Iterator[list[Any]]:
@@ -40,10 +40,7 @@ def _lines(table: Table, row: Row, run: Run) -> Iterator[list[Any]]:
         for one in (measured, *others):
             scored = scores(one)
             values = [('mIoU', '', scored.miou), ('pixel accuracy', '', scored.accuracy)]
-            values += [
-                ('IoU', table.classes[index], float(iou))
-                for index, iou in zip(scored.classes, scored.iou, strict=True)
-            ]
+            values += [('IoU', table.classes[i], iou) for i, iou in by_class(scored).items()]
             for value in values:
                 yield [
                     *(row.model, row.source, row.rule, 'yes' if row.oracle else 'no', run.seed),
@@ -59,10 +56,8 @@ def statistics(found: Certainty) -> Grid:
     former. Percent, but for `other_sign`, a share."""
     lines = []
     for one in (*found.alone, *found.pairs):
-        *limits, share = astuple(one.interval)
-        other_sign = f'{share:.4f}' if one.against else ''
-        facts = one.source, one.domain, one.model, one.against, one.images, one.seeds
-        lines.append([*facts, *limits, other_sign, *astuple(one.by_seed)])
+        *facts, by_seed, (*limits, share) = astuple(one)
+        lines.append([*facts, *limits, f'{share:.4f}' if one.against else '', *by_seed])
     return Grid(_STATISTICS, lines)
 
 

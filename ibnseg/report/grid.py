@@ -1,6 +1,6 @@
 """What every table of ibnseg is made of before it is rendered, and how its numbers are written."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -55,9 +55,8 @@ class Grid:
     breaks: Sequence[int] = ()
     cut: int = 40
 
-    def columns(self, keep: Iterable[int]) -> 'Grid':
+    def columns(self, keep: Sequence[int]) -> 'Grid':
         """Return the table of some columns, without its foot."""
-        keep = list(keep)
         header, *rows = ([line[i] for i in keep] for line in (self.header, *self.rows))
         return replace(self, header=header, rows=rows, foot=(), breaks=())
 

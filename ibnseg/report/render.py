@@ -1,12 +1,20 @@
-"""Sections and grids as Markdown, HTML, LaTeX and CSV. Each format escapes foreign text once."""
+"""Sections and grids on a terminal, as Markdown, HTML, LaTeX and CSV. Each format escapes foreign
+text once."""
 
 import csv as _csv
 import io
 import math
 import re
-from collections.abc import Callable, Iterable
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
 from html import escape
+from itertools import pairwise
 from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from ..text import clean
 from .grid import Grid, Marked, Section
@@ -83,7 +91,6 @@ def html(sections: Iterable[Section]) -> str:
     def shown(text: str, limit: int | None = None) -> str:
         return escape(clean(text, limit))
 
-    number = ' class="n"'
     parts = []
     for section in sections:
         if section.title:
@@ -95,14 +102,12 @@ def html(sections: Iterable[Section]) -> str:
             blocks = _cells(grid, shown, '<strong>{}</strong>')
             for block, lines in zip(('thead', 'tbody', 'tfoot'), blocks, strict=True):
                 tag = 'th' if block == 'thead' else 'td'
-                rows = (
-                    ''.join(
-                        f'<{tag}{number if i >= grid.left else ""}>{cell}</{tag}>'
-                        for i, cell in enumerate(line)
-                    )
-                    for line in lines
-                )
-                parts += [f'<{block}>', *(f'<tr>{row}</tr>' for row in rows), f'</{block}>']
+                parts.append(f'<{block}>')
+                for line in lines:
+                    texts = (f'<{tag}>{cell}</{tag}>' for cell in line[: grid.left])
+                    numbers = (f'<{tag} class="n">{cell}</{tag}>' for cell in line[grid.left :])
+                    parts.append(f'<tr>{"".join((*texts, *numbers))}</tr>')
+                parts.append(f'</{block}>')
             parts.append('</table></div>')
         if section.items:
             parts += ['<ul>', *(f'<li>{shown(item)}</li>' for item in section.items), '</ul>']
@@ -110,23 +115,12 @@ def html(sections: Iterable[Section]) -> str:
 
 
 _LATEX = str.maketrans(
-    {
-        **{c: f'\\{c}' for c in '&%$#_{}'},
-        **{c: f'{{{c}}}' for c in '[]*'},  # which a row's end before them would take for its own
-        '\\': r'\textbackslash{}',
-        '~': r'\textasciitilde{}',
-        '^': r'\textasciicircum{}',
-        '<': r'\textless{}',
-        '>': r'\textgreater{}',
-        '|': r'\textbar{}',
-        '"': "''",
-        '±': r'$\pm$',
-        '×': r'$\times$',
-        'Δ': r'$\Delta$',
-        '†': r'$\dagger$',
-        '·': r'$\cdot$',
-        '…': r'\ldots{}',
-    }
+    {c: f'\\{c}' for c in '&%$#_{}'}
+    | {c: f'{{{c}}}' for c in '[]*'}  # which a row's end before them would take for its own
+    | {'\\': r'\textbackslash{}', '~': r'\textasciitilde{}', '^': r'\textasciicircum{}'}
+    | {'<': r'\textless{}', '>': r'\textgreater{}', '|': r'\textbar{}', '"': "''"}
+    | {'±': r'$\pm$', '×': r'$\times$', 'Δ': r'$\Delta$'}
+    | {'†': r'$\dagger$', '·': r'$\cdot$', '…': r'\ldots{}'}
 )
 
 
@@ -180,3 +174,55 @@ def _csv_cell(value: Any) -> str:
         return '' if value is None else str(value)
     value = clean(value)
     return f"'{value}" if value.lstrip().startswith(('=', '+', '-', '@')) else value
+
+
+def show(sections: Iterable[Section], console: Console | None = None) -> None:
+    """Print sections on a terminal. Columns that do not fit side by side follow below.
+
+    rich gets `Text` alone, so that markup in a name stays text.
+    """
+    console = console or Console(highlight=False)
+    for number, section in enumerate(sections):
+        if section.title:
+            console.print(Text('\n' * bool(number) + clean(section.title, 200), 'bold'))
+        for part, grid in enumerate(_parts(section.grid, console) if section.grid else ()):
+            console.print(*[Text()] * bool(part), _table(grid), sep='\n')
+        for item in section.items:
+            console.print(Text(clean(item)))
+
+
+def _parts(grid: Grid, console: Console) -> Iterator[Grid]:
+    """Yield grids of as many whole groups of columns as fit each."""
+    unlimited = console.options.update(max_width=10_000)
+    repeated = range(grid.breaks[0] if grid.breaks else 0)
+    part: list[int] = []
+    for start, end in pairwise([len(repeated), *grid.breaks[1:], len(grid.header)]):
+        group = range(start, end)
+        wider = _table(grid.columns([*repeated, *part, *group]))
+        if part and console.measure(wider, options=unlimited).maximum > console.width:
+            yield grid.columns([*repeated, *part])
+            part = []
+        part += group
+    yield grid.columns([*repeated, *part])
+
+
+def _table(grid: Grid) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    rows = [[_rich(cell, grid.cut) for cell in row] for row in grid.rows]
+    for i, cell in enumerate(grid.header):
+        # A header is broken at its spaces, so that it does not make its column wide.
+        width = max([6, *(len(row[i]) for row in rows)])
+        name = _rich(cell, 40)
+        unbroken = dict(break_long_words=False, break_on_hyphens=False)
+        name.plain = textwrap.fill(name.plain, width, **unbroken)
+        number = i >= grid.left
+        justify = 'right' if number else 'left'
+        table.add_column(name, justify=justify, no_wrap=number, overflow='fold')
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _rich(cell: Marked | str, cut: int) -> Text:
+    cell = Marked.of(cell)
+    return Text(clean(cell.text, cut) + clean(cell.mark, cut), 'bold' if cell.best else '')

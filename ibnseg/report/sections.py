@@ -6,7 +6,7 @@ from typing import Any
 from ..text import clean
 from .grid import NOTHING, Grid, Marked, Section, percent
 from .recount import relabelled
-from .table import Group, Row, Table, fractions, short_commit
+from .table import Group, Table, fractions, short_commit
 
 _RESULTS = (
     'In percent; mean ± standard deviation (n - 1) over the n seeds. mIoU is the mean over the '
@@ -73,7 +73,6 @@ def _facts(origin: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _short(content: Mapping[str, Any], digest: str) -> str:
-    """A protocol's name and hash, to stand with its numbers."""
     return f'{content.get("name", "unnamed")!s} {digest}'
 
 
@@ -104,7 +103,8 @@ def _protocols(table: Table, every: bool = False) -> Iterator[str]:
 def _main(table: Table, group: Group, every: bool = False) -> Section:
     """mIoU, change and gap; with `every`, the number of seeds also where it is always 1."""
     rows = group.rows
-    columns = [['model', *map(_name, rows), 'protocol', 'classes counted']]
+    names = (Marked(row.model, row.mark) for row in rows)
+    columns = [['model', *names, 'protocol', 'classes counted']]
     breaks = []
     if every or any(len(row.runs) > 1 for row in rows):
         columns.append(['n', *(str(len(row.runs)) for row in rows), '', ''])
@@ -133,12 +133,7 @@ def _main(table: Table, group: Group, every: bool = False) -> Section:
     return Section(title, grid=Grid(header, lines[:-2], lines[-2:], breaks=breaks))
 
 
-def _name(row: Row) -> Marked:
-    return Marked(row.model, row.mark)
-
-
 def _classes(table: Table, group: Group, domain: str) -> Section:
-    """The IoU of each class on a domain, and what is over all classes."""
     rows = [row for row in group.rows if domain in row.cells]
     cells = [row.cells[domain] for row in rows]
     lines = [
@@ -154,7 +149,8 @@ def _classes(table: Table, group: Group, domain: str) -> Section:
         ['protocol', *(', '.join(_short(known[d], d) for d in c.protocols) for c in cells)],
     ]
     title = f'IoU of each class on {domain}, trained on {group.source}'
-    return Section(title, grid=Grid(['class', *map(_name, rows)], lines, foot), level=3)
+    header = ['class', *(Marked(row.model, row.mark) for row in rows)]
+    return Section(title, grid=Grid(header, lines, foot), level=3)
 
 
 def _other_map(table: Table, rows: list[dict[str, Any]], every: bool = False) -> Section:
@@ -171,7 +167,7 @@ def _other_map(table: Table, rows: list[dict[str, Any]], every: bool = False) ->
         if any(abs(change.mean) >= 0.05 for change in changes):
             name = f'change of {table.classes[index]}'
             lines.append([name, *(percent(change, '+') for change in changes)])
-    header = ['mIoU', *(_name(one['row']) for one in rows)]
+    header = ['mIoU', *(Marked(one['model'], one['row'].mark) for one in rows)]
     (digest, content), *_ = table.protocols[first['domain']].items()
     title = (
         f'{first["domain"]} ({_short(content, digest)}) by the label map of {first["other"]} '

@@ -47,10 +47,7 @@ def fractions(found: Iterable[Scores]) -> str:
 
 
 def origin(record: Record, file: str) -> dict[str, Any]:
-    """Return where a checkpoint comes from; None for what its record does not say.
-
-    Values of an unexpected type count as unknown.
-    """
+    """Return where a checkpoint comes from; None for what is absent or of an unexpected type."""
 
     def take(key: str, kind: type) -> Any:
         value = record.provenance.get(key)
@@ -76,13 +73,10 @@ def origin(record: Record, file: str) -> dict[str, Any]:
 class Run:
     """One checkpoint: where it comes from (of `origin`), and what was measured, by domain."""
 
-    origins: list[dict[str, Any]]
+    seed: int | None
+    origins: list[dict[str, Any]] = field(default_factory=list)
     measured: dict[str, Measurement] = field(default_factory=dict)
     scores: dict[str, Scores] = field(default_factory=dict)
-
-    @property
-    def seed(self) -> int | None:
-        return self.origins[0]['seed']
 
 
 @dataclass
