@@ -5,11 +5,11 @@ files (labels into classes). `counts` counts the classes of label files.
 """
 
 from ..errors import DataError
-from . import counts
+from . import counts, pixels
 from .files import read_labels, read_raw
 from .sources import THEN, Source, part, subset, trained_on, whole
 from .table import DOMAINS, Domain, Pairs, find, parse, skipped, task
 
 __all__ = ['DOMAINS', 'THEN', 'DataError', 'Domain', 'Pairs', 'Source', 'counts', 'find', 'parse',
-           'part', 'read_labels', 'read_raw', 'skipped', 'subset', 'task', 'trained_on',
+           'part', 'pixels', 'read_labels', 'read_raw', 'skipped', 'subset', 'task', 'trained_on',
            'whole']  # fmt: skip
