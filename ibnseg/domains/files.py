@@ -61,7 +61,7 @@ def _is_converted(raw: np.ndarray, space: str) -> bool:
     that kind exist, of a tunnel say: they have no 255, and more road than id 0.
     """
     road, above = _unlike_classes(space)
-    if not road or above[raw[::16, ::16]].any():  # all but a few files end here
+    if not road or above[raw[::32, ::32]].any():  # all but a few files end here
         return False
     count = np.bincount(raw.ravel(), minlength=256)
     others = np.flatnonzero(count[1 : labels.IGNORE])
@@ -156,17 +156,21 @@ def _check_palette(path: str | Path, space: str, palette: bytes, raw: np.ndarray
 
     A tool that sorts or shortens a palette keeps each pixel's colour and changes its id.
     """
-    if not _contradicted(space, palette, tuple(np.flatnonzero(labels.possible(space)))):
+    if not _contradicted(space, palette):
         return  # whichever ids are used
-    used = np.flatnonzero(np.bincount(raw.ravel(), minlength=256))
-    wrong = _contradicted(space, palette, tuple(used.tolist()))
+    used = np.flatnonzero(np.bincount(raw.ravel(), minlength=256)).tolist()
+    wrong = _contradicted(space, palette, tuple(used))
     if wrong:
-        names = (*labels.space(space).names, *['no name'] * 256)
-        found = [f'id {i} ({names[i]}) is {_colour_of(palette, i)}' for i in wrong[:3]]
+        row = labels.space(space)
+        expected = dict(enumerate(zip(row.names, row.colours or (), strict=False)))
+        found = [
+            f'id {i} is {_colour_of(palette, i)}, expected {expected.get(i, "grey")}'
+            for i in wrong[:3]
+        ]
         raise DataError(
-            f'{path}: the palette contradicts the published colours of {space} in {len(wrong)} of '
-            f'{len(used)} ids: {", ".join(found)}. A tool has changed the ids or the palette. '
-            f'{_ORIGINAL}; if its ids are right, save them as 8-bit grey',
+            f'{path}: the palette contradicts {space} in {len(wrong)} of {len(used)} ids: '
+            f'{"; ".join(found)}. A tool has changed the ids or the palette. {_ORIGINAL}; or, if '
+            'the ids are right, save them as 8-bit grey',
             'palette',
         )
 
@@ -176,8 +180,8 @@ def _colour_of(palette: bytes, i: int) -> tuple[int, ...]:
 
 
 @lru_cache(64)
-def _contradicted(space: str, palette: bytes, used: tuple[int, ...]) -> list[int]:
-    """The used ids whose palette colours say that they are others.
+def _contradicted(space: str, palette: bytes, used: tuple[int, ...] | None = None) -> list[int]:
+    """The used ids, by default of all that exist, whose palette colours say that they are others.
 
     - Plain grey, id i being (i, i, i), says nothing: it is a grey file.
     - Where colours are published, an id with a class has its own, and one without has none of
@@ -185,7 +189,8 @@ def _contradicted(space: str, palette: bytes, used: tuple[int, ...]) -> list[int
     - Where none are published, greys that are not plain are those of a grey file, sorted.
     """
     row = labels.space(space)
-    colours = {int(i): _colour_of(palette, i) for i in used}
+    ids = np.flatnonzero(labels.possible(space)).tolist() if used is None else used
+    colours = {i: _colour_of(palette, i) for i in ids}
     odd = [i for i, colour in colours.items() if colour != (i, i, i)]
     if not odd or not row.colours:
         return odd if all(len(set(colour)) == 1 for colour in colours.values()) else []

@@ -9,8 +9,8 @@ from PIL import ExifTags, Image
 _PHOTOS = ('PNG', 'JPEG', 'MPO', 'BMP', 'GIF', 'WEBP', 'PPM')
 #: Formats that may change ids.
 LOSSY = ('JPEG', 'MPO', 'JPEG2000', 'WEBP', 'AVIF')
-#: One of these is in each PNG whose metadata can turn it: a chunk, two texts.
-_TAGS = b'eXIf', b'Raw profile type', b'XML:com.adobe.xmp'
+#: How the chunks of a PNG begin whose metadata can turn it: EXIF, older EXIF as text, XMP.
+_TURNING = (b'eXIf', b'tEXtRaw profile type', b'zTXtRaw profile type', b'iTXtXML:com.adobe.xmp')
 
 #: EXIF orientation -> how a viewer turns the stored pixels.
 TURNS = {
@@ -34,8 +34,13 @@ def orientation(image: Image.Image) -> int:
 
 
 def may_turn(png: bytes) -> bool:
-    """Whether a PNG has metadata that could hold an orientation; far quicker than to parse it."""
-    return any(tag in png for tag in _TAGS)
+    """Whether a PNG has metadata that could hold an orientation, at a glance at each chunk."""
+    at = 8
+    while at < len(png):
+        if png.startswith(_TURNING, at + 4):
+            return True
+        at += 12 + int.from_bytes(png[at : at + 4], 'big')
+    return False
 
 
 def is_deep(data: bytes) -> bool:

@@ -93,6 +93,10 @@ def read_prediction(path: str | Path) -> np.ndarray:
             found, mode = np.asarray(image), image.mode
     except Exception as error:  # Pillow raises OSError, ValueError and SyntaxError of bad files
         raise DataError(f'{path}: unreadable prediction ({error}). Write it again') from None
+    if image.format in domains.pixels.LOSSY:
+        raise DataError(
+            f'{path}: {image.format} data; expected PNG, which keeps ids. Write it again'
+        )
     if found.ndim != 2 or found.dtype != np.uint8:
         raise DataError(
             f'{path}: prediction of mode {mode}, shape {found.shape}; expected a PNG with one '

@@ -33,7 +33,7 @@ class LoadPhoto(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         path = results['img_path']
-        photo = read(Path(path).read_bytes(), path, labelled='seg_map_path' in results)
+        photo = read(Path(path).read_bytes(), path, labelled=bool(results.get('seg_map_path')))
         results['img'] = photo
         results['img_shape'] = results['ori_shape'] = photo.shape[:2]
         return results
@@ -78,7 +78,9 @@ def _by_pillow(data: bytes, name: str | Path, labelled: bool) -> np.ndarray:
         image = Image.composite(image, Image.new('RGB', image.size, (124, 117, 104)), alpha)
     if turn > 1:
         image = image.transpose(pixels.TURNS[turn])
-    return cv2.cvtColor(np.asarray(image.convert('RGB')), cv2.COLOR_RGB2BGR)
+    if image.mode != 'RGB':  # would be a copy
+        image = image.convert('RGB')
+    return cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR)
 
 
 def _eight_bits(png: bytes) -> Image.Image:
