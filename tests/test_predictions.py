@@ -215,6 +215,7 @@ DAMAGE = {
         lambda image: Image.fromarray(np.asarray(image).astype(np.uint16)),
         'mode I;16.*one 8-bit channel',
     ),
+    'JPEG': (None, 'JPEG data; expected PNG, which keeps ids'),
     'cut': (None, 'unreadable prediction.*Write it again'),
 }
 
@@ -223,7 +224,9 @@ DAMAGE = {
 def test_what_cannot_be_scored_is_named(data, saved, damage):
     folder, files = saved
     change, says = DAMAGE[damage]
-    if change:
+    if damage == 'JPEG':
+        Image.open(files[1]).convert('L').save(files[1], 'JPEG')
+    elif change:
         change(Image.open(files[1])).save(files[1])
     else:
         files[1].write_bytes(files[1].read_bytes()[:-200])
