@@ -28,8 +28,8 @@ class Site(NamedTuple):
         name: unique in the network; messages use it ('layer1.0.norm1').
         channels: of the maps that the layer gets.
         put: lays the layer there.
-        stage, block, blocks: 1 to 4, the index in the stage, and how many blocks the stage has; 0
-            outside of a stage.
+        stage, block, blocks: 1 to 4, the index in the stage, and how many blocks the stage has; the
+            defaults where there is none.
         feeds: the module that alone takes the layer's output, if it is one convolution: it is
             widened for layers that give more channels than they get.
     """
@@ -40,13 +40,13 @@ class Site(NamedTuple):
     put: Callable[[nn.Module], None]
     stage: int = 0
     block: int = 0
-    blocks: int = 0
+    blocks: int = 1
     feeds: nn.Module | None = None
 
 
-def setter(owner: nn.Module, name: str) -> Callable[[nn.Module], None]:
-    """Return the `put` of a site that is the child `name` of `owner`."""
-    return lambda layer: owner.add_module(name, layer)
+def setter(owner: nn.Module, name: str | None = None) -> Callable[[nn.Module], None]:
+    """Return the `put` of a site that is the child `name` of `owner`; None for the layer's own."""
+    return lambda layer: owner.add_module(name or layer.abbr, layer)
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,8 @@ class Put:
         """Whether this Put stands at `site`."""
         if self.at == 'every_norm':
             return not site.at.startswith('after_')
-        if self.at != site.at or self.at == 'stem':
-            return self.at == site.at
-        if site.stage not in self.stages or self.at == 'after_stage':
-            return site.stage in self.stages
+        if self.at != site.at or (self.stages and site.stage not in self.stages):
+            return False
         if self.blocks == 'last':
             return site.block == site.blocks - 1
         return self.blocks == 'all' or site.block % self.blocks == 0
@@ -203,8 +201,7 @@ def install(
             taken.add(site.name)
             layer = put.layer(site.channels, norm=norm, **options)
             for module in layer.modules():
-                if module is layer or isinstance(module, InstanceNorm):
-                    module.site = site.name
+                module.site = site.name
             layer.inserted = site.at.startswith('after_')
             if getattr(layer, 'expansion', 1) != 1:
                 _widen(site, layer)
