@@ -107,8 +107,7 @@ def measure(
     )
     if is_main_process():
         where = data.data_root, data.get('skip_lists', ())
-        keys = {d: tuple(predictions.photo_keys(d, *where)) for d in plan}
-        named = {d: replace(metric.images[d], keys=keys[d]) for d in plan}
+        named = {d: replace(metric.images[d], keys=predictions.photo_keys(d, *where)) for d in plan}
         matrices.save(record, named, out)
         if saver:
             records.write(record, saver.folder / predictions.MANIFEST)
