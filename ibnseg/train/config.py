@@ -13,6 +13,7 @@ _stack.check()
 from mmengine.config import Config, DictAction  # noqa: E402
 
 from .. import domains  # noqa: E402
+from . import keys  # noqa: E402
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _NEEDED = ('source', 'model', *LOADERS)
@@ -49,13 +50,14 @@ def load_config(
         FileNotFoundError, ValueError: no such config, or one that lacks what a run needs.
     """
     config = read_config(path, _NEEDED, work_dir, launcher, options)
+    _check_datasets(config)
     if not isinstance(config.source, str):
         config.source = str(domains.Source.of(config.source, config.get('mixing')))
     _state_part(config)
     state_protocol(config)
     stated = config.get('model_name') if _states(path, 'model_name') else None
     config.model_name = name or dict(options or {}).get('model_name') or stated or Path(path).stem
-    for loader in LOADERS:
+    for loader in filter(config.get, LOADERS):
         if data_root is not None:
             config[loader].dataset.data_root = str(data_root)
         if skip_lists:
@@ -68,6 +70,19 @@ def load_config(
         on_gpu = torch.cuda.is_available()
         config.optim_wrapper.type = 'AmpOptimWrapper' if on_gpu else 'CPUAmpOptimWrapper'
     return config
+
+
+def _check_datasets(config: Config) -> None:
+    """Raise ValueError for a loader whose dataset names no domains: a wrapper around one, say."""
+    for loader, key in zip(LOADERS, ('domain', 'domains', 'domains'), strict=True):
+        data = (config[loader] or dict(dataset={key: None})).get('dataset')
+        if not isinstance(data, Mapping) or key not in data:
+            kind = data.get('type') if isinstance(data, Mapping) else data
+            raise ValueError(
+                f'{loader}.dataset is {kind!r:.60} without {key!r}; expected a DomainDataset (to '
+                'train on) or CrossDomainDataset, not wrapped in another. Training goes over the '
+                "data as often as it takes; several datasets are source = ['gta5:train', ...]"
+            )
 
 
 def _states(path: str | Path, name: str) -> bool:
@@ -88,8 +103,12 @@ def read_config(
 ) -> Config:
     """Read a config file that has the keys `needed`. Other arguments and errors: `load_config`."""
     check_file(path, 'config file')
-    config = Config.fromfile(str(path))
-    config.merge_from_dict(dict(options or {}))
+    try:
+        config = Config.fromfile(str(path))
+    except TypeError as error:  # a dict laid over what is none, say
+        raise ValueError(f'{path}: {error}') from error
+    keys.check(path, config)
+    keys.merge(config, options or {})
     if absent := [key for key in needed if key not in config]:
         raise ValueError(f'{path}: no {", ".join(absent)}; see configs/ for examples')
     config.launcher = launcher
@@ -166,9 +185,9 @@ def from_arguments(args: argparse.Namespace, **changed: Any) -> Config:
     check_file(given['config'], 'config file')
     if 'checkpoint' in given:
         check_file(given['checkpoint'], 'checkpoint')
-    keys = ('work_dir', 'data_root', 'name', 'amp', 'compile', 'launcher', 'skip_lists')
+    taken = ('work_dir', 'data_root', 'name', 'amp', 'compile', 'launcher', 'skip_lists')
     return load_config(
         given['config'],
         options=parse_options(given['cfg_options']),
-        **{key: given[key] for key in keys if key in given},
+        **{key: given[key] for key in taken if key in given},
     )

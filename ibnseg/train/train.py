@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from ..measure import selection
 from ..measure.records import Record
-from . import checks
+from . import checks, parts
 from .begin import begin
 from .checkpoint import chosen
 from .runner import build
@@ -36,6 +36,7 @@ def train(
     Raises:
         DataError, ValueError: data, weights or config are not as expected, before any training.
     """
+    parts.check(config)
     checks.check_source(config)
     rule = checks.choose_rule(config, select)
     plan = checks.plan_measurement(config)
