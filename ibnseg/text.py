@@ -33,9 +33,7 @@ def nearest(name: object, names: Iterable[object], ratio: float = 0.6) -> str | 
     return known[near[0]] if near else None
 
 
-def unknown(what: str, name: object, names: Iterable[object]) -> str:
-    """Return the message about a name that is none of `names`, the nearest one first."""
-    names = tuple(names)
+def meant(name: object, names: Iterable[object]) -> str:
+    """Return ' (did you mean X?)' with the nearest of `names`, '' where none is near."""
     near = nearest(name, names)
-    meant = '' if near is None else f' (did you mean {near!r}?)'
-    return f'unknown {what} {name!r}{meant}; choose from {", ".join(map(str, names))}'
+    return '' if near is None else f' (did you mean {near!r}?)'

@@ -36,9 +36,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _job(args: argparse.Namespace) -> int:
-    from ibnseg import audit
+    from ibnseg import audit, domains
     from ibnseg.text import clean
 
+    if not domains.known(args.domain) and domains.known(args.root):
+        command.turn_round(args, args.root, args.domain)
     with audit.bar() as progress:
         report = audit.audit(args.domain, args.root, workers=args.workers, progress=progress)
     for line in report.lines(args.show):

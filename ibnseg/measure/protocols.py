@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from .. import domains, labels
+from ..text import meant
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,8 @@ def named(name: str, domain: str, images: int, bfloat16: bool = False) -> Protoc
     Raises ValueError: unknown setting, or a domain that it says nothing of.
     """
     if name not in SETTINGS:
-        raise ValueError(f'unknown protocol {name!r}; choose from {tuple(SETTINGS)}')
+        near = meant(name, SETTINGS)
+        raise ValueError(f'unknown protocol {name!r}; choose from {tuple(SETTINGS)}{near}')
     setting = SETTINGS[name]
     own = _in_own_size(name, domain, images, setting.test_cfg, bfloat16)
     if not setting.covers(own.domain):
@@ -220,7 +222,8 @@ def class_set(space: str, classes: str) -> tuple[int, ...]:
     unknown space or class set.
     """
     if classes not in CLASS_SETS:
-        raise ValueError(f'unknown class set {classes!r}; choose from {tuple(CLASS_SETS)}')
+        near = meant(classes, CLASS_SETS)
+        raise ValueError(f'unknown class set {classes!r}; choose from {tuple(CLASS_SETS)}{near}')
     names = labels.task(space).classes
     ids = labels.class_ids(space, absent=True)
     return tuple(i for i in ids if names[i] not in CLASS_SETS[classes])

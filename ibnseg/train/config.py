@@ -12,10 +12,11 @@ _stack.check()
 
 from mmengine.config import Config, DictAction  # noqa: E402
 
-from .. import domains  # noqa: E402
+from .. import command, domains  # noqa: E402
 from . import keys  # noqa: E402
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+_SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 _NEEDED = ('source', 'model', *LOADERS)
 
 
@@ -103,6 +104,8 @@ def read_config(
 ) -> Config:
     """Read a config file that has the keys `needed`. Other arguments and errors: `load_config`."""
     check_file(path, 'config file')
+    if Path(path).suffix not in _SUFFIXES:
+        raise ValueError(f'{path} is no config; expected a file that ends with .py, .json or .yaml')
     try:
         config = Config.fromfile(str(path))
     except TypeError as error:  # a dict laid over what is none, say
@@ -179,12 +182,24 @@ def domain_names(data: Config) -> tuple[str, ...]:
     return domains.Source.of(data.domain, data.get('mixing')).domains
 
 
+def check_files(args: argparse.Namespace) -> None:
+    """Raise FileNotFoundError where a config or checkpoint of a command line is not there.
+
+    ValueError where they are swapped.
+    """
+    checkpoint = vars(args).get('checkpoint')
+    is_config = [Path(path).suffix in _SUFFIXES for path in (args.config, checkpoint or '')]
+    if is_config == [False, True]:
+        command.turn_round(args, checkpoint, args.config)
+    check_file(args.config, 'config file')
+    if checkpoint:
+        check_file(checkpoint, 'checkpoint')
+
+
 def from_arguments(args: argparse.Namespace, **changed: Any) -> Config:
     """Return the config that a command line asks for; `changed` replaces some of its words."""
     given = vars(args) | changed
-    check_file(given['config'], 'config file')
-    if 'checkpoint' in given:
-        check_file(given['checkpoint'], 'checkpoint')
+    check_files(argparse.Namespace(**given))
     taken = ('work_dir', 'data_root', 'name', 'amp', 'compile', 'launcher', 'skip_lists')
     return load_config(
         given['config'],

@@ -17,7 +17,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from .. import registered  # noqa: F401
-from ..text import nearest
+from ..text import meant, nearest
 from .keys import RUNNER
 
 #: Keys that whoever builds a part takes, beside those of its `type`; by the part's own key.
@@ -134,7 +134,7 @@ def _check(value: Any, where: str, scope: str) -> None:
         built = name in _BUILT
         parts = _find(kind, scope) if isinstance(kind, str) else (kind,)
         if not parts and built and '.' not in kind and kind not in _types():
-            raise ValueError(f'{where}.type: no {kind!r} is registered{_meant(kind, _types())}')
+            raise ValueError(f'{where}.type: no {kind!r} is registered{meant(kind, _types())}')
         taken = [_taken(part) for part in parts]
         if taken and None not in taken:
             shown = kind if isinstance(kind, str) else kind.__name__
@@ -150,16 +150,11 @@ def _refuse(value: Any, where: str, taken: set[str], owner: str) -> None:
         if key in taken or not (owner or nearest(key, taken, 0.85)):
             continue
         raise ValueError(
-            f'{where}.{key}: {owner or where} takes no {key!r}{_meant(key, taken)}'
+            f'{where}.{key}: {owner or where} takes no {key!r}{meant(key, taken)}'
             + ('' if nearest(key, taken) else
                f'; it takes {", ".join(sorted(taken - _GIVEN))}. If it was '
                'meant for another type, state the whole part anew, with _delete_=True')
         )  # fmt: skip
-
-
-def _meant(name: str, names: Any) -> str:
-    near = nearest(name, names)
-    return '' if near is None else f' (did you mean {near!r}?)'
 
 
 def _registries() -> list[mmengine.registry.Registry]:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ..text import meant
+
 _IBN_NET = 'https://github.com/XingangPan/IBN-Net/releases/download/v1.0/'
 _TORCHVISION = 'https://download.pytorch.org/models/'
 
@@ -71,7 +73,8 @@ def find(name: str) -> Published:
     row = PUBLISHED.get(name.removeprefix('ibn://'))
     if row is None:
         raise ValueError(
-            f'ibn://{name.removeprefix("ibn://")}: no such published weights; choose from '
+            f'ibn://{name.removeprefix("ibn://")}: no such published weights'
+            f'{meant(name.removeprefix("ibn://"), PUBLISHED)}; choose from '
             f'{", ".join(PUBLISHED)}'
         )
     return row
