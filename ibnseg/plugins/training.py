@@ -20,6 +20,7 @@ from mmengine.registry import HOOKS
 
 from .. import disk
 from ..measure import origin
+from ..train import parts
 from ..train.begin import begin
 from ..train.checkpoint import check_finite, newest, save
 from ..train.config import check_file, read_config
@@ -100,6 +101,7 @@ def train(config: Config, *, resume: bool = False, seed: int | None = None) -> N
     begin(config, resume, seed, _PATTERN)
     _prepare(config)
     with _stdout_to_log():
+        parts.check(config)
         runner = build(config)
         runner.train()
     if is_main_process():
@@ -114,6 +116,8 @@ def test(config: Config, checkpoint: str | Path) -> dict[str, float]:
         FileNotFoundError, ValueError: checkpoint, data or config are not as expected.
     """
     check_file(checkpoint, 'checkpoint')
+    with _stdout_to_log():
+        parts.check(config)
     # Not the folder of the training run: its config stays as it is.
     config.work_dir = str(Path(config.work_dir) / 'test')
     for key in (*FOR_TRAINING, 'auto_scale_lr'):
