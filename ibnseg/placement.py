@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .norms import IBN, LAYERS, InstanceNorm, ParallelIBN, PartialInstanceNorm
+from .text import meant
 
 #: `stem` and `norm1..3` replace the norm that stands there, `every_norm` all norms of the network;
 #: `after_add` (in a block, before its last ReLU) and `after_stage` insert.
@@ -69,10 +70,12 @@ class Put:
 
     def __post_init__(self) -> None:
         if self.at not in SITES:
-            raise ValueError(f'unknown site {self.at!r}; choose from {SITES}')
+            near = meant(self.at, SITES)
+            raise ValueError(f'unknown site {self.at!r}; choose from {SITES}{near}')
         if isinstance(self.layer, str):
             if self.layer not in LAYERS:
-                raise ValueError(f'unknown layer {self.layer!r}; choose from {tuple(LAYERS)}')
+                near = meant(self.layer, LAYERS)
+                raise ValueError(f'unknown layer {self.layer!r}; choose from {tuple(LAYERS)}{near}')
             object.__setattr__(self, 'layer', LAYERS[self.layer])
         if (self.at in ('stem', 'every_norm')) == bool(self.stages):
             raise ValueError(
@@ -146,8 +149,10 @@ def resolve(
     if isinstance(placement, str):
         if placement not in table:
             raise ValueError(
-                f'unknown placement {placement!r}; choose from {tuple(table)}, or spell '
+                f'unknown placement {placement!r}; choose from '
+                f'{tuple(table)}, or spell '
                 "the Puts: [dict(layer='IBN', at='norm1', stages=(1, 2, 3))]"
+                + meant(placement, table)
             )
         return table[placement]
     if not isinstance(placement, Sequence):
