@@ -9,6 +9,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.dataset import ConcatDataset
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, TRANSFORMS
+from mmseg.structures import SegDataSample
 
 from .. import labels
 from ..domains.files import read_labels, read_raw
@@ -167,6 +168,10 @@ class CrossDomainDataset(ConcatDataset):
         raw: where a dataset has several label maps, read its own ids: only `CrossDomainIoU`
             knows them.
         skip_lists: files that name pairs to leave out (`ibnseg.domains.skip`).
+
+    Attributes:
+        goes_on: of a pair that cannot be read, give a sample without inputs, whose metainfo says
+            why (`unread`), instead of raising DataError. `CrossDomainLoop` knows what to do.
     """
 
     def __init__(
@@ -198,3 +203,15 @@ class CrossDomainDataset(ConcatDataset):
             domains={part.domain: len(part) for part in parts},
             raw={part.domain: part.space for part in parts if part.raw},
         )
+        self.goes_on = False
+
+    def __getitem__(self, index: int) -> dict:
+        try:
+            return super().__getitem__(index)
+        except DataError as error:
+            if not self.goes_on:
+                raise
+            part, number = self._get_ori_dataset_idx(index)
+            domain = self.datasets[part].domain
+            meta = dict(domain=domain, sample_idx=number, unread=str(error))
+            return dict(inputs=None, data_samples=SegDataSample(metainfo=meta))
