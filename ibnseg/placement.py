@@ -150,8 +150,7 @@ def resolve(
         if placement not in table:
             raise ValueError(
                 f'unknown placement {placement!r}; choose from {tuple(table)}, or spell the '
-                "Puts: [dict(layer='IBN', at='norm1', stages=(1, 2, 3))]"
-                + meant(placement, table)
+                "Puts: [dict(layer='IBN', at='norm1', stages=(1, 2, 3))]" + meant(placement, table)
             )
         return table[placement]
     if not isinstance(placement, Sequence):
