@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from ._stack import StackError
@@ -54,6 +55,13 @@ def say(text: str) -> None:
     """Print a line before the heavy imports; of several ranks, one does."""
     if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0:
         print(clean(text), flush=True)
+
+
+@cache
+def say_once(text: str) -> None:
+    """Print lines, the first time that a process says them."""
+    for line in text.splitlines():
+        say(line)
 
 
 def run(job: Callable[[], int | None], interrupted: str = 'interrupted') -> int:

@@ -227,9 +227,10 @@ def test_training_without_the_skipped(data, tmp_path):
     assert record.provenance['skip']['trained'] == {'gta5:train': 1}
     assert record.provenance['skip']['pairs'] == {}
     config = load_config(ROOT / 'configs/miniature/ibn_b.py', data_root=str(data))
-    config.skipped, meta = {}, weights.read(tmp_path / 'run' / 'iter_4.pth')['meta']
-    with pytest.raises(ValueError, match='Resume with the same --skip-list'):
-        training._check_as_begun(config, Path('iter_4.pth'), meta)
+    meta = weights.read(tmp_path / 'run' / 'iter_4.pth')['meta']
+    used = checks.find_pairs(config, 'train_dataloader')
+    with pytest.raises(ValueError, match='the same files and the same --skip-list'):
+        training._check_as_begun(config, used, Path('iter_4.pth'), meta)
 
 
 def equal(one, other):
