@@ -9,8 +9,8 @@ from . import counts
 from .files import read_labels, read_raw
 from .pairs import ODD_PAIRS, Used, use
 from .sources import THEN, Source, part, subset, trained_on, whole
-from .table import DOMAINS, Domain, Pairs, find, parse, task
+from .table import DOMAINS, Domain, Pairs, find, known, parse, task
 
 __all__ = ['DOMAINS', 'ODD_PAIRS', 'THEN', 'DataError', 'Domain', 'Pairs', 'Source', 'Used',
-           'counts', 'find', 'parse', 'part', 'read_labels', 'read_raw', 'subset', 'task',
+           'counts', 'find', 'known', 'parse', 'part', 'read_labels', 'read_raw', 'subset', 'task',
            'trained_on', 'use', 'whole']  # fmt: skip

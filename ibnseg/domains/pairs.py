@@ -49,9 +49,9 @@ class Used:
     odd: dict[tuple[Path, Path], str]
 
     @property
-    def photos(self) -> list[str]:
+    def photos(self) -> tuple[str, ...]:
         """Each photo's path relative to the data root."""
-        return [photo.relative_to(self.root).as_posix() for photo, _ in self.pairs]
+        return tuple(photo.relative_to(self.root).as_posix() for photo, _ in self.pairs)
 
     @property
     def digest(self) -> str:
@@ -68,12 +68,6 @@ class Used:
         """Return what a checkpoint and a record say of them."""
         found = dict(pairs=len(self.pairs), published=self.published, digest=self.digest)
         return found | (dict(odd=len(self.odd)) if self.odd else {})
-
-    def __str__(self) -> str:
-        count = f'{len(self.pairs):,} pairs'
-        if self.published not in (None, len(self.pairs)):
-            count += f', {self.published:,} published'
-        return f'{self.domain} ({count})'
 
     def note(self) -> str:
         """Return the lines that name pairs that do not fit; '' without any."""

@@ -21,7 +21,7 @@ MANIFEST = 'predictions.json'
 
 def photo_keys(
     domain: str, data_root: str | Path, skip_lists: Iterable[str | Path] = ()
-) -> list[str]:
+) -> tuple[str, ...]:
     """Return each photo's path relative to the data root, in the order of the dataset."""
     return domains.use(domain, data_root, skip_lists).photos
 

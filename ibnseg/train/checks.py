@@ -59,20 +59,23 @@ def choose_rule(config: Config, option: str | None) -> selection.Rule:
 
 
 def find_pairs(config: Config, loader: str) -> dict[str, domains.Used]:
-    """Return domain -> its pairs, of each domain of a loader, and say once which do not fit.
+    """Return domain -> its pairs, of each domain of a loader.
 
-    Of what is validated or measured, also say where it is not the published number.
+    Say, once in a process, which do not fit, and where it is not the published number.
 
     Raises DataError where files are missing, or as `domains.use`.
     """
+    if not config[loader]:
+        raise ValueError(f'{loader} is {config[loader]}; give the config of the training')
     data = config[loader].dataset
     where = data.data_root, data.get('skip_lists', ()), data.get('odd_pairs', 'leave_out')
     found = {name: domains.use(name, *where) for name in domain_names(data)}
     for used in found.values():
         command.say_once(used.note())
-    part = [used for used in found.values() if used.published not in (None, len(used.pairs))]
-    if part and loader != 'train_dataloader':
-        command.say_once(f'not the published number of pairs: {", ".join(map(str, part))}')
+        if used.published not in (None, len(used.pairs)):
+            command.say_once(
+                f'{used.domain}: {len(used.pairs):,} pairs, published are {used.published:,}'
+            )
     return found
 
 
@@ -141,6 +144,14 @@ def check_heads(config: Config, names: Sequence[str]) -> None:
                     f'{head.num_classes} apart. Name domains of the same classes, or give the '
                     f'heads num_classes={len(classes)} and train them on these'
                 )
+            losses = head.get('loss_decode') or []
+            for loss in losses if isinstance(losses, list | tuple) else [losses]:
+                weights = loss.get('class_weight') or classes
+                if not isinstance(weights, str) and len(weights) != len(classes):
+                    raise ValueError(
+                        f'model.{key}.loss_decode.class_weight has {len(weights)} weights; '
+                        f'expected {len(classes)}, one a class'
+                    )
 
 
 def check_writable(out: Path) -> None:

@@ -13,7 +13,7 @@ from ..domains import Used
 from ..measure import matrices, origin, predictions, records
 from ..measure.protocols import Protocol
 from ..measure.records import Measurement, Record
-from . import checks
+from . import checks, parts
 from .config import check_file
 from .runner import FOR_TRAINING, SegRunner, build
 
@@ -42,6 +42,7 @@ def test(
         DataError, ValueError, FileNotFoundError: data, checkpoint or config are not as expected.
     """
     check_file(checkpoint, 'checkpoint')
+    parts.check(config)
     out = Path(out or Path(config.work_dir) / 'test' / f'{config.model_name}.record.json')
     checks.check_writable(out)
     # Not the folder of the training run: its config and record stay as they are.
@@ -109,7 +110,7 @@ def measure(
         ],
     )
     if is_main_process():
-        named = {d: replace(metric.images[d], keys=tuple(used[d].photos)) for d in plan}
+        named = {d: replace(metric.images[d], keys=used[d].photos) for d in plan}
         matrices.save(record, named, out)
         if saver:
             records.write(record, saver.folder / predictions.MANIFEST)

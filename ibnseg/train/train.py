@@ -9,7 +9,7 @@ from mmengine.config import Config
 from ..domains import Used
 from ..measure import selection
 from ..measure.records import Record
-from . import checks
+from . import checks, parts
 from .checkpoint import begin, chosen
 from .runner import build
 from .test import measure
@@ -36,6 +36,7 @@ def train(
     Raises:
         DataError, ValueError: data, weights or config are not as expected, before any training.
     """
+    parts.check(config)
     checks.check_source(config)
     rule = checks.choose_rule(config, select)
     plan = checks.plan_measurement(config)
