@@ -11,7 +11,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .. import audit, domains, progress
+from .. import audit, command, domains, progress
 from ..measure import protocols, selection
 from .config import LOADERS, domain_names, state_protocol
 
@@ -58,16 +58,25 @@ def choose_rule(config: Config, option: str | None) -> selection.Rule:
     return rule
 
 
-def count_pairs(config: Config, loader: str) -> dict[str, int]:
-    """Return domain -> number of its pairs, of each domain of a loader.
+def find_pairs(config: Config, loader: str) -> dict[str, domains.Used]:
+    """Return domain -> its pairs, of each domain of a loader.
 
-    Raises DataError where files are missing.
+    Say, once in a process, which do not fit, and where it is not the published number.
+
+    Raises DataError where files are missing, or as `domains.use`.
     """
     if not config[loader]:
         raise ValueError(f'{loader} is {config[loader]}; give the config of the training')
     data = config[loader].dataset
-    lists = data.get('skip_lists', ())
-    return {name: len(domains.find(name, data.data_root, lists)) for name in domain_names(data)}
+    where = data.data_root, data.get('skip_lists', ()), data.get('odd_pairs', 'leave_out')
+    found = {name: domains.use(name, *where) for name in domain_names(data)}
+    for used in found.values():
+        command.say_once(used.note())
+        if used.published not in (None, len(used.pairs)):
+            command.say_once(
+                f'{used.domain}: {len(used.pairs):,} pairs, published are {used.published:,}'
+            )
+    return found
 
 
 def audit_data(config: Config, loaders: Sequence[str] = LOADERS) -> None:
@@ -110,17 +119,15 @@ def plan_measurement(config: Config) -> dict[str, protocols.Protocol]:
     data.raw = True
     trained = [row.name for row in domains.trained_on(config.source)]
     check_heads(config, [*trained, *data.domains])
-    stated, lists = data.get('protocol'), data.get('skip_lists', ())
+    stated = data.get('protocol')
     bfloat16 = bool(config.test_cfg.get('fp16'))
     plan = {}
-    for domain in data.domains:
-        images = len(domains.find(domain, data.data_root, lists))
+    for domain, used in find_pairs(config, 'test_dataloader').items():
+        images = len(used.pairs)
         protocol = protocols.describe(stated, domain, images, config.model.test_cfg, bfloat16)
         if classes := config.get('class_set'):
             protocol = replace(protocol, classes=protocols.class_set(protocol.space, classes))
-        skipped = domains.skipped(domain, data.data_root, lists)
-        protocol = replace(protocol, skipped=protocols.skipped_hash(skipped))
-        plan[f'{protocol.domain}:{protocol.split}'] = protocol
+        plan[domain] = replace(protocol, pairs=used.part)
     return plan
 
 
@@ -145,13 +152,6 @@ def check_heads(config: Config, names: Sequence[str]) -> None:
                         f'model.{key}.loss_decode.class_weight has {len(weights)} weights; '
                         f'expected {len(classes)}, one a class'
                     )
-
-
-def count_skipped(data: Config) -> dict[str, int]:
-    """Return domain -> how many of its pairs the skip lists leave out, where there are any."""
-    lists = data.get('skip_lists', ())
-    skipped = {name: domains.skipped(name, data.data_root, lists) for name in domain_names(data)}
-    return {name: len(pairs) for name, pairs in skipped.items() if pairs}
 
 
 def check_writable(out: Path) -> None:

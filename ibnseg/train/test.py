@@ -11,6 +11,7 @@ from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 
 from .. import disk, report
+from ..domains import Used
 from ..errors import DataError, Incomplete
 from ..measure import matrices, origin, predictions, records
 from ..measure.protocols import Protocol
@@ -113,6 +114,8 @@ def measure(
     metric = runner.test_loop.evaluator.metrics[0]
     metric.watch = runner.test_loop.saver = saver
     runner.test_dataloader.dataset.goes_on = True
+    used = runner.test_dataloader.dataset.used
+    _check_pairs(used, plan)
     runner.test()
     lost = _lost(metric.unread)
     plan = {domain: protocol for domain, protocol in plan.items() if domain not in metric.unread}
@@ -122,7 +125,7 @@ def measure(
         model=config.model_name,
         source=config.source,
         classes=list(runner.test_dataloader.dataset.metainfo['classes']),
-        provenance=origin.of_checkpoint(checkpoint, meta, config, checks.count_skipped(data)),
+        provenance=origin.of_checkpoint(checkpoint, meta, config, used),
         domains=[
             Measurement(d, p.images, p.content(), p.hash, metric.totals[d], metric.raw.get(d))
             for d, p in plan.items()
@@ -131,8 +134,7 @@ def measure(
     if lost:
         record.provenance['unmeasured'] = {name: texts[0] for name, texts in metric.unread.items()}
     if is_main_process():
-        where = data.data_root, data.get('skip_lists', ())
-        named = {d: replace(metric.images[d], keys=predictions.photo_keys(d, *where)) for d in plan}
+        named = {d: replace(metric.images[d], keys=used[d].photos) for d in plan}
         matrices.save(record, named, out)
         if saver and not lost:
             records.write(record, saver.folder / predictions.MANIFEST)
@@ -159,3 +161,14 @@ def _lost(unread: Mapping[str, Sequence[str]]) -> str:
         + ('; ...' if len(texts) > 3 else '')
         for domain, texts in unread.items()
     )
+
+
+def _check_pairs(used: Mapping[str, Used], plan: Mapping[str, Protocol]) -> None:
+    """Raise ValueError where other pairs are measured than planned: files came or went."""
+    for domain, protocol in plan.items():
+        found = len(used[domain].pairs), used[domain].part
+        if found != (protocol.images, protocol.pairs):
+            raise ValueError(
+                f'{domain}: {protocol.images:,} pairs were found before the run, {found[0]:,} are '
+                'there now: its files have changed. Measure the checkpoint by ibnseg test'
+            )

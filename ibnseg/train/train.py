@@ -1,10 +1,12 @@
 """One training run: checks, training, and the measurement of the selected checkpoint."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
+from ..domains import Used
 from ..measure import selection
 from ..measure.records import Record
 from . import checks, parts
@@ -38,25 +40,29 @@ def train(
     checks.check_source(config)
     rule = checks.choose_rule(config, select)
     plan = checks.plan_measurement(config)
-    checks.count_pairs(config, 'val_dataloader')
-    config.skipped = checks.count_skipped(config.train_dataloader.dataset)
+    checks.find_pairs(config, 'val_dataloader')
+    used = checks.find_pairs(config, 'train_dataloader')
     if continued := begin(config, resume, seed):
-        _check_as_begun(config, *continued)
+        _check_as_begun(config, used, *continued)
     runner = build(config)
     runner.train()
     out = Path(config.work_dir, f'{config.model_name}.record.json')
     return measure(runner, plan, chosen(config.work_dir, rule), out, show)
 
 
-def _check_as_begun(config: Config, latest: Path, meta: dict[str, Any]) -> None:
-    """Refuse to continue a run with other data left out, or selected by another rule."""
+def _check_as_begun(
+    config: Config, used: Mapping[str, Used], latest: Path, meta: dict[str, Any]
+) -> None:
+    """Refuse to continue a run on other pairs, or selected by another rule."""
     trained = meta.get('trained', {})
-    left_out = trained.get('skipped', {})
-    if left_out != config.skipped:
-        raise ValueError(
-            f'{latest} was trained without {left_out or "leaving out anything"}, now it would be '
-            f'without {config.skipped or "leaving out anything"}. Resume with the same --skip-list'
-        )
+    for domain, before in trained.get('pairs', {}).items():
+        here = used[domain].summary() if domain in used else {}
+        if before['digest'] != here.get('digest'):
+            raise ValueError(
+                f'{latest} was trained on {before["pairs"]:,} pairs of {domain} '
+                f'({before["digest"]}), here are {here.get("pairs", 0):,} ({here.get("digest")}). '
+                'Resume with the same files and the same --skip-list'
+            )
     now = selection.implied(config.source, config.val_dataloader.dataset.domains).name
     before = trained.get('selection', now)
     if now != before:  # scores on other images can't be compared with the best one so far
