@@ -258,7 +258,11 @@ def test_backbones(name):
         type='DDRHead' if alone else 'FCNHead', in_channels=last.shape[1], channels=8,
         in_index=0 if alone else len(maps) - 1, num_classes=5, norm_cfg=BN,
     )  # fmt: skip
-    check(segmentor(name, head))
+    model = segmentor(name, head)
+    # Those two convolutions take no channels_last; those two networks but one size.
+    own = 'ConvWS' in name or 'ConvAWS' in name or name in ('BEiT', 'MAE')
+    assert Predictor(model).is_fast == (not own)
+    check(model)
 
 
 @pytest.mark.parametrize('name', some(HEADS, HEAD_SAMPLE))

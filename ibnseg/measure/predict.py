@@ -66,14 +66,15 @@ def for_inference(model: nn.Module) -> nn.Module:
     """Return a copy of a network in eval mode, channels_last, for a CPU and without gradients.
 
     BatchNorms are folded into convolutions. The outputs are the model's own, as far as rounding
-    goes: both run on two random images of 128 x 128. Returns `model` itself where it can't be
+    goes: both run on two random images of 64 x 64. Returns `model` itself where it can't be
     copied, does not run on the images, or gives other outputs.
     """
     try:
-        copied = copy.deepcopy(model).eval().to(memory_format=torch.channels_last)
+        copied = copy.deepcopy(model).to(memory_format=torch.channels_last)
+        copied.eval()  # MMSeg's backbones return None
         with torch.no_grad(), torch.random.fork_rng([]), torch.autocast('cpu', enabled=False):
             conv = next(m for m in copied.modules() if isinstance(m, nn.Conv2d))
-            images = torch.randn(2, conv.in_channels, 128, 128, dtype=conv.weight.dtype)
+            images = torch.randn(2, conv.in_channels, 64, 64, dtype=conv.weight.dtype)
             images = images.contiguous(memory_format=torch.channels_last)
             outputs = []
             for run in (_Flow(copied), contextlib.nullcontext()):
