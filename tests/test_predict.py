@@ -176,6 +176,13 @@ def test_a_batchnorm_is_folded_into_no_convolution_but_its_own():
             torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_a_diverged_network_stays_on_the_fast_path():
+    model = segmentor()
+    torch.nn.init.constant_(model.backbone.conv1.weight, float('nan'))
+    with torch.no_grad(), pytest.raises(ValueError, match='diverged'):
+        Predictor(model)(batch())
+
+
 class Odd(torch.nn.Module):
     """A convolution and a BatchNorm, `how` they are used."""
 

@@ -100,7 +100,7 @@ class _Flow(TorchDispatchMode):
         super().__init__()
         self.network = network
         self.layers: dict[int, nn.Module] = {}  # by the identity of a tensor of theirs
-        self.uses: Counter[nn.Module] = Counter()
+        self.uses: Counter[Any] = Counter()  # of layers, and of (convolution, 'output')
         self.fed: dict[nn.Module, nn.Module] = {}  # convolution -> BatchNorm
         for layer in network.modules():
             for tensor in (*layer._parameters.values(), *layer._buffers.values()):
