@@ -75,6 +75,7 @@ def _trained(runner) -> dict:
         shares=_shares(runner),
         fine_tuned=config.get('fine_tuned'),
         skipped=dict(config.get('skipped', {})),
+        **getattr(runner, 'training', {}),
     )
 
 

@@ -3,6 +3,7 @@
 Imports neither torch nor mmseg, so that what is missing is said at once.
 """
 
+import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -66,6 +67,20 @@ def count_pairs(config: Config, loader: str) -> dict[str, int]:
     data = config[loader].dataset
     lists = data.get('skip_lists', ())
     return {name: len(domains.find(name, data.data_root, lists)) for name in domain_names(data)}
+
+
+def trained_pairs(config: Config) -> dict[str, dict[str, Any]]:
+    """Return domain -> how many pairs are trained on, how many are published, and eight digits
+    over which these are."""
+    data = config.train_dataloader.dataset
+    found = {}
+    for name in domain_names(data):
+        row, split = domains.parse(name)
+        pairs = domains.find(name, data.data_root, data.get('skip_lists', ()))
+        keys = '\n'.join(str(photo.relative_to(data.data_root)) for photo, _ in pairs)
+        digest = hashlib.sha256(keys.encode()).hexdigest()[:8]
+        found[name] = dict(pairs=len(pairs), published=row.splits.get(split), digest=digest)
+    return found
 
 
 def audit_data(config: Config) -> None:

@@ -1,13 +1,15 @@
 """One training run: checks, training, and the measurement of the selected checkpoint."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.dist import get_world_size
 
-from ..measure import selection
+from ..measure import records, selection
 from ..measure.records import Record
-from . import checks
+from . import checks, settings
 from .checkpoint import begin, chosen
 from .runner import build
 from .test import measure
@@ -32,6 +34,7 @@ def train(
         select: see `checks.choose_rule`.
 
     Raises:
+        FileExistsError: `config.work_dir` holds a run, or the record of another.
         DataError, ValueError: data, weights or config are not as expected, before any training.
     """
     checks.check_source(config)
@@ -39,12 +42,39 @@ def train(
     plan = checks.plan_measurement(config)
     checks.count_pairs(config, 'val_dataloader')
     config.skipped = checks.count_skipped(config.train_dataloader.dataset)
+    training = dict(pairs=checks.trained_pairs(config), settings=settings.of(config))
+    out = Path(config.work_dir, f'{config.model_name}.record.json')
     if continued := begin(config, resume, seed):
         _check_as_begun(config, *continued)
+    else:
+        _check_free(out, config, training)
     runner = build(config)
+    training['settings']['world_size'] = get_world_size()
+    runner.training = training  # for the checkpoints
     runner.train()
-    out = Path(config.work_dir, f'{config.model_name}.record.json')
     return measure(runner, plan, chosen(config.work_dir, rule), out, show)
+
+
+def _check_free(out: Path, config: Config, training: dict[str, Any]) -> None:
+    """Refuse to begin a run whose record would overwrite that of another."""
+    if not out.exists():
+        return
+    try:
+        found = records.read(out).provenance
+    except records.RecordError:
+        found = {}
+    before = found.get('training') or {}
+    now = dict(seed=(config.get('randomness') or {}).get('seed'), **training)
+    then = dict(
+        seed=found.get('seed'),
+        pairs=before.get('pairs'),
+        settings={k: v for k, v in (before.get('settings') or {}).items() if k != 'world_size'},
+    )
+    if json.loads(json.dumps(now)) != then:
+        raise FileExistsError(
+            f'{out} holds the result of another training, and would be overwritten. Name another '
+            'folder with --work-dir, or move it away'
+        )
 
 
 def _check_as_begun(config: Config, latest: Path, meta: dict[str, Any]) -> None:
