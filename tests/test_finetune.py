@@ -132,7 +132,7 @@ def test_finished_runs_stay_and_interrupted_ones_go_on(tuned, data, checkpoint, 
 
 
 def test_reports_never_mix_them_up(tuned, checkpoint):
-    files = records.find([checkpoint.parent, tuned[0]])
+    files, _ = records.find([checkpoint.parent, tuned[0]])
     table = report.tabulate([records.read(file) for file in files], files=files)
     groups = {group.source: (group.home, len(group.rows)) for group in table.groups}
     assert groups == {

@@ -364,7 +364,7 @@ def test_several_protocols_of_one_checkpoint_are_a_table_each():
         one.protocol_hash = protocol_hash(one.protocol)
     wide.domains = wide.domains[:1]
     table = report.tabulate([*runs, other, wide])
-    names = ['native', 'hrda-2048', 'native, photo [8, 4]']
+    names = ['native', 'hrda-2048', 'native, photo 8x4']
     assert [group.protocol for group in table.groups] == names
     found = [[r.cells['cityscapes:val'].miou.mean for r in group.rows] for group in table.groups]
     assert found == [pytest.approx([20, 40]), pytest.approx([100]), pytest.approx([0])]

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -202,20 +202,22 @@ def check_free(path: Path, model: str, sha256: str | None, hashes: Mapping[str, 
     )
 
 
-def find(paths: list[str | Path]) -> list[Path]:
-    """Return the record files among `paths`; a folder stands for the `*.record.json` below it.
+def find(paths: Sequence[str | Path]) -> tuple[list[Path], list[Path]]:
+    """Return the record files among `paths`, and the other paths: what `work_dirs/*` holds besides.
 
-    Raises RecordError for a path that does not exist or a folder without records.
+    A folder stands for the `*.record.json` below it; other records end in .json, too.
+
+    Raises RecordError for a path that does not exist, or where there is no record at all.
     """
     found: list[Path] = []
+    empty: list[Path] = []
     for path in map(Path, paths):
-        if path.is_dir():
-            below = sorted(path.rglob('*.record.json'))
-            if not below:
-                raise RecordError(f'{path}: no *.record.json below this folder')
-            found += below
-        elif path.is_file():
-            found.append(path)
-        else:
+        if not path.exists():
             raise RecordError(f'{path}: no such file or folder')
-    return list(dict.fromkeys(found))
+        one = [path] * (path.suffix == '.json')
+        files = sorted(path.rglob('*.record.json')) if path.is_dir() else one
+        found += files
+        empty += [path] * (not files)
+    if not found:
+        raise RecordError(f'{", ".join(map(str, paths))}: no *.record.json there')
+    return list(dict.fromkeys(found)), empty

@@ -194,7 +194,7 @@ def sections(found: Certainty | None, worst: int) -> Iterator[Section]:
         lines = [_line(one) for one in every if (one.source, one.domain, one.protocol) == of]
         title = f'Certainty of mIoU on {photos.title}'
         header = ['model', 'n', 'mIoU', '95 % over images', 'other sign', 'by seed']
-        yield Section(title, _CERTAINTY.format(len(photos.images)), Grid(header, lines, cut=80))
+        yield Section(title, _CERTAINTY.format(len(photos.images)), Grid(header, lines, cut=160))
     for photos in found.photos if worst else ():
         lines = [
             [key, *(f'{percent(a)} / {percent(b)}' for a, b in zip(*values, strict=True))]

@@ -1,23 +1,17 @@
 """Records -> `Table`: what may stand side by side, and the differences."""
 
-import json
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..measure.protocols import SETTINGS
 from ..measure.records import SCORED, Record
+from .columns import Named, Protocols, by_protocol, contents, protocols
 from .recount import recount
 from .table import Cell, Group, Row, Run, Stat, Table, by_class, fractions, origin, scores
 from .training import Training, described, differing, marks
-
-_Named = list[tuple[Record, str]]
-_Protocols = dict[str, dict[str, dict[str, Any]]]
 
 
 def tabulate(
@@ -31,7 +25,7 @@ def tabulate(
 
     Args:
         records: of one model, source, rule and training, those of different seeds become one row.
-            A checkpoint measured by several protocols is in a group for each of them.
+            A network measured by several protocols is in a group for each of them.
         baseline: model to take differences against; by default the one that looks plain.
         mixed: show a domain measured by different protocols, marked, instead of refusing.
         files: where each record was read from, for messages; as many or none.
@@ -50,24 +44,25 @@ def tabulate(
     named = list(zip(records, names, strict=True))
     _check(named)
     baseline = _baseline(records, baseline)
+    parts = [(words, part, _rows(part)) for words, part in by_protocol(named).items()]
+    _mark([row for *_, rows in parts for row in rows])
     groups, every, notes = [], {}, []
-    for words, part in _by_protocol(named).items():
-        protocols, said = _protocols(part, mixed)
-        rows = _rows(part)
+    for words, part, rows in parts:
+        known, said = protocols(part, mixed)
         rows.sort(key=lambda row: row.model != baseline)
         for source in dict.fromkeys(row.source for row in rows):
-            group = _group(source, rows, protocols)
+            group = _group(source, rows, known)
             group.protocol = words
             _compare(group, baseline)
             groups.append(group)
             said += _notes(group)
         notes += [f'Protocol {words}: {note}' if words else note for note in said]
-        for domain, by_hash in protocols.items():
+        for domain, by_hash in known.items():
             every[domain] = every.get(domain, {}) | by_hash
     return Table(list(records[0].classes), baseline, groups, every, list(dict.fromkeys(notes)))
 
 
-def _check(named: _Named) -> None:
+def _check(named: Named) -> None:
     first, where = named[0]
     for record, name in named:
         if record.classes != first.classes:
@@ -80,85 +75,10 @@ def _check(named: _Named) -> None:
         domains = [one.domain for one in record.domains]
         if len(set(domains)) < len(domains):
             raise ValueError(f'{name}: a domain is measured twice ({", ".join(domains)})')
-    _contents(named)
+    contents(named)
 
 
-def _by_protocol(named: _Named) -> dict[str, _Named]:
-    """Return the records by protocol, in words, where a checkpoint was measured on one domain by
-    several; else all of them by ''."""
-    found: dict[tuple, set[str]] = {}
-    for record, name in named:
-        checkpoint = record.provenance.get('checkpoint_sha256') or name
-        for one in record.domains:
-            found.setdefault((str(checkpoint), one.domain), set()).add(_words(one.protocol))
-    if all(len(several) == 1 for several in found.values()):
-        return {'': named}
-    parts: dict[str, _Named] = {}
-    for record, name in named:
-        for words in dict.fromkeys(_words(one.protocol) for one in record.domains):
-            of = [one for one in record.domains if _words(one.protocol) == words]
-            parts.setdefault(words, []).append((replace(record, domains=of), name))
-    return parts
-
-
-def _words(protocol: Mapping[str, Any]) -> str:
-    """Name a protocol by what it does on every domain alike."""
-    name = str(protocol.get('name', 'unnamed'))
-    if name.removesuffix('-bfloat16') in SETTINGS.keys() - {'native'}:
-        return name  # what it does to a domain is published
-    stated = {key: protocol.get(key) for key in ('photo', 'keep_ratio', 'crop', 'stride')}
-    return ', '.join([name, *(f'{k} {v!s:.20}' for k, v in stated.items() if v is not None)])
-
-
-def _contents(named: _Named) -> dict[tuple[str, str], tuple[dict[str, Any], str]]:
-    """Return (domain, hash) -> protocol and a record that has it; refuse two of one hash."""
-    first: dict[tuple[str, str], tuple[dict[str, Any], str]] = {}
-    for one, name in ((one, name) for record, name in named for one in record.domains):
-        # Through JSON, so that a fresh record (tuples) equals one that was read (lists).
-        content = json.loads(json.dumps(one.protocol))
-        protocol, where = first.setdefault((one.domain, one.protocol_hash), (content, name))
-        if content != protocol:
-            raise ValueError(
-                f'{one.domain!r}: {where} and {name} have the same protocol hash '
-                f'{one.protocol_hash} but differ in {_differences(protocol, content)}; one was '
-                'edited: evaluate it again'
-            )
-    return first
-
-
-def _protocols(named: _Named, mixed: bool) -> tuple[_Protocols, list[str]]:
-    """Return domain -> hash -> protocol, the most frequent hash first, and notes on mixtures."""
-    first = _contents(named)
-    measured = (one for record, _ in named for one in record.domains)
-    times = Counter((one.domain, one.protocol_hash) for one in measured)
-    found: _Protocols = {domain: {} for domain, _ in first}
-    notes = []
-    for domain, by_hash in found.items():
-        usual, *others = (digest for (d, digest), _ in times.most_common() if d == domain)
-        reference, where = first[domain, usual]
-        by_hash[usual] = reference
-        for digest in others:
-            protocol, name = first[domain, digest]
-            by_hash[digest] = protocol
-            what = (
-                f'{domain} was measured by protocol {usual} in {where} and by {digest} in {name}, '
-                f'which differ in {_differences(reference, protocol)}'
-            )
-            if not mixed:
-                same = protocol | dict(classes=reference.get('classes')) == reference
-                way_out = 'count the same (--classes)' if same else 'evaluate both by one protocol'
-                raise ValueError(f'{what}; {way_out}, or accept marked numbers (--mixed)')
-            notes.append(f'† {what}: numbers so marked are not comparable with their column.')
-    return found, notes
-
-
-def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Return both values of the fields in which two protocols differ."""
-    fields = [key for key in one | other if one.get(key) != other.get(key)]
-    return '; '.join(f'{key}: {one.get(key)!r:.40} | {other.get(key)!r:.40}' for key in fields[:8])
-
-
-def _rows(named: _Named) -> list[Row]:
+def _rows(named: Named) -> list[Row]:
     rows: dict[tuple, Row] = {}
     for record, name in named:
         known = origin(record, name)
@@ -175,12 +95,18 @@ def _rows(named: _Named) -> list[Row]:
         run.measured = {one.domain: one for one in record.domains} | run.measured
         run.scores = {domain: scores(one) for domain, one in run.measured.items()}
     for row in rows.values():
-        alike = [r for r in rows.values() if (r.model, r.source) == (row.model, row.source)]
-        row.ambiguous = len({other.rule for other in alike}) > 1
-        alike = [other for other in alike if other.rule == row.rule]
-        row.variant = marks([other.training for other in alike])[alike.index(row)]
         row.runs.sort(key=lambda run: (run.seed is None, run.seed or 0))
     return list(rows.values())
+
+
+def _mark(rows: list[Row]) -> None:
+    """Tell rows of one model and source apart, by rule and by training."""
+    for row in rows:
+        alike = [r for r in rows if (r.model, r.source) == (row.model, row.source)]
+        row.ambiguous = len({other.rule for other in alike}) > 1
+        trainings = {r.training.key: r.training for r in alike if r.rule == row.rule}
+        found = marks([*trainings.values()])
+        row.variant = found[[*trainings].index(row.training.key)]
 
 
 def _check_same(run: Run, record: Record, known: Mapping[str, Any]) -> None:
@@ -231,7 +157,7 @@ def _baseline(records: Sequence[Record], wanted: str | None) -> str:
     return next((model for model in models if _PLAIN_NAME.search(model.lower())), models[0])
 
 
-def _group(source: str, rows: list[Row], protocols: _Protocols) -> Group:
+def _group(source: str, rows: list[Row], protocols: Protocols) -> Group:
     rows = [row for row in rows if row.source == source]
     runs = [run for row in rows for run in row.runs]
     domains = list(dict.fromkeys(domain for run in runs for domain in run.measured))

@@ -147,7 +147,7 @@ class Row:
 
 @dataclass
 class Group:
-    """The rows of one source, and of one protocol where checkpoints were measured by several.
+    """The rows of one source, and of one protocol where a network was measured by several.
 
     `domains` are the columns, whose numbers are compared by the protocol whose hash is in
     `reference`; `home` is the source's own, or None. `protocol` is in words, or ''.

@@ -33,7 +33,8 @@ def of(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     parts = {key: config.get(key) for key in _PARTS}
     hooks = parts['custom_hooks'] or []
-    parts['custom_hooks'] = [hook for hook in hooks if dict(hook).get('type') not in _HOOKS]
+    idle = [hook for hook in hooks if isinstance(hook, Mapping) and hook.get('type') in _HOOKS]
+    parts['custom_hooks'] = [hook for hook in hooks if hook not in idle]
     validation = config['val_dataloader']['dataset']
     parts['val_dataloader'] = dict(dataset=validation)
     return dict(_flat(parts)) | {'val_dataloader.dataset.domains': [*domain_names(validation)]}
