@@ -104,7 +104,7 @@ def _mark(rows: list[Row]) -> None:
     for row in rows:
         alike = [r for r in rows if (r.model, r.source) == (row.model, row.source)]
         row.ambiguous = len({other.rule for other in alike}) > 1
-        trainings = {r.training.key: r.training for r in alike if r.rule == row.rule}
+        trainings = {other.training.key: other.training for other in alike}
         found = marks([*trainings.values()])
         row.variant = found[[*trainings].index(row.training.key)]
 

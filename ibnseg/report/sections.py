@@ -130,7 +130,7 @@ def _main(table: Table, group: Group, every: bool = False) -> Section:
             gaps = (percent(c.gap, '+', c.gap_mixed) if c else NOTHING for c in cells)
             columns.append(['gap', *gaps, '', ''])
     header, *lines = zip(*columns, strict=True)
-    title = f'Trained on {clean(group.title, 80)} · mIoU in %'
+    title = f'Trained on {clean(group.title, 120)} · mIoU in %'
     if 'Δ' in header:
         title += f', change against {clean(table.baseline, 30)}'
     return Section(title, grid=Grid(header, lines[:-2], lines[-2:], breaks=breaks))
