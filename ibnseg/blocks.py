@@ -68,21 +68,19 @@ class ResidualBlock:
 
     def _sum(self, x: Tensor) -> Tensor:
         identity = x if self.downsample is None else self.downsample(x)
-        out = self._residual(x)
+        convs, out = self._convolutions(), x
+        for i, conv in enumerate(convs, 1):
+            out = getattr(self, getattr(self, f'norm{i}_name'))(conv(out))
+            if i < len(convs):
+                out = self.relu(out)
+            for plugin in getattr(self, f'after_conv{i}_plugin_names', ()):
+                out = getattr(self, plugin)(out)
+        if hasattr(self, 'se'):
+            out = self.se(out)
         out += identity
         if self.after_add_name is not None:
             out = getattr(self, self.after_add_name)(out)
         return out
-
-    def _residual(self, x: Tensor) -> Tensor:
-        convs = self._convolutions()
-        for i, conv in enumerate(convs, 1):
-            x = getattr(self, getattr(self, f'norm{i}_name'))(conv(x))
-            if i < len(convs):
-                x = self.relu(x)
-            for plugin in getattr(self, f'after_conv{i}_plugin_names', ()):
-                x = getattr(self, plugin)(x)
-        return self.se(x) if hasattr(self, 'se') else x
 
 
 class SqueezeExcite(nn.Module):
@@ -113,15 +111,10 @@ class ResidualNetwork:
     `deep_stem`.
     """
 
-    def blocks(self) -> Iterator[tuple[int, list[ResidualBlock]]]:
-        """Yield each stage, from 1, with its blocks."""
-        for stage, name in enumerate(self.res_layers, 1):
-            yield stage, [b for b in getattr(self, name) if isinstance(b, ResidualBlock)]
-
     def add_squeeze_excite(self) -> None:
         """Give each block a `SqueezeExcite` after its last norm, before the add."""
-        for _, blocks in self.blocks():
-            for block in blocks:
+        for block in self.modules():
+            if isinstance(block, ResidualBlock):
                 block.se = SqueezeExcite(block.channels)
 
     def sites(self) -> Iterator[Site]:
@@ -134,17 +127,13 @@ class ResidualNetwork:
                 yield Site(at, name, channels, setter(self.stem, str(norm)))
         else:
             yield Site('stem', 'stem', self.conv1.out_channels, setter(self, self.norm1_name))
-        for stage, blocks in self.blocks():
+        for stage, name in enumerate(self.res_layers, 1):
+            layer = getattr(self, name)
+            blocks = [block for block in layer if isinstance(block, ResidualBlock)]
             for i, block in enumerate(blocks):
-                place = dict(stage=stage, block=i, blocks=len(blocks))
-                yield from block.sites(f'layer{stage}.{i}', **place)
-            name = self.res_layers[stage - 1]
-            put = _appender(getattr(self, name))
-            yield Site('after_stage', f'{name}.after_stage', blocks[-1].channels, put, stage)
-
-
-def _appender(stage: nn.Sequential) -> Callable[[nn.Module], None]:
-    return lambda layer: stage.add_module(layer.abbr, layer)
+                yield from block.sites(f'{name}.{i}', stage=stage, block=i, blocks=len(blocks))
+            channels = blocks[-1].channels
+            yield Site('after_stage', f'{name}.after_stage', channels, setter(layer), stage)
 
 
 class DenseLayer(nn.Module):
@@ -186,13 +175,6 @@ class DenseBlock(nn.ModuleDict):
         return torch.cat(maps, 1)
 
 
-def _transition(channels: int, stride: int, norm: Norm) -> nn.Sequential:
-    pool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
-    conv = nn.Conv2d(channels, channels // 2, 1, bias=False)
-    layers = dict(norm=norm(channels), relu=nn.ReLU(inplace=True), conv=conv, pool=pool)
-    return nn.Sequential(OrderedDict(layers))
-
-
 class DenseNetwork:
     """The `features` of a DenseNet and their sites; mixed in before a module."""
 
@@ -225,25 +207,27 @@ class DenseNetwork:
         own_growth, own_channels, layers = self.arch_settings[depth]
         growth, channels = growth or own_growth, channels or own_channels
         self.num_stages = len(strides)
-        self.features = nn.Sequential(
-            OrderedDict(
-                conv0=nn.Conv2d(in_channels, channels, 7, stride=2, padding=3, bias=False),
-                norm0=norm(channels),
-                relu0=nn.ReLU(inplace=True),
-                pool0=nn.MaxPool2d(3, stride=2, padding=1),
-            )
+        stem = OrderedDict(
+            conv0=nn.Conv2d(in_channels, channels, 7, stride=2, padding=3, bias=False),
+            norm0=norm(channels),
+            relu0=nn.ReLU(inplace=True),
+            pool0=nn.MaxPool2d(3, stride=2, padding=1),
         )
+        self.features = nn.Sequential(stem)
         self.out_channels = []
-        for stage in range(1, self.num_stages + 1):
+        for stage, (stride, dilation) in enumerate(zip(strides, dilations, strict=True), 1):
             if stage > 1:
-                transition = _transition(channels, strides[stage - 1], norm)
-                self.features.add_module(f'transition{stage - 1}', transition)
+                transition = OrderedDict(
+                    norm=norm(channels),
+                    relu=nn.ReLU(inplace=True),
+                    conv=nn.Conv2d(channels, channels // 2, 1, bias=False),
+                    pool=nn.AvgPool2d(stride) if stride > 1 else nn.Identity(),
+                )
+                self.features.add_module(f'transition{stage - 1}', nn.Sequential(transition))
                 channels //= 2
             block = DenseBlock()
             for i in range(1, layers[stage - 1] + 1):
-                block[f'denselayer{i}'] = DenseLayer(
-                    channels, growth, dilations[stage - 1], norm, with_cp
-                )
+                block[f'denselayer{i}'] = DenseLayer(channels, growth, dilation, norm, with_cp)
                 channels += growth
             self.features.add_module(f'denseblock{stage}', block)
             self.out_channels.append(channels)
@@ -257,19 +241,13 @@ class DenseNetwork:
         for stage in range(1, self.num_stages + 1):
             if stage > 1:
                 name = f'transition{stage - 1}'
-                transition = features.get_submodule(name)
-                yield _before(transition.conv, 'norm', f'{name}.norm', setter(transition, 'norm'))
+                owner = features.get_submodule(name)
+                put, channels = setter(owner, 'norm'), owner.conv.in_channels
+                yield Site('norm', f'{name}.norm', channels, put, feeds=owner.conv)
             block = features.get_submodule(f'denseblock{stage}')
             for i, (name, layer) in enumerate(block.items()):
-                place = dict(stage=stage, block=i, blocks=len(block))
                 for at, conv in (('norm1', layer.conv1), ('norm2', layer.conv2)):
-                    path = f'denseblock{stage}.{name}.{at}'
-                    yield _before(conv, at, path, setter(layer, at), **place)
+                    path, put = f'denseblock{stage}.{name}.{at}', setter(layer, at)
+                    yield Site(at, path, conv.in_channels, put, stage, i, len(block), conv)
         if self.num_stages == 4:
             yield Site('norm', 'norm5', self.out_channels[-1], setter(features, 'norm5'))
-
-
-def _before(
-    conv: nn.Conv2d, at: str, name: str, put: Callable[[nn.Module], None], **place: int
-) -> Site:
-    return Site(at, name, conv.in_channels, put, feeds=conv, **place)

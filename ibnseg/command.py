@@ -3,19 +3,42 @@
 import argparse
 import logging
 import os
+import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from ._stack import StackError
-from .text import clean
+from .text import clean, meant
+
+
+class _Parser(argparse.ArgumentParser):
+    """Names the nearest choice or option where a person mistyped one."""
+
+    def error(self, message: str) -> NoReturn:
+        names = [name for action in self._actions for name in action.option_strings]
+        if wrong := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            names = re.findall(r"[^', ]+", wrong[2])
+        else:
+            wrong = re.search(r'unrecognized arguments: (\S+)', message)
+        super().error(message + (meant(wrong[1], names) if wrong else ''))
+
+
+def turn_round(args: argparse.Namespace, *words: str) -> None:
+    """Raise ValueError: two arguments of a command are swapped; `words` are right."""
+    raise ValueError(
+        f'the arguments are the other way round; type: {args.prog} {shlex.join(words)}'
+    )
 
 
 def parser(name: str, doc: str) -> argparse.ArgumentParser:
     """Return the parser of a command; its `--help` begins with the script's docstring."""
     as_written = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(f'ibnseg {name}', description=doc, formatter_class=as_written)
+    p = _Parser(f'ibnseg {name}', description=doc, formatter_class=as_written)
+    p.set_defaults(prog=p.prog)
+    return p
 
 
 #: Options that several commands have: name -> arguments of `add_argument`.

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .norms import IBN, LAYERS, InstanceNorm, ParallelIBN, PartialInstanceNorm
+from .text import meant
 
 #: `stem` and `norm1..3` replace the norm that stands there, `every_norm` all norms of the network;
 #: `after_add` (in a block, before its last ReLU) and `after_stage` insert.
@@ -28,8 +29,8 @@ class Site(NamedTuple):
         name: unique in the network; messages use it ('layer1.0.norm1').
         channels: of the maps that the layer gets.
         put: lays the layer there.
-        stage, block, blocks: 1 to 4, the index in the stage, and how many blocks the stage has; 0
-            outside of a stage.
+        stage, block, blocks: 1 to 4, the index in the stage, and how many blocks the stage has; the
+            defaults where there is none.
         feeds: the module that alone takes the layer's output, if it is one convolution: it is
             widened for layers that give more channels than they get.
     """
@@ -40,13 +41,13 @@ class Site(NamedTuple):
     put: Callable[[nn.Module], None]
     stage: int = 0
     block: int = 0
-    blocks: int = 0
+    blocks: int = 1
     feeds: nn.Module | None = None
 
 
-def setter(owner: nn.Module, name: str) -> Callable[[nn.Module], None]:
-    """Return the `put` of a site that is the child `name` of `owner`."""
-    return lambda layer: owner.add_module(name, layer)
+def setter(owner: nn.Module, name: str | None = None) -> Callable[[nn.Module], None]:
+    """Return the `put` of a site that is the child `name` of `owner`; None for the layer's own."""
+    return lambda layer: owner.add_module(name or layer.abbr, layer)
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,12 @@ class Put:
 
     def __post_init__(self) -> None:
         if self.at not in SITES:
-            raise ValueError(f'unknown site {self.at!r}; choose from {SITES}')
+            near = meant(self.at, SITES)
+            raise ValueError(f'unknown site {self.at!r}; choose from {SITES}{near}')
         if isinstance(self.layer, str):
             if self.layer not in LAYERS:
-                raise ValueError(f'unknown layer {self.layer!r}; choose from {tuple(LAYERS)}')
+                near = meant(self.layer, LAYERS)
+                raise ValueError(f'unknown layer {self.layer!r}; choose from {tuple(LAYERS)}{near}')
             object.__setattr__(self, 'layer', LAYERS[self.layer])
         if (self.at in ('stem', 'every_norm')) == bool(self.stages):
             raise ValueError(
@@ -89,10 +92,8 @@ class Put:
         """Whether this Put stands at `site`."""
         if self.at == 'every_norm':
             return not site.at.startswith('after_')
-        if self.at != site.at or self.at == 'stem':
-            return self.at == site.at
-        if site.stage not in self.stages or self.at == 'after_stage':
-            return site.stage in self.stages
+        if self.at != site.at or (self.stages and site.stage not in self.stages):
+            return False
         if self.blocks == 'last':
             return site.block == site.blocks - 1
         return self.blocks == 'all' or site.block % self.blocks == 0
@@ -148,8 +149,10 @@ def resolve(
     if isinstance(placement, str):
         if placement not in table:
             raise ValueError(
-                f'unknown placement {placement!r}; choose from {tuple(table)}, or spell '
+                f'unknown placement {placement!r}; choose from '
+                f'{tuple(table)}, or spell '
                 "the Puts: [dict(layer='IBN', at='norm1', stages=(1, 2, 3))]"
+                + meant(placement, table)
             )
         return table[placement]
     if not isinstance(placement, Sequence):
@@ -203,8 +206,7 @@ def install(
             taken.add(site.name)
             layer = put.layer(site.channels, norm=norm, **options)
             for module in layer.modules():
-                if module is layer or isinstance(module, InstanceNorm):
-                    module.site = site.name
+                module.site = site.name
             layer.inserted = site.at.startswith('after_')
             if getattr(layer, 'expansion', 1) != 1:
                 _widen(site, layer)

@@ -50,12 +50,9 @@ def expected(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
         return by_definition(layer, x)
     if isinstance(layer, ParallelIBN):
         return torch.cat([by_definition(part, x) for part in (layer.IN, layer.BN)], 1)
-    first = layer.num_in
-    if getattr(layer, 'bn_first', False):
-        first = layer.num_features - first
-    parts = [layer.IN, getattr(layer, 'BN', nn.Identity())]
-    if getattr(layer, 'bn_first', False):
-        parts = parts[::-1]
+    first, parts = layer.num_in, [layer.IN, layer.BN]
+    if layer.bn_first:
+        first, parts = layer.num_features - first, parts[::-1]
     done = [
         z if isinstance(part, nn.Identity) else by_definition(part, z)
         for part, z in zip(parts, (x[:, :first], x[:, first:]), strict=True)

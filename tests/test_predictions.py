@@ -87,7 +87,7 @@ def test_every_domain_is_scored_as_a_loop_over_pixels(data, tmp_path, domain):
     np.testing.assert_allclose(found.iou, ious, rtol=1e-12)
     assert 0.2 < found.miou < 0.95 and found.counted > 1
     np.testing.assert_array_equal(packed[domain].total(), expected)
-    assert packed[domain].keys == tuple(predictions.photo_keys(domain, data))
+    assert packed[domain].keys == predictions.photo_keys(domain, data)
     space = domains.parse(domain)[0].space
     assert (measured.raw is not None) == bool(labels.maps(space))
     if measured.raw is not None:
@@ -403,7 +403,7 @@ def test_command_says_where_the_record_is(tested, data):
     path = tested / 'saved.idd.val.record.json'
     assert str(path) in done.stdout
     record = records.read(path)
-    assert matrices.read(path, record)['idd:val'].keys == tuple(predictions.photo_keys('idd', data))
+    assert matrices.read(path, record)['idd:val'].keys == predictions.photo_keys('idd', data)
     assert report.tabulate([record]).rows[0].model == 'ibn_b'
 
 

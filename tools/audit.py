@@ -36,9 +36,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _job(args: argparse.Namespace) -> int:
-    from ibnseg import audit, progress
+    from ibnseg import audit, domains, progress
     from ibnseg.text import clean
 
+    if not domains.known(args.domain) and domains.known(args.root):
+        command.turn_round(args, args.root, args.domain)
     with progress.bar('audit') as bar:
         report = audit.audit(args.domain, args.root, workers=args.workers, progress=bar)
     for line in report.lines(args.show):

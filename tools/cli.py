@@ -4,6 +4,8 @@ import importlib
 import os
 import sys
 
+from ibnseg.text import meant
+
 COMMANDS = {
     'train': 'train on one dataset, then evaluate on others',
     'sweep': 'train configs with several seeds and write one report',
@@ -31,5 +33,5 @@ def main() -> int:
         print(f'  {command:10} {text}')
     if name in ('-h', '--help'):
         return 0
-    print(f'error: unknown command {name!r}', file=sys.stderr)
+    print(f'error: unknown command {name!r}{meant(name, COMMANDS)}', file=sys.stderr)
     return 2

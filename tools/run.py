@@ -33,11 +33,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _job(args: argparse.Namespace) -> None:
-    from ibnseg.train.config import check_file, parse_options
+    from ibnseg.train.config import check_files, parse_options
 
-    check_file(args.config, 'config file')
-    if args.job == 'test':
-        check_file(args.checkpoint, 'checkpoint')
+    args.prog = f'python tools/run.py {args.job}'  # no command of ibnseg
+    check_files(args)
     from ibnseg.plugins import training
 
     config = training.load_config(

@@ -44,9 +44,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _job(args: argparse.Namespace) -> None:
-    from ibnseg import report
+    from ibnseg import domains, report
     from ibnseg.measure import from_files, matrices, predictions, records
 
+    if not domains.known(args.domain) and domains.known(args.predictions):
+        command.turn_round(args, args.predictions, args.domain)
     record, packed = from_files.measure(
         args.domain,
         args.predictions,

@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _job(args: argparse.Namespace) -> int:
+    from ibnseg.text import meant
     from ibnseg.train.config import from_arguments
     from ibnseg.train.runs import states, sweep
 
@@ -44,7 +45,8 @@ def _job(args: argparse.Namespace) -> int:
     runs = sweep.plan(args.configs, args.seeds, args.work_dir, load)
     models = list(dict.fromkeys(planned.model for planned in runs))
     if args.baseline not in (None, *models):
-        raise ValueError(f'--baseline {args.baseline}: choose from {models}')
+        near = meant(args.baseline, models)
+        raise ValueError(f'--baseline {args.baseline}: no such model{near}; choose from {models}')
     failed = []
     for number, planned in enumerate(runs, 1):
         print(f'[{number}/{len(runs)}] {planned}: {states.DOING[planned.state]}', flush=True)

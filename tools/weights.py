@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from ibnseg import command
 
@@ -30,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    args.prog += f' {args.job}'
     job = dict(list=_list, inspect=_inspect, convert=_convert)[args.job]
     return command.run(lambda: job(args))
 
@@ -76,11 +78,17 @@ def _inspect(args: argparse.Namespace) -> None:
             print(f'{name:11} {value}')
 
 
+def _is_there(file: str) -> bool:
+    return '://' in file or Path(file).is_file()
+
+
 def _convert(args: argparse.Namespace) -> None:
     from mmengine.logging import MMLogger
 
     from ibnseg import weights
 
+    if not _is_there(args.file) and _is_there(args.out):
+        command.turn_round(args, args.out, args.file)
     MMLogger.get_current_instance().setLevel('ERROR')  # the account is printed here
     report = weights.convert(args.file, args.out, to=args.to, arch=args.arch)
     print(report)

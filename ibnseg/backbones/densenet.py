@@ -94,14 +94,13 @@ class IBNDenseNet(DenseNetwork, IBNBackbone, BaseModule):
         return tuple(outs[i] for i in sorted(self.out_indices))
 
     def _freeze_stages(self) -> None:
-        frozen = {'conv0', 'norm0'} if self.frozen_stages >= 0 else set()
-        for stage in range(1, self.frozen_stages + 1):
-            frozen |= {f'transition{stage - 1}', f'denseblock{stage}'}
-        if self.frozen_stages == 4:
-            frozen.add('norm5')
+        if self.frozen_stages < 0:
+            return
+        last = {0: 'pool0', 4: 'norm5'}.get(self.frozen_stages, f'denseblock{self.frozen_stages}')
         for name, module in self.features.named_children():
-            if name in frozen:
-                module.eval().requires_grad_(False)
+            module.eval().requires_grad_(False)
+            if name == last:
+                break
 
     def train(self, mode: bool = True) -> 'IBNDenseNet':
         super().train(mode)
@@ -113,12 +112,7 @@ class IBNDenseNet(DenseNetwork, IBNBackbone, BaseModule):
         return self
 
 
-def _check(
-    num_stages: int,
-    strides: Sequence[int],
-    dilations: Sequence[int],
-    out_indices: Sequence[int],
-) -> None:
+def _check(num_stages: int, strides: Sequence, dilations: Sequence, out_indices: Sequence) -> None:
     if num_stages not in (1, 2, 3, 4):
         raise ValueError(f'num_stages is {num_stages!r}; expected 1, 2, 3 or 4')
     for name, values in (('strides', strides), ('dilations', dilations)):

@@ -64,8 +64,9 @@ class IBNResNet(ResidualNetwork, IBNBackbone, ResNet):
         if self.zero_init_residual and default_init:
             # MMSeg compares with its own block classes and so would skip ours.
             last = 'norm2' if issubclass(self.block, BasicBlock) else 'norm3'
-            for block in (block for _, blocks in self.blocks() for block in blocks):
-                block.init_cfg = dict(type='Constant', val=0, override=dict(name=last))
+            for block in self.modules():
+                if isinstance(block, ResidualBlock):
+                    block.init_cfg = dict(type='Constant', val=0, override=dict(name=last))
         if self.squeeze_excite:
             self.add_squeeze_excite()
         install(self, placement, ratio=ratio, norm=self._build_norm)
@@ -90,12 +91,8 @@ class IBNResNeXt(IBNResNet):
         super().__init__(depth, **kwargs)
 
     def make_res_layer(self, **kwargs: Any) -> nn.Module:
-        return super().make_res_layer(
-            groups=self.groups,
-            base_width=self.base_width,
-            base_channels=self.base_channels,
-            **kwargs,
-        )
+        widths = dict(base_width=self.base_width, base_channels=self.base_channels)
+        return super().make_res_layer(groups=self.groups, **widths, **kwargs)
 
 
 @MODELS.register_module()

@@ -8,8 +8,8 @@ from ..errors import DataError
 from . import counts
 from .files import read_labels, read_raw
 from .sources import THEN, Source, part, subset, trained_on, whole
-from .table import DOMAINS, Domain, Pairs, find, parse, skipped, task
+from .table import DOMAINS, Domain, Pairs, find, known, parse, skipped, task
 
-__all__ = ['DOMAINS', 'THEN', 'DataError', 'Domain', 'Pairs', 'Source', 'counts', 'find', 'parse',
-           'part', 'read_labels', 'read_raw', 'skipped', 'subset', 'task', 'trained_on',
+__all__ = ['DOMAINS', 'THEN', 'DataError', 'Domain', 'Pairs', 'Source', 'counts', 'find', 'known',
+           'parse', 'part', 'read_labels', 'read_raw', 'skipped', 'subset', 'task', 'trained_on',
            'whole']  # fmt: skip

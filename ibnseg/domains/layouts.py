@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .. import splits
 from ..errors import DataError
+from ..text import meant
 
 Files = dict[str, Path]
 Layout = Callable[[Path, str], tuple[Files, Files]]
@@ -116,9 +117,10 @@ def camvid_parts(split: str, name: str) -> tuple[tuple[str, ...], Callable[[str]
         or not set(drives) <= set(_CAMVID_DRIVES)
         or len(set(drives)) < len(drives)
     ):
+        near = meant(split, (*_CAMVID_FOLDERS, *_CAMVID_DRIVES))
         raise DataError(
-            f'{name} has no split {split!r}; choose one of {_CAMVID_FOLDERS}, or of the drives '
-            f"{_CAMVID_DRIVES} joined by '+', or both as in 'train/0006R0+0016E5'"
+            f'{name} has no split {split!r}; choose one of {_CAMVID_FOLDERS}, or of the '
+            f"drives {_CAMVID_DRIVES} joined by '+', or both as in 'train/0006R0+0016E5'{near}"
         )
     return (part,) if part else _CAMVID_FOLDERS, lambda stem: stem.split('_')[0] in drives
 

@@ -13,6 +13,7 @@ from textwrap import indent
 
 from .. import labels, splits
 from ..errors import DataError
+from ..text import meant
 from . import layouts, skip
 from .layouts import Files
 
@@ -246,15 +247,23 @@ def parse(domain: str) -> tuple[Domain, str]:
     """
     name, colon, split = domain.partition(':')
     if name not in DOMAINS:
-        raise DataError(f'unknown domain {name!r}; choose from {tuple(DOMAINS)}')
+        near = meant(name, DOMAINS)
+        raise DataError(f'unknown domain {name!r}; choose from {tuple(DOMAINS)}{near}')
     row = DOMAINS[name]
     split = split if colon else row.default
     split = row.aliases.get(split, split)
     if row.check:
         row.check(split, name)
     elif split not in row.splits:
-        raise DataError(f'{name} has no split {split!r}; choose from {(*row.splits, *row.aliases)}')
+        known = (*row.splits, *row.aliases)
+        near = meant(split, known)
+        raise DataError(f'{name} has no split {split!r}; choose from {known}{near}')
     return row, split
+
+
+def known(domain: str) -> bool:
+    """Whether the name before a colon is one of `DOMAINS`."""
+    return domain.partition(':')[0] in DOMAINS
 
 
 def task(domains: Iterable[str]) -> labels.Task:

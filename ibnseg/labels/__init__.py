@@ -6,6 +6,7 @@ by the datasets; 255 is `IGNORE` everywhere.
 
 import numpy as np
 
+from ..text import meant
 from . import spaces
 from .spaces import IGNORE, STREETS, Space, Task
 
@@ -21,7 +22,7 @@ SPACES = tuple(spaces.SPACES)
 def space(name: str) -> Space:
     """Return a label space. Raises ValueError for an unknown one."""
     if name not in spaces.SPACES:
-        raise ValueError(f'unknown label space {name!r}; choose from {SPACES}')
+        raise ValueError(f'unknown label space {name!r}; choose from {SPACES}{meant(name, SPACES)}')
     return spaces.SPACES[name]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import disk, domains, labels, progress
 from ..domains import DataError
+from ..text import meant
 from . import origin, protocols, records
 from .confusion import confusion, raw_confusion
 from .matrices import Images
@@ -163,7 +164,8 @@ def _classes_of(ids: str, space: str) -> np.ndarray:
     chosen = space if ids == 'raw' else ids
     same = [name for name in labels.SPACES if labels.task(name) is task]
     if chosen not in same:
-        raise ValueError(f"--ids {ids}: choose 'train', 'raw', or a label space of {same}")
+        near = meant(ids, ['train', 'raw', *same])
+        raise ValueError(f"--ids {ids}{near}: choose 'train', 'raw', or a label space of {same}")
     return labels.lut(chosen)
 
 

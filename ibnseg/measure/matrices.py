@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,8 @@ class Images:
     keys: tuple[str, ...] = ()
 
     @classmethod
-    def pack(cls, matrices: Iterable[np.ndarray], keys: Iterable[str] = ()) -> 'Images':
+    def pack(cls, matrices: Sequence[np.ndarray], keys: Iterable[str] = ()) -> 'Images':
         """Take dense matrices, all of one shape; at least one."""
-        matrices = list(matrices)
         rows = [sparse(matrix) for matrix in matrices]
         starts = np.cumsum([0, *(row.shape[1] for row in rows)])
         cells, counts = np.concatenate(rows, axis=1)

@@ -21,10 +21,10 @@ MANIFEST = 'predictions.json'
 
 def photo_keys(
     domain: str, data_root: str | Path, skip_lists: Iterable[str | Path] = ()
-) -> list[str]:
+) -> tuple[str, ...]:
     """Return each photo's path relative to the data root, in the order of the dataset."""
     pairs = domains.find(domain, data_root, skip_lists)
-    return [photo.relative_to(data_root).as_posix() for photo, _ in pairs]
+    return tuple(photo.relative_to(data_root).as_posix() for photo, _ in pairs)
 
 
 def place(domain: str, key: str = '') -> PurePosixPath:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from .. import domains, labels
+from ..text import meant
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,8 @@ def describe(
 
 def _setting(name: str, domain: str) -> Setting:
     if name not in SETTINGS:
-        raise ValueError(f'unknown protocol {name!r}; choose from {tuple(SETTINGS)}')
+        near = meant(name, SETTINGS)
+        raise ValueError(f'unknown protocol {name!r}; choose from {tuple(SETTINGS)}{near}')
     setting = SETTINGS[name]
     if not setting.covers(domain):
         raise ValueError(
@@ -238,7 +240,8 @@ def class_set(space: str, classes: str) -> tuple[int, ...]:
     unknown space or class set.
     """
     if classes not in CLASS_SETS:
-        raise ValueError(f'unknown class set {classes!r}; choose from {tuple(CLASS_SETS)}')
+        near = meant(classes, CLASS_SETS)
+        raise ValueError(f'unknown class set {classes!r}; choose from {tuple(CLASS_SETS)}{near}')
     names, ids = labels.task(space).classes, labels.class_ids(space, absent=True)
     return tuple(i for i in ids if names[i] not in CLASS_SETS[classes])
 

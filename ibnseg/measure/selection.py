@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import domains
+from ..text import meant
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ RULES = {
 def find(option: str) -> Rule:
     """Return the rule that a person names. Raises ValueError for an unknown one."""
     if option not in RULES:
-        raise ValueError(f'unknown selection rule {option!r}; choose from {tuple(RULES)}')
+        near = meant(option, RULES)
+        raise ValueError(f'unknown selection rule {option!r}; choose from {tuple(RULES)}{near}')
     return RULES[option]
 
 

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
+from ..text import meant
 from .materials import MATERIALS
 from .scene import FAR, FINE, FORMAT, IDS, NEAR, Scene
 from .street import compose
@@ -37,7 +38,8 @@ def render(
     Raises ValueError for an unknown world, a negative seed or a size below 64 x 128.
     """
     if world not in WORLDS:
-        raise ValueError(f'unknown world {world!r}; choose from {tuple(WORLDS)}')
+        near = meant(world, WORLDS)
+        raise ValueError(f'unknown world {world!r}; choose from {tuple(WORLDS)}{near}')
     check(seed, size)
     look = WORLDS[world]
     if fog is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .. import disk
 from .. import workers as spread
+from ..text import meant
 from .layouts import LAYOUTS, Frame, Layout
 from .photo import check
 from .scene import FORMAT
@@ -45,7 +46,8 @@ def write(
     check(seed, size)
     for world in worlds:
         if world not in LAYOUTS:
-            raise ValueError(f'unknown world {world!r}; choose from {tuple(LAYOUTS)}')
+            near = meant(world, LAYOUTS)
+            raise ValueError(f'unknown world {world!r}; choose from {tuple(LAYOUTS)}{near}')
         for split, count in counts(world, train, val).items():
             limit = LAYOUTS[world].limits[split]
             if not 0 <= count <= limit:

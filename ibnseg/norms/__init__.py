@@ -13,8 +13,8 @@ built. `weights.load_weights` calls it where the file has a plain norm and not t
 tensors.
 """
 
-from .ibn import IBN, ParallelIBN
-from .instance import InstanceNorm, PartialInstanceNorm
+from .ibn import IBN, ParallelIBN, PartialInstanceNorm
+from .instance import InstanceNorm
 
 #: Name in a config -> layer.
 LAYERS = {layer.__name__: layer for layer in (IBN, InstanceNorm, ParallelIBN, PartialInstanceNorm)}

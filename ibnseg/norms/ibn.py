@@ -1,4 +1,4 @@
-"""InstanceNorm and BatchNorm in one layer: on different channels, or side by side."""
+"""InstanceNorm on a part of the channels, and BatchNorm on the rest or side by side."""
 
 from collections.abc import Callable, Mapping
 
@@ -35,12 +35,11 @@ class IBN(nn.Module):
         bn_first: bool = False,
     ):
         super().__init__()
-        self.num_features = num_features
+        self.num_features, self.bn_first = num_features, bn_first
         self.num_in = in_channels(num_features, ratio)
         if bn_first:
             self.num_in = num_features - in_channels(num_features, 1 - ratio)
         rest = num_features - self.num_in
-        self.bn_first = bn_first
         self.in_part = slice(rest, None) if bn_first else slice(self.num_in)
         self.bn_part = slice(rest) if bn_first else slice(self.num_in, None)
         self.IN = InstanceNorm(self.num_in, eps) if self.num_in else None
@@ -61,26 +60,30 @@ class IBN(nn.Module):
         # same layout.
         parts = self.IN(of_in), self.BN(of_bn.clone() if trains else of_bn)
         if trains and parts[1].requires_grad:
-            parts[1].register_hook(_dense)
+            parts[1].register_hook(lambda grad: grad if grad is None else grad.clone())
         return torch.cat(parts[::-1] if self.bn_first else parts, 1)
 
     def from_plain(self, plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Give each part its channels: of scale and shift, BN also of the statistics."""
         own = {}
-        if self.IN is not None:
-            of_in = self.IN.from_plain(plain)
-            own |= {f'IN.{name}': tensor[self.in_part] for name, tensor in of_in.items()}
-        if self.BN is not None:
-            for name, tensor in plain.items():
-                own[f'BN.{name}'] = tensor[self.bn_part] if tensor.ndim else tensor
+        for key in self.state_dict():
+            part, name = key.split('.', 1)
+            if name in plain:
+                channels = self.in_part if part == 'IN' else self.bn_part
+                own[key] = plain[name][channels] if plain[name].ndim else plain[name]
         return own
 
-    def extra_repr(self) -> str:
-        return f'{self.num_features}, num_in={self.num_in}, bn_first={self.bn_first}'
 
+class PartialInstanceNorm(IBN):
+    """InstanceNorm on the first `int(num_features * ratio)` channels; the rest passes unchanged.
 
-def _dense(gradient: Tensor | None) -> Tensor | None:
-    return gradient if gradient is None else gradient.clone()
+    The layer of the paper's variant d. Parameters: `IN.weight`, `IN.bias`.
+    """
+
+    abbr = 'PIN'
+
+    def __init__(self, num_features: int, ratio: float = 0.5, eps: float = 1e-5, norm=None):
+        super().__init__(num_features, ratio, nn.Identity, eps)
 
 
 class ParallelIBN(nn.Module):
@@ -94,10 +97,7 @@ class ParallelIBN(nn.Module):
     expansion = 2
 
     def __init__(
-        self,
-        num_features: int,
-        norm: Callable[[int], nn.Module] | None = None,
-        eps: float = 1e-5,
+        self, num_features: int, norm: Callable[[int], nn.Module] | None = None, eps: float = 1e-5
     ):
         super().__init__()
         self.num_features = num_features

@@ -1,4 +1,4 @@
-"""InstanceNorm, whole and on a part of the channels."""
+"""InstanceNorm."""
 
 from collections.abc import Mapping
 
@@ -30,8 +30,8 @@ class InstanceNorm(nn.InstanceNorm2d):
     abbr = 'IN'
     site = ''
 
-    def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = True, norm=None):
-        super().__init__(num_features, eps=eps, affine=affine)
+    def __init__(self, num_features: int, eps: float = 1e-5, norm=None):
+        super().__init__(num_features, eps=eps, affine=True)
 
     def forward(self, input: Tensor) -> Tensor:
         if input.shape[-1] * input.shape[-2] == 1:
@@ -40,52 +40,21 @@ class InstanceNorm(nn.InstanceNorm2d):
                 'needs more than one pixel a channel. Use a larger input or crop, or a smaller '
                 'output stride (strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))'
             )
-        # Contiguous: torch 2.13 has wrong gradients for channels_last.
-        y = self._on_cpu(input) if input.is_cpu else super().forward(input.contiguous())
+        if input.is_cpu:
+            # group_norm, groups of one channel, is faster and keeps channels_last. It takes the
+            # variance as the difference of two squares, which is far off where the mean is large;
+            # the shift changes no output.
+            x = input.to(torch.promote_types(input.dtype, torch.float32))
+            x = x - x[:, :, :1, :1].detach()
+            weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+            y = F.group_norm(x, x.shape[1], weight, bias, self.eps).to(input.dtype)
+        else:
+            # Contiguous: torch 2.13 has wrong gradients for channels_last.
+            y = super().forward(input.contiguous())
         if input.stride(1) == 1 and y.stride(1) != 1:
             y = y.contiguous(memory_format=torch.channels_last)
         return y
 
-    def _on_cpu(self, input: Tensor) -> Tensor:
-        """The same by group_norm, groups of one channel: faster, and it keeps channels_last."""
-        x = input.to(torch.promote_types(input.dtype, torch.float32))
-        # Changes no output, but group_norm takes the variance as the difference of two squares,
-        # which is far off where the mean is large.
-        x = x - x[:, :, :1, :1].detach()
-        weight, bias = self.weight, self.bias
-        if weight is not None:
-            weight, bias = weight.to(x.dtype), bias.to(x.dtype)
-        return F.group_norm(x, x.shape[1], weight, bias, self.eps).to(input.dtype)
-
     def from_plain(self, plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Keep scale and shift; there are no running statistics."""
         return {name: plain[name] for name in ('weight', 'bias') if name in plain}
-
-
-class PartialInstanceNorm(nn.Module):
-    """InstanceNorm on the first `int(num_features * ratio)` channels; the rest passes unchanged.
-
-    The layer of the paper's variant d. Parameters: `IN.weight`, `IN.bias`.
-    """
-
-    abbr = 'PIN'
-
-    def __init__(self, num_features: int, ratio: float = 0.5, eps: float = 1e-5, norm=None):
-        super().__init__()
-        self.num_features = num_features
-        self.num_in = in_channels(num_features, ratio)
-        self.IN = InstanceNorm(self.num_in, eps) if self.num_in else None
-
-    def forward(self, input: Tensor) -> Tensor:
-        if self.IN is None:
-            return input
-        if self.num_in == self.num_features:
-            return self.IN(input)
-        of_in, rest = input.split((self.num_in, self.num_features - self.num_in), 1)
-        return torch.cat((self.IN(of_in), rest), 1)
-
-    def from_plain(self, plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Give IN its channels of the scale and shift."""
-        if self.IN is None:
-            return {}
-        return {f'IN.{k}': v[: self.num_in] for k, v in self.IN.from_plain(plain).items()}

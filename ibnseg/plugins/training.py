@@ -18,6 +18,7 @@ from mmengine.runner import set_random_seed
 
 from .. import disk
 from ..measure import origin
+from ..train import parts
 from ..train.checkpoint import begin, check_finite, newest, save
 from ..train.config import LOADERS, read_config
 from ..train.progress import ProgressHook
@@ -95,6 +96,7 @@ def train(config: Config, *, resume: bool = False, seed: int | None = None) -> N
     begin(config, resume, seed, _PATTERN)
     _prepare(config)
     with _stdout_to_log():
+        parts.check(config)
         runner = build(config)
         runner.train()
     if is_main_process():
@@ -108,6 +110,8 @@ def test(config: Config, checkpoint: str | Path) -> None:
     Raises:
         FileNotFoundError, ValueError: checkpoint, data or config are not as expected.
     """
+    with _stdout_to_log():
+        parts.check(config)
     # Not the folder of the training run: its config stays as it is.
     config.work_dir = str(Path(config.work_dir) / 'test')
     for key in (*FOR_TRAINING, 'auto_scale_lr'):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..measure.records import SCORED, Record
+from ..text import meant
 from .columns import Named, Protocols, by_protocol, contents, protocols
 from .recount import recount
 from .table import Cell, Group, Row, Run, Stat, Table, by_class, fractions, origin, scores
@@ -144,7 +145,8 @@ def _baseline(records: Sequence[Record], wanted: str | None) -> str:
     models = list(dict.fromkeys(record.model for record in records))
     if wanted is not None:
         if wanted not in models:
-            raise ValueError(f'no model {wanted!r} among the records; choose from {models}')
+            near = meant(wanted, models)
+            raise ValueError(f'no model {wanted!r} among the records; choose from {models}{near}')
         return wanted
 
     for record in records:

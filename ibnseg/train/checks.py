@@ -64,6 +64,8 @@ def count_pairs(config: Config, loader: str) -> dict[str, int]:
 
     Raises DataError where files are missing.
     """
+    if not config[loader]:
+        raise ValueError(f'{loader} is {config[loader]}; give the config of the training')
     data = config[loader].dataset
     lists = data.get('skip_lists', ())
     return {name: len(domains.find(name, data.data_root, lists)) for name in domain_names(data)}
@@ -150,6 +152,14 @@ def check_heads(config: Config, names: Sequence[str]) -> None:
                     f'{head.num_classes} apart. Name domains of the same classes, or give the '
                     f'heads num_classes={len(classes)} and train them on these'
                 )
+            losses = head.get('loss_decode') or []
+            for loss in losses if isinstance(losses, list | tuple) else [losses]:
+                weights = loss.get('class_weight') or classes
+                if not isinstance(weights, str) and len(weights) != len(classes):
+                    raise ValueError(
+                        f'model.{key}.loss_decode.class_weight has {len(weights)} weights; '
+                        f'expected {len(classes)}, one a class'
+                    )
 
 
 def count_skipped(data: Config) -> dict[str, int]:

@@ -12,9 +12,11 @@ _stack.check()
 
 from mmengine.config import Config, DictAction  # noqa: E402
 
-from .. import domains  # noqa: E402
+from .. import command, domains  # noqa: E402
+from . import keys  # noqa: E402
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+_SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 _NEEDED = ('source', 'model', *LOADERS)
 
 
@@ -49,13 +51,14 @@ def load_config(
         FileNotFoundError, ValueError: no such config, or one that lacks what a run needs.
     """
     config = read_config(path, _NEEDED, work_dir, launcher, options)
+    _check_datasets(config)
     if not isinstance(config.source, str):
         config.source = str(domains.Source.of(config.source, config.get('mixing')))
     _state_part(config)
     state_protocol(config)
     stated = config.get('model_name') if _states(path, 'model_name') else None
     config.model_name = name or dict(options or {}).get('model_name') or stated or Path(path).stem
-    for loader in LOADERS:
+    for loader in filter(config.get, LOADERS):
         if data_root is not None:
             config[loader].dataset.data_root = str(data_root)
         if skip_lists:
@@ -68,6 +71,19 @@ def load_config(
         on_gpu = torch.cuda.is_available()
         config.optim_wrapper.type = 'AmpOptimWrapper' if on_gpu else 'CPUAmpOptimWrapper'
     return config
+
+
+def _check_datasets(config: Config) -> None:
+    """Raise ValueError for a loader whose dataset names no domains: a wrapper around one, say."""
+    for loader, key in zip(LOADERS, ('domain', 'domains', 'domains'), strict=True):
+        data = (config[loader] or dict(dataset={key: None})).get('dataset')
+        if not isinstance(data, Mapping) or key not in data:
+            kind = data.get('type') if isinstance(data, Mapping) else data
+            raise ValueError(
+                f'{loader}.dataset is {kind!r:.60} without {key!r}; expected a DomainDataset (to '
+                'train on) or CrossDomainDataset, not wrapped in another. Training goes over the '
+                "data as often as it takes; several datasets are source = ['gta5:train', ...]"
+            )
 
 
 def _states(path: str | Path, name: str) -> bool:
@@ -88,8 +104,14 @@ def read_config(
 ) -> Config:
     """Read a config file that has the keys `needed`. Other arguments and errors: `load_config`."""
     check_file(path, 'config file')
-    config = Config.fromfile(str(path))
-    config.merge_from_dict(dict(options or {}))
+    if Path(path).suffix not in _SUFFIXES:
+        raise ValueError(f'{path} is no config; expected a file that ends with .py, .json or .yaml')
+    try:
+        config = Config.fromfile(str(path))
+    except TypeError as error:  # a dict laid over what is none, say
+        raise ValueError(f'{path}: {error}') from error
+    keys.check(path, config)
+    keys.merge(config, options or {})
     if absent := [key for key in needed if key not in config]:
         raise ValueError(f'{path}: no {", ".join(absent)}; see configs/ for examples')
     config.launcher = launcher
@@ -158,11 +180,24 @@ def domain_names(data: Config) -> tuple[str, ...]:
     return domains.Source.of(data.domain, data.get('mixing')).domains
 
 
+def check_files(args: argparse.Namespace) -> None:
+    """Raise FileNotFoundError where a config or checkpoint of a command line is not there.
+
+    ValueError where they are swapped.
+    """
+    checkpoint = vars(args).get('checkpoint')
+    is_config = [Path(path).suffix in _SUFFIXES for path in (args.config, checkpoint or '')]
+    if is_config == [False, True]:
+        command.turn_round(args, checkpoint, args.config)
+    check_file(args.config, 'config file')
+    if checkpoint:
+        check_file(checkpoint, 'checkpoint')
+
+
 def from_arguments(args: argparse.Namespace, **changed: Any) -> Config:
     """Return the config that a command line asks for; `changed` replaces some of its words."""
     given = vars(args) | changed
-    if 'checkpoint' in given:
-        check_file(given['checkpoint'], 'checkpoint')
+    check_files(argparse.Namespace(**given))
     keys = ('work_dir', 'data_root', 'name', 'amp', 'compile', 'launcher', 'skip_lists')
     return load_config(
         given['config'],

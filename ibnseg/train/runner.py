@@ -15,6 +15,7 @@ from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_s
 from torch import Tensor, nn
 
 from .. import registered, weights  # noqa: F401
+from . import losses
 
 
 def build(config: Config) -> 'SegRunner':
@@ -23,6 +24,7 @@ def build(config: Config) -> 'SegRunner':
         runner = SegRunner.from_cfg(config)
     except TypeError as error:
         raise ValueError(f'the config asks for something that does not exist: {error}') from error
+    losses.mend(runner.model)
     if config.get('compile_backbone'):
         compile_backbone(runner.model)
     return runner
@@ -90,14 +92,31 @@ class SegRunner(mmengine.runner.Runner):
         on_cpu = mmengine.device.get_device() == 'cpu'
         if not self.distributed or on_cpu:
             model = revert_sync_batchnorm(model)
-        if self.distributed and on_cpu and model_wrapper_cfg is None:
+        if self.distributed and on_cpu:
             # MMEngine's own call passes device ids, which DDP refuses on a CPU.
-            return MMDistributedDataParallel(module=model, broadcast_buffers=False)
+            unused = self.cfg.get('find_unused_parameters', False)
+            plain = dict(broadcast_buffers=False, find_unused_parameters=unused)
+            options = dict(plain if model_wrapper_cfg is None else model_wrapper_cfg)
+            if options.pop('type', 'MMDistributedDataParallel') == 'MMDistributedDataParallel':
+                return MMDistributedDataParallel(module=model, **options)
         return super().wrap_model(model_wrapper_cfg, model)
 
     def _init_model_weights(self) -> None:
         if not self._resume:  # a checkpoint has them all; its network may be gone, too
             super()._init_model_weights()
+
+    def train(self) -> nn.Module:
+        try:
+            return super().train()
+        except ValueError as error:
+            if 'more than 1 value per channel' not in str(error):
+                raise
+            raise ValueError(
+                f'train_dataloader.batch_size is {self.cfg.train_dataloader.batch_size}: a '
+                'BatchNorm behind a global pooling (as in ASPP) sees one value a channel. '
+                "Take a batch_size of 2 or more, or norm_cfg=dict(type='GN', num_groups=...) there "
+                f'({error})'
+            ) from error
 
     def load_checkpoint(self, filename: str, map_location: Any = 'cpu', **kwargs: Any) -> dict:
         """Load a checkpoint of this model; every key must fit.

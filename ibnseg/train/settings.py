@@ -19,7 +19,7 @@ _WORKERS = (
 # Which files these lead to is said by the source and by the pairs.
 _DATA = ('data_root', 'skip_lists', 'odd_pairs', 'domain', 'domains', 'mixing')
 _LEFT_OUT = {
-    *(f'train_dataloader.{key}' for key in (*_WORKERS, 'sampler.seed')),
+    *(f'train_dataloader.{key}' for key in (*_WORKERS, 'seed', 'sampler.seed')),
     *(f'{part}_dataloader.dataset.{key}' for part in ('train', 'val') for key in _DATA),
 }
 _HOOKS = {'ProgressHook', 'EmptyCacheHook', 'MemoryProfilerHook', 'ProfilerHook'}  # change nothing

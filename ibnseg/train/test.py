@@ -13,7 +13,7 @@ from ..disk import sha256
 from ..measure import matrices, origin, predictions, records
 from ..measure.protocols import Protocol
 from ..measure.records import Measurement, Record
-from . import checks
+from . import checks, parts
 from .config import check_file
 from .runner import FOR_TRAINING, SegRunner, build
 
@@ -44,6 +44,7 @@ def test(
         FileExistsError: `out` holds another result.
     """
     check_file(checkpoint, 'checkpoint')
+    parts.check(config)
     # Not the folder of the training run: its config and record stay as they are.
     config.work_dir = str(Path(config.work_dir) / 'test')
     checks.check_writable(Path(out or Path(config.work_dir, 'new')))
@@ -113,8 +114,7 @@ def measure(
     )
     if is_main_process():
         where = data.data_root, data.get('skip_lists', ())
-        keys = {d: tuple(predictions.photo_keys(d, *where)) for d in plan}
-        named = {d: replace(metric.images[d], keys=keys[d]) for d in plan}
+        named = {d: replace(metric.images[d], keys=predictions.photo_keys(d, *where)) for d in plan}
         matrices.save(record, named, out)
         if saver:
             records.write(record, saver.folder / predictions.MANIFEST)

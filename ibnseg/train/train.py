@@ -9,7 +9,7 @@ from mmengine.dist import get_world_size
 
 from ..measure import records, selection
 from ..measure.records import Record
-from . import checks, settings
+from . import checks, parts, settings
 from .checkpoint import begin, chosen
 from .runner import build
 from .test import measure
@@ -37,6 +37,7 @@ def train(
         FileExistsError: `config.work_dir` holds a run, or the record of another.
         DataError, ValueError: data, weights or config are not as expected, before any training.
     """
+    parts.check(config)
     checks.check_source(config)
     rule = checks.choose_rule(config, select)
     plan = checks.plan_measurement(config)

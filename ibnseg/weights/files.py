@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..text import meant
 from . import cache, table
 
 _WRAPPERS = ('state_dict', 'model')
@@ -21,8 +22,8 @@ def locate(source: str | os.PathLike) -> Path:
     if text.startswith('ibn://'):
         name = text.removeprefix('ibn://')
         if name not in table.PUBLISHED:
-            known = ', '.join(table.PUBLISHED)
-            raise ValueError(f'{text}: no such published weights; choose from {known}')
+            near, known = meant(name, table.PUBLISHED), ', '.join(table.PUBLISHED)
+            raise ValueError(f'{text}: no such published weights{near}; choose from {known}')
         text = table.PUBLISHED[name].url
     path = cache.fetch(text) if text.startswith(('http://', 'https://')) else Path(text)
     if not path.is_file():

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from .. import _stack
 from ..placement import PLACEMENTS
+from ..text import meant
+from .table import PUBLISHED
 
 _TYPES = {
     'resnet': 'IBNResNet',
@@ -39,8 +41,9 @@ def network(name: str) -> dict[str, Any]:
     match = re.fullmatch(form, name)
     if match is None or (match[3] and 'resnext' not in match[1]):
         raise ValueError(
-            f'{name!r} names no network; expected one of {", ".join(_TYPES)}, a depth and a '
-            'placement: resnet50_ibn_a, resnext101_32x8d, densenet121'
+            f'{name!r} names no network{meant(name, PUBLISHED)}; expected one of '
+            f'{", ".join(_TYPES)}, a depth and a placement: resnet50_ibn_a, '
+            'resnext101_32x8d, densenet121'
         )
     config = dict(type=_TYPES[match[1]], depth=int(match[2]), placement=match[5] or 'bn')
     if match[3] and (match[3], match[4]) != ('32', '4'):

@@ -6,27 +6,13 @@ Photos of 2048x1024 (miniature Cityscapes), tested at 1024x512, labels in their 
 
 import argparse
 import logging
-import statistics
-import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
-from timing import row
+from timing import alternate, row
 
 ROOT = Path(__file__).parents[2]
-
-
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    p.add_argument('--config', default=str(ROOT / 'configs' / 'ibn_a_gta5_to_cityscapes.py'))
-    p.add_argument('--checkpoint', help='weights of this config')
-    p.add_argument('--images', type=int, default=2)
-    p.add_argument('--repeats', type=int, default=3)
-    p.add_argument('--threads', type=int, default=2)
-    return p
 
 
 def dataset(kind: str, data: str) -> dict:
@@ -69,8 +55,14 @@ def build(kind: str, config, data: str, work_dir: str, state: dict):
             exact = 100 * (intersection / union).nanmean().item()
             return super().compute_metrics(results) | dict(mIoU=exact)
 
+    if kind == 'mmseg':
+        runner, loop = Runner, dict(type='TestLoop')
+        evaluator = dict(type='ExactIoUMetric', iou_metrics=['mIoU'])
+    else:
+        runner, loop = SegRunner, dict(type='CrossDomainLoop', fp16=kind == 'bfloat16')
+        evaluator = dict(type='CrossDomainIoU')
     config.model.backbone.init_cfg = None
-    runner = (Runner if kind == 'mmseg' else SegRunner)(
+    runner = runner(
         model=config.model,
         work_dir=work_dir,
         test_dataloader=dict(
@@ -80,15 +72,11 @@ def build(kind: str, config, data: str, work_dir: str, state: dict):
             sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
             dataset=dataset(kind, data),
         ),
-        test_cfg=dict(type='TestLoop')
-        if kind == 'mmseg'
-        else dict(type='CrossDomainLoop', fp16=kind == 'bfloat16'),
-        test_evaluator=dict(type='ExactIoUMetric', iou_metrics=['mIoU'])
-        if kind == 'mmseg'
-        else dict(type='CrossDomainIoU'),
+        test_cfg=loop,
+        test_evaluator=evaluator,
         default_scope='mmseg',
         log_level='ERROR',
-        experiment_name=f'{kind}-{time.time_ns()}',
+        experiment_name=kind,
     )
     if not state:
         state.update(runner.model.state_dict())
@@ -109,7 +97,13 @@ def labels(data: Path) -> None:
 
 
 def main() -> None:
-    args = parser().parse_args()
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument('--config', default=str(ROOT / 'configs' / 'ibn_a_gta5_to_cityscapes.py'))
+    p.add_argument('--checkpoint', help='weights of this config')
+    p.add_argument('--images', type=int, default=2)
+    p.add_argument('--repeats', type=int, default=3)
+    p.add_argument('--threads', type=int, default=2)
+    args = p.parse_args()
     import torch
     from mmengine.config import Config
 
@@ -126,22 +120,20 @@ def main() -> None:
             kind: build(kind, Config.fromfile(args.config), folder, f'{folder}/{kind}', state)
             for kind in ('mmseg', 'ours', 'bfloat16')
         }
-        seconds: dict[str, list[float]] = {kind: [] for kind in runners}
         miou = {}
-        for _ in range(args.repeats):
-            for kind, runner in runners.items():
-                start = time.perf_counter()
-                miou[kind] = runner.test_loop.run()['mIoU']
-                seconds[kind].append((time.perf_counter() - start) / args.images)
-    found = {kind: statistics.median(times) for kind, times in seconds.items()}
+
+        def test(kind: str) -> None:
+            miou[kind] = runners[kind].test_loop.run()['mIoU']
+
+        found = alternate({k: partial(test, k) for k in runners}, args.repeats, warmup=0)
     print(row('evaluation', 's a photo', 'times as fast', 'mIoU'))
     print(row(':--', '--:', '--:', '--:'))
     names = {'mmseg': "MMSeg's loop", 'ours': 'ours, float32', 'bfloat16': 'ours, bfloat16'}
     for kind, name in names.items():
-        ratio = found['mmseg'] / found[kind]
-        print(row(name, f'{found[kind]:.2f}', f'{ratio:.2f}', f'{miou[kind]:.4f}'))
+        seconds, ratio = found[kind] / 1e3 / args.images, found['mmseg'] / found[kind]
+        print(row(name, f'{seconds:.2f}', f'{ratio:.2f}', f'{miou[kind]:.4f}'))
     print(f'\nibnseg {ibnseg.__version__}, {Path(args.config).stem}, {args.threads} threads')
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

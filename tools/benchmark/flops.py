@@ -43,30 +43,21 @@ def cost(type_: str, arguments: dict, placement: str, size: int) -> tuple[float,
     return parameters / 1e6, counter.get_total_flops() / 2e9
 
 
-def table(title: str, placements: list[str], rows: dict[str, list[str]]) -> str:
-    lines = [f'| {title} | {" | ".join(placements)} |', '|---|' + '---:|' * len(placements)]
-    lines += [f'| {name} | {" | ".join(cells)} |' for name, cells in rows.items()]
-    return '\n'.join(lines)
-
-
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     import ibnseg  # noqa: F401
     from ibnseg.placement import PLACEMENTS
 
-    placements = list(PLACEMENTS)
     costs = {
-        row: [cost(*NETWORKS[row], name, args.size) for name in placements] for row in args.networks
+        row: [cost(*NETWORKS[row], name, args.size) for name in PLACEMENTS] for row in args.networks
     }
     titles = 'parameters, 10^6', f'multiply-adds, 10^9, {args.size} x {args.size}'
-    tables = []
     for i, title in enumerate(titles):
-        cells = {
-            row: ['-' if found is None else f'{found[i]:.2f}' for found in costs[row]]
-            for row in costs
-        }
-        tables.append(table(title, placements, cells))
-    print('\n\n'.join(tables))
+        print('\n' * i + f'| {title} | {" | ".join(PLACEMENTS)} |')
+        print('|---|' + '---:|' * len(PLACEMENTS))
+        for row, found in costs.items():
+            cells = ['-' if pair is None else f'{pair[i]:.2f}' for pair in found]
+            print(f'| {row} | {" | ".join(cells)} |')
     return 0
 
 

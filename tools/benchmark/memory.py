@@ -3,18 +3,11 @@
 import argparse
 import logging
 import multiprocessing
-import sys
 from pathlib import Path
 
 from timing import row
 
 SIZE, CLASSES = (128, 256), 19
-
-
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument('--images', type=int, nargs='+', default=[100, 10_000])
-    return p
 
 
 def measure(kind: str, counts: list[int]) -> list[float]:
@@ -60,7 +53,9 @@ def measure(kind: str, counts: list[int]) -> list[float]:
 
 
 def main() -> None:
-    args = parser().parse_args()
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument('--images', type=int, nargs='+', default=[100, 10_000])
+    args = p.parse_args()
     counts = sorted(args.images)
     print(row('evaluator', *(f'MiB after {n:,} images' for n in counts), 'bytes an image'))
     print(row(':--', *['--:'] * (len(counts) + 1)))
@@ -72,4 +67,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

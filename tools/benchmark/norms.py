@@ -6,21 +6,12 @@ does, which loses channels_last. The ratio is that of the faster of the two.
 """
 
 import argparse
-import sys
+from functools import partial
 
 from timing import alternate, machine, row
 
 SHAPES = ((8, 64, 64, 64), (8, 128, 32, 32), (4, 64, 128, 128), (2, 256, 128, 256))
 LAYOUTS = ('contiguous', 'channels_last')
-
-
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog='norms', description=__doc__)
-    p.add_argument('--repeats', type=int, default=15)
-    p.add_argument('--threads', type=int, default=2)
-    p.add_argument('--device', help='default: a GPU if there is one')
-    p.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16', 'float16'])
-    return p
 
 
 def layers(channels: int) -> dict:
@@ -52,8 +43,8 @@ def layers(channels: int) -> dict:
     }
 
 
-def measure(shape: tuple, layout: str, train: bool, args: argparse.Namespace) -> dict[str, float]:
-    """Return column -> milliseconds."""
+def measure(shape: tuple, layout: str, train: bool, args: argparse.Namespace) -> list[float]:
+    """Return the milliseconds of each of `layers`."""
     import torch
 
     form = torch.channels_last if layout == 'channels_last' else torch.contiguous_format
@@ -63,40 +54,39 @@ def measure(shape: tuple, layout: str, train: bool, args: argparse.Namespace) ->
     nets = {name: layer.to(args.device).train(train) for name, layer in layers(shape[1]).items()}
 
     def step(net):
-        def run():
-            x.grad = None
-            with torch.set_grad_enabled(train):
-                y = net(x)
-            if train:
-                y.backward(gradient)
+        x.grad = None
+        with torch.set_grad_enabled(train):
+            y = net(x)
+        if train:
+            y.backward(gradient)
 
-        return run
-
-    steps = {name: step(net) for name, net in nets.items()}
-    return alternate(steps, args.repeats, settle=1)
+    steps = {name: partial(step, net) for name, net in nets.items()}
+    return list(alternate(steps, args.repeats, settle=1).values())
 
 
-def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument('--repeats', type=int, default=15)
+    p.add_argument('--threads', type=int, default=2)
+    p.add_argument('--device', help='default: a GPU if there is one')
+    p.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16', 'float16'])
+    args = p.parse_args()
     import torch
 
     torch.set_num_threads(args.threads)
     args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    columns = ['IBN', 'split', 'copied', 'ratio', 'InstanceNorm', 'InstanceNorm2d', 'ratio']
+    columns = 'IBN', 'split', 'copied', 'ratio', 'InstanceNorm', 'InstanceNorm2d', 'ratio'
     print(f'{machine(args.device)}, {args.dtype}, medians of {args.repeats}, milliseconds.\n')
     print(row('pass', 'shape', 'layout', *columns))
     print(row(*[':--'] * 3, *['--:'] * len(columns)))
     for mode in ('forward and backward', 'eval'):
         for shape in SHAPES:
             for layout in LAYOUTS:
-                found = measure(shape, layout, mode != 'eval', args)
-                peers = min(found['split'], found['copied']), found['InstanceNorm2d']
-                ours = found['IBN'], found['InstanceNorm']
-                ratios = iter(f'{a / b:.1f}' for a, b in zip(peers, ours, strict=True))
-                cells = [next(ratios) if c == 'ratio' else f'{found[c]:.2f}' for c in columns]
-                print(row(mode, shape, layout, *cells), flush=True)
-    return 0
+                ibn, split, copied, ours, theirs = measure(shape, layout, mode != 'eval', args)
+                times = [f'{t:.2f}' for t in (ibn, split, copied, ours, theirs)]
+                times.insert(3, f'{min(split, copied) / ibn:.1f}')
+                print(row(mode, shape, layout, *times, f'{theirs / ours:.1f}'), flush=True)
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

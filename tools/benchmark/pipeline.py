@@ -1,7 +1,5 @@
 """Images a second of a GTA5-sized training pipeline: ibnseg's transforms against MMSeg's.
 
-    python tools/benchmark/pipeline.py
-
 The same files, the same draws, the same kind of sample: labels in 19 classes, scale 0.5 to 2, crop
 768, photometric distortion, flip. A process a side, one OpenCV thread, alternating photo by photo;
 medians of the milliseconds of CPU time a photo. MMSeg maps the ids of GTA5 labels as it loads
@@ -26,18 +24,6 @@ STEPS = {
     'colour': 'photometric distortion',
     'rest': 'flip, pack',
 }
-
-
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    p.add_argument(
-        '--data-root', help='with gta5 as downloaded; default: a miniature of its size, drawn now'
-    )
-    p.add_argument('--images', type=int, default=8)
-    p.add_argument('--rounds', type=int, default=5, help='times each photo is read')
-    return p
 
 
 def pipeline(side: str) -> dict[str, list[dict]]:
@@ -144,7 +130,13 @@ def report(seconds: dict) -> None:
 
 
 def main() -> None:
-    args = parser().parse_args()
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument(
+        '--data-root', help='with gta5 as downloaded; default: a miniature of its size, drawn now'
+    )
+    p.add_argument('--images', type=int, default=8)
+    p.add_argument('--rounds', type=int, default=5, help='times each photo is read')
+    args = p.parse_args()
     from ibnseg import domains, miniature
     from ibnseg.pipeline import photos
 

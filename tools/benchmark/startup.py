@@ -3,6 +3,8 @@
 import argparse
 import subprocess
 import sys
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from timing import alternate, row
@@ -10,36 +12,21 @@ from timing import alternate, row
 TOOLS = Path(__file__).parents[1]
 
 
-def parser() -> argparse.ArgumentParser:
+def main() -> None:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument('--repeats', type=int, default=5)
-    return p
-
-
-def help_of(script: Path):
-    """Run `script --help` to its end."""
-    return lambda: subprocess.run(
-        [sys.executable, script, '--help'], check=True, capture_output=True
-    )
-
-
-def main() -> None:
-    args = parser().parse_args()
-    from importlib.util import find_spec
-
+    args = p.parse_args()
     theirs = Path(find_spec('mmseg').origin).parent / '.mim' / 'tools'
-    ways = {
-        f'tools/{script.name}': help_of(script)
-        for script in sorted(TOOLS.glob('*.py'))
-        if script.name not in ('__init__.py', 'cli.py')
-    }
-    ways |= {f"MMSeg's {name}": help_of(theirs / name) for name in ('train.py', 'test.py')}
-    found = alternate(ways, args.repeats)
+    scripts = {f'tools/{path.name}': path for path in sorted(TOOLS.glob('*.py'))}
+    del scripts['tools/__init__.py'], scripts['tools/cli.py']
+    scripts |= {f"MMSeg's {name}": theirs / name for name in ('train.py', 'test.py')}
+    run = partial(subprocess.run, check=True, capture_output=True)
+    ways = {name: partial(run, [sys.executable, path, '--help']) for name, path in scripts.items()}
     print(row('--help of', 's'))
     print(row(':--', '--:'))
-    for name, milliseconds in found.items():
+    for name, milliseconds in alternate(ways, args.repeats).items():
         print(row(name, f'{milliseconds / 1e3:.2f}'))
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

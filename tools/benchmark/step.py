@@ -6,7 +6,6 @@ the ratio to MMSegmentation's ResNet-50 in the same memory format.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from timing import alternate, machine, row
@@ -21,18 +20,6 @@ NETWORKS = {
 }
 FORMATS = 'contiguous', 'channels_last'
 PEER = 'MMSegmentation ResNet-50'
-
-
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog='step', description=__doc__)
-    p.add_argument('--repeats', type=int, default=7)
-    p.add_argument('--threads', type=int, default=2)
-    p.add_argument('--device', help='default: a GPU if there is one')
-    p.add_argument('--batch', type=int, default=2)
-    p.add_argument('--size', type=int, nargs=2, default=(256, 256), metavar=('H', 'W'))
-    p.add_argument('--amp', action='store_true', help='as tools/train.py --amp')
-    p.add_argument('--compile', action='store_true', help='as tools/train.py --compile')
-    return p
 
 
 def trainer(backbone: dict, args: argparse.Namespace, form: str):
@@ -76,8 +63,16 @@ def trainer(backbone: dict, args: argparse.Namespace, form: str):
     return step
 
 
-def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument('--repeats', type=int, default=7)
+    p.add_argument('--threads', type=int, default=2)
+    p.add_argument('--device', help='default: a GPU if there is one')
+    p.add_argument('--batch', type=int, default=2)
+    p.add_argument('--size', type=int, nargs=2, default=(256, 256), metavar=('H', 'W'))
+    p.add_argument('--amp', action='store_true', help='as tools/train.py --amp')
+    p.add_argument('--compile', action='store_true', help='as tools/train.py --compile')
+    args = p.parse_args()
     import torch
     from mmengine.logging import MMLogger
     from mmengine.registry import DefaultScope
@@ -101,8 +96,7 @@ def main(argv: list[str] | None = None) -> int:
             cells[name] += [f'{milliseconds:.0f}', f'{milliseconds / found[PEER]:.2f}']
     for name, numbers in cells.items():
         print(row(name, *numbers))
-    return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

@@ -1,15 +1,15 @@
 """What the benchmarks share: functions in turns, medians."""
 
+import platform
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 
 def alternate(
-    functions: Mapping[str, Callable[[], object]],
-    repeats: int,
-    warmup: int = 2,
-    settle: int = 0,
+    functions: Mapping[str, Callable[[], object]], repeats: int, warmup: int = 2, settle: int = 0
 ) -> dict[str, float]:
     """Call the functions in turns; return the median milliseconds of each.
 
@@ -35,23 +35,14 @@ def alternate(
 
 def machine(device: str) -> str:
     """Where it was measured, for the heading of a table."""
-    import platform
-
     import torch
 
     if device.startswith('cuda'):
         return f'{torch.cuda.get_device_name(device)}, torch {torch.__version__}'
-    names = [line for line in _lines('/proc/cpuinfo') if line.startswith('model name')]
-    name = names[0].split(':')[1].strip() if names else platform.machine()
+    cpus = Path('/proc/cpuinfo')
+    found = re.search(r'model name\s*:\s*(.*)', cpus.read_text() if cpus.exists() else '')
+    name = found[1] if found else platform.machine()
     return f'{name}, {torch.get_num_threads()} threads, torch {torch.__version__}'
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        with open(path) as file:
-            return file.read().splitlines()
-    except OSError:
-        return []
 
 
 def row(*cells: object) -> str:

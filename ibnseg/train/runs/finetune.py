@@ -143,9 +143,8 @@ def planned(config: Config, seed: int, work_dir: str | Path) -> Planned:
 def tabulate(found: Sequence[records.Record], target: str, domain: str) -> Section:
     """Put the fine-tuned records of one target side by side; others are left out.
 
-    Rows are models, each from one checkpoint; columns are fractions (and which pairs they are of,
-    where that differs): mIoU on `domain`, mean ±
-    standard deviation (n - 1) where there are seeds.
+    Rows are models, each from one checkpoint; columns are fractions, and which pairs they are of
+    where that differs: mIoU on `domain`, mean ± standard deviation (n - 1) where there are seeds.
 
     Raises ValueError: none is left, they were measured by several protocols, or those of one model
     and checkpoint were trained by several settings, or two of them have one fraction and seed.

@@ -1,0 +1,93 @@
+"""What a person types: the nearest name where one is unknown, and the order where it is turned."""
+
+import importlib
+
+import pytest
+
+from ibnseg import domains, labels, miniature, placement, weights
+from ibnseg.measure import protocols, selection
+from ibnseg.text import meant, nearest
+from ibnseg.weights import networks
+
+
+@pytest.mark.parametrize(
+    ('name', 'names', 'found'),
+    [
+        ('citiscapes', domains.DOMAINS, 'cityscapes'),
+        ('GTA5', domains.DOMAINS, 'gta5'),
+        ('foggy', domains.DOMAINS, 'foggy_cityscapes'),
+        ('mars', domains.DOMAINS, None),
+        ('', domains.DOMAINS, None),
+        (1001, [100, 18], '100'),
+    ],
+)
+def test_nearest_name(name, names, found):
+    assert nearest(name, names) == found
+    assert meant(name, names) == (f' (did you mean {found!r}?)' if found else '')
+
+
+@pytest.mark.parametrize(
+    ('ask', 'found'),
+    [
+        (lambda: domains.parse('citiscapes'), 'cityscapes'),
+        (lambda: domains.parse('gta5:train-12338'), 'train-12388'),
+        (lambda: domains.parse('acdc:fogg'), 'fog'),
+        (lambda: domains.parse('camvid:Seq5VD'), 'Seq05VD'),
+        (lambda: labels.space('cityscape'), 'cityscapes'),
+        (lambda: placement.resolve('ibna'), 'ibn_a'),
+        (lambda: placement.Put('IBNN', 'norm1', (1,)), 'IBN'),
+        (lambda: placement.Put('IBN', 'norm_1', (1,)), 'norm1'),
+        (lambda: selection.find('orcale'), 'oracle'),
+        (lambda: protocols.describe('robustnet', 'gta5', 1), 'robustnet-1536'),
+        (lambda: protocols.class_set('cityscapes', '119'), '19'),
+        (lambda: weights.read('ibn://resnet50_ibna'), 'resnet50_ibn_a'),
+        (lambda: networks.network('restnet50_ibn_a'), 'resnet50_ibn_a'),
+        (lambda: miniature.write('unused', ['cityscpaes']), 'cityscapes'),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(ask, found):
+    with pytest.raises(ValueError) as error:
+        ask()
+    assert f'(did you mean {found!r}?)' in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('words', 'said'),
+    [
+        ('audit data cityscapes', 'type: ibnseg audit cityscapes data'),
+        ('score predictions gta5:val', 'type: ibnseg score gta5:val predictions'),
+        ('test run/best.pth own.py', 'type: ibnseg test own.py run/best.pth'),
+        ('finetune a.pth own.py --target acdc', 'type: ibnseg finetune own.py a.pth'),
+        ('run test a.pth own.py', 'type: python tools/run.py test own.py a.pth'),
+        ('weights convert new.safetensors {file}', 'type: ibnseg weights convert {file} new.saf'),
+        ('train {file}', '{file} is no config; expected a file that ends with .py, .json or .yaml'),
+    ],
+)
+def test_arguments_in_the_wrong_order(words, said, tmp_path, capsys):
+    file = tmp_path / 'weights.pth'
+    file.touch()
+    tool, *words = words.format(file=file).split()
+    assert importlib.import_module(f'tools.{tool}').main(words) == 2
+    assert said.format(file=file) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('words', 'said'),
+    [
+        ('train own.py --sede 3', "unrecognized arguments: --sede 3 (did you mean '--seed'?)"),
+        ('train own.py --select orcale', "(did you mean 'oracle'?)"),
+        ('weights lst', "(did you mean 'list'?)"),
+    ],
+)
+def test_a_mistyped_option_is_answered_with_the_nearest(words, said, capsys):
+    tool, *words = words.split()
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(f'tools.{tool}').main(words)
+    assert ended.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_a_mistyped_command(monkeypatch, capsys):
+    cli = importlib.import_module('tools.cli')
+    monkeypatch.setattr('sys.argv', ['ibnseg', 'trian'])
+    assert cli.main() == 2
+    assert "unknown command 'trian' (did you mean 'train'?)" in capsys.readouterr().err
