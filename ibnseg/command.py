@@ -8,6 +8,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NoReturn
 
 from ._stack import StackError
@@ -77,6 +78,13 @@ def say(text: str) -> None:
     """Print a line before the heavy imports; of several ranks, one does."""
     if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0:
         print(clean(text), flush=True)
+
+
+@cache
+def say_once(text: str) -> None:
+    """Print lines, the first time that a process says them."""
+    for line in text.splitlines():
+        say(line)
 
 
 def run(job: Callable[[], int | None], interrupted: str = 'interrupted') -> int:

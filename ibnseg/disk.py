@@ -75,7 +75,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 class Store:
-    """What was found out about files, kept by their content from one run to the next.
+    """What was found out about files, kept from one run to the next.
 
     A damaged store, or one of another version, is ignored and written anew. Two processes may use
     one at a time: each keeps what the other has saved.
@@ -83,6 +83,9 @@ class Store:
     Args:
         kind, name: the file is `cache_folder(kind) / '<name>.json'`.
         version: anything; another one for values that would differ.
+        by_content: values belong to what a file holds, wherever it lies, and processes share the
+            work. Else to its path, size and time of change, and threads do: for work that reads
+            little of a file.
 
     Attributes:
         blocked: why the file could not be saved, None where it was.
@@ -90,8 +93,9 @@ class Store:
 
     _SECONDS = 60  # between savings: a killed process loses no more
 
-    def __init__(self, kind: str, name: str, version: object):
+    def __init__(self, kind: str, name: str, version: object, by_content: bool = True):
         self.path, self.version = cache_folder(kind) / f'{name}.json', str(version)
+        self.by_content = by_content
         self.blocked: str | None = None
         self._files: dict[str, list] = {}  # path -> [size, time of change, SHA-256]
         self._values: dict[str, Any] = {}  # SHA-256 and arguments -> value
@@ -109,14 +113,18 @@ class Store:
         What is done before an error or Ctrl-C is kept.
 
         Args:
-            work: returns what JSON can hold, not None. It is not kept where the file can't be read.
+            work: returns what JSON can hold; None is not kept. Nothing is where the file can't be
+                read.
             jobs: (path, further arguments) each.
             workers: as `workers.run`.
             progress: called with (done, to do) for each job that is not remembered.
         """
         found = {job: self._get(*job) for job in jobs}
         new = [job for job, value in found.items() if value is None]
-        answers = spread.run(partial(_work, work, frozenset(self._values)), new, workers)
+        if self.by_content:
+            answers = spread.run(partial(_work, work, frozenset(self._values)), new, workers)
+        else:
+            answers = spread.threads(partial(_work_by_place, work), new)
         saved = time.monotonic()
         try:
             for done, (job, answer) in enumerate(zip(new, answers, strict=True), 1):
@@ -140,7 +148,10 @@ class Store:
         if not sha:
             return value
         self._files[str(path.absolute())] = [*stamp, sha]
-        return self._values.setdefault(_key(sha, arguments), value)
+        key = _key(sha, arguments)
+        if self._values.get(key) is None:
+            self._values[key] = value
+        return self._values[key]
 
     def _head(self, body: bytes) -> bytes:
         return json.dumps([self.version, hashlib.sha256(body).hexdigest()]).encode()
@@ -183,3 +194,10 @@ def _work(work: Callable, known: frozenset[str], path: Path, *arguments: Any) ->
         return stamp, '', work(path, *arguments)
     value = None if _key(sha, arguments) in known else work(path, *arguments)
     return stamp, sha, value
+
+
+def _work_by_place(work: Callable, path: Path, *arguments: Any) -> tuple:
+    """As `_work`, with a hash over path and stamp in the place of the content's."""
+    stamp = _stamp(path)
+    place = hashlib.sha256(f'{path.absolute()} {stamp}'.encode()).hexdigest()[:16]
+    return stamp, place if stamp else '', work(path, *arguments)

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
 #: Fewer jobs are not worth starting processes for.
@@ -33,6 +33,12 @@ def run(work: Callable, jobs: Sequence[tuple], workers: int | None = None) -> It
         yield from pool.map(_call, jobs, chunksize=4)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def threads(work: Callable, jobs: Sequence[tuple], number: int = 16) -> Iterator[Any]:
+    """Yield `work(*job)` for each job, in order; for work that waits for a disk or a network."""
+    with ThreadPoolExecutor(number) as pool:
+        yield from pool.map(lambda job: work(*job), jobs)
 
 
 def cores() -> int:

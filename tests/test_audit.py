@@ -749,9 +749,10 @@ def test_a_skip_list_leaves_out_what_is_wrong_and_no_more(target, tmp_path, name
     for split, pairs in t.pairs.items():
         left = [pair for pair in pairs if pair[0] not in (t.photo, gone)]
         if left:
-            out = domains.skipped(f'{name}:{split}', t.root, [skip_list])
-            assert len(out) == len(pairs) - len(left)
-            assert domains.find(f'{name}:{split}', t.root, [skip_list]) == left
+            used = domains.use(f'{name}:{split}', t.root, [skip_list])
+            assert used.pairs == left == domains.find(f'{name}:{split}', t.root, [skip_list])
+            # `gone` is no pair: its label stands alone.
+            assert used.skipped == (t.photo in [photo for photo, _ in pairs]) and not used.odd
         else:
             with pytest.raises(DataError, match='skip lists name every pair'):
                 domains.find(f'{name}:{split}', t.root, [skip_list])
@@ -786,7 +787,6 @@ def test_skip_list_changes_the_protocol_where_it_skips(target, drawn, tmp_path):
     assert [p['gta5:val'].images for p in plans] == [3, 2, 2, 1]
     assert len({p['gta5:val'].hash for p in plans}) == 4
     assert len({p['cityscapes:val'].hash for p in plans}) == 1, 'nothing of it is left out'
-    assert plans[0]['gta5:val'].skipped is None
 
 
 def load(root: Path, skip_lists: list[Path]):

@@ -421,11 +421,11 @@ def test_pairs_of_a_skip_list_are_left_out(data, tmp_path):
     record, packed = from_files.measure(DOMAIN, tmp_path / 'saved', data, **words)
     assert packed[DOMAIN].keys == tuple(keys[i] for i in kept)
     (found,) = record.domains
-    assert found.images == 3 and found.protocol['skipped']
+    assert found.images == 3 and found.protocol['pairs']
     _, by_image = from_files.measure(DOMAIN, whole, data, name='x')
     for number, i in enumerate(kept):
         np.testing.assert_array_equal(packed[DOMAIN][number], by_image[DOMAIN][i])
     with pytest.raises(DataError, match=r'no prediction \(1 of 4'):
         from_files.measure(DOMAIN, tmp_path / 'saved', data, name='x')
-    with pytest.raises(ValueError, match=r'without the pairs.*the same --skip-list'):
+    with pytest.raises(ValueError, match=r'measured on 3 pairs.*here are 4.*the same --skip-list'):
         from_files.measure(DOMAIN, whole, data, name='x', like=record)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from ibnseg_tools import report as report_tool
+from PIL import Image
 
 from ibnseg import disk, domains, miniature, weights
 from ibnseg.analysis import pictures
@@ -240,7 +241,7 @@ def test_train_overwrites_no_other_result(trained, data, tmp_path, change):
     options = parse_options(TINY)
     config = load_config(ROOT / 'configs/miniature/ibn_b.py', data_root=data, options=options)
     checks.choose_rule(config, None)
-    now = dict(pairs=checks.trained_pairs(config), settings=settings.of(config))
+    now = checks.find_pairs(config, 'train_dataloader'), settings.of(config)
     record = records.read(trained[0] / 'ibn_b.record.json')
     out, facts = tmp_path / 'ibn_b.record.json', record.provenance
     if change == 'seed':
@@ -256,9 +257,9 @@ def test_train_overwrites_no_other_result(trained, data, tmp_path, change):
         out.write_text('mine')
     if change:
         with pytest.raises(FileExistsError, match='holds the result of another training'):
-            training._check_free(out, config, now)
+            training._check_free(out, config, *now)
     else:
-        training._check_free(out, config, now)
+        training._check_free(out, config, *now)
 
 
 def test_sliding_inference(trained, data, tmp_path):
@@ -322,9 +323,38 @@ def test_training_without_the_skipped(data, tmp_path):
     assert record.provenance['skip']['trained'] == {'gta5:train': 1}
     assert record.provenance['skip']['pairs'] == {}
     config = load_config(ROOT / 'configs/miniature/ibn_b.py', data_root=str(data))
-    config.skipped, meta = {}, weights.read(tmp_path / 'run' / 'iter_4.pth')['meta']
-    with pytest.raises(ValueError, match='Resume with the same --skip-list'):
-        training._check_as_begun(config, Path('iter_4.pth'), meta)
+    meta = weights.read(tmp_path / 'run' / 'iter_4.pth')['meta']
+    used = checks.find_pairs(config, 'train_dataloader')
+    with pytest.raises(ValueError, match='the same files and the same --skip-list'):
+        training._check_as_begun(config, used, Path('iter_4.pth'), meta)
+
+
+def test_odd_pairs_never_end_a_training(data, tmp_path):
+    """One label scaled, one photo damaged within; another photo of the validation cut off."""
+    root = shutil.copytree(data, tmp_path / 'data')
+    (_, scaled), (damaged, _), *_ = domains.find('gta5:train', root)
+    label = Image.open(scaled)
+    label.resize((60, 30), 0).save(scaled)
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    cut = domains.find('gta5:val', root)[0][0]
+    cut.write_bytes(cut.read_bytes()[:99])
+    done = train(root, tmp_path / 'run', processes=2)
+    assert 'gta5:train: 5 pairs, published are 12,403' in done.stdout
+    assert 'gta5:train: 1 of 6 pairs left out' in done.stdout and str(scaled) in done.stdout
+    assert done.stdout.count('gta5:val: 1 of 7 pairs left out') == done.stdout.count(str(cut)) == 1
+    assert 1 <= done.stdout.count(f'damaged: {damaged}') <= 2, 'once a rank'
+    meta = weights.read(tmp_path / 'run' / 'iter_4.pth')['meta']['trained']
+    name = f'gta5/images/{damaged.name}'
+    used = domains.use('gta5:train', root)
+    assert meta['pairs'] == {'gta5:train': used.summary()} and used.summary()['odd'] == 1
+    assert meta['replaced'] == [name]
+    record = records.read(tmp_path / 'run' / 'ibn_b.record.json')
+    left_out = dict(measured={'gta5:val': 1}, trained={'gta5:train': 1}, replaced=[name])
+    assert record.provenance['odd'] == left_out
+    assert record.domains[0].images == 6
+    assert record.domains[0].protocol['pairs'] == domains.use('gta5:val', root).digest
 
 
 def equal(one, other):

@@ -40,8 +40,8 @@ def _job(args: argparse.Namespace) -> None:
     config = from_arguments(args)
     if args.audit:
         checks.audit_data(config)
-    pairs = checks.count_pairs(config, 'train_dataloader')
-    found = ', '.join(f'{domain} ({count} pairs)' for domain, count in pairs.items())
+    pairs = checks.find_pairs(config, 'train_dataloader')
+    found = ', '.join(f'{domain} ({len(used.pairs)} pairs)' for domain, used in pairs.items())
     command.say(f'training {config.model_name} on {found}, in {config.work_dir}')
     from ibnseg.train.train import train
 

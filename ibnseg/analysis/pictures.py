@@ -74,9 +74,9 @@ def panel(
     The runs' configs are Python and are run as such.
 
     Raises:
-        DataError: see `domains.find`. ValueError: no such image. Others: see `selected`.
+        DataError: see `domains.use`. ValueError: no such image. Others: see `selected`.
     """
-    pairs = domains.find(domain, data_root)
+    pairs = domains.use(domain, data_root).pairs
     if not 0 <= index < len(pairs):
         raise ValueError(f'image {index}: {domain} has images 0 to {len(pairs) - 1}')
     row, _ = domains.parse(domain)

@@ -92,7 +92,8 @@ def before_training(
     named = skip.read(sorted(skip_lists), domains.DOMAINS)
     reports = []
     for (name, root), wanted in splits.items():
-        report = audit(wanted, root, progress=progress).without(named.get(name, frozenset()))
+        skipped = named.get(domains.DOMAINS[name].folder, frozenset())
+        report = audit(wanted, root, progress=progress).without(skipped)
         if report.errors:
             raise DataError(
                 '\n'.join(report.lines())

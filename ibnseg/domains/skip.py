@@ -5,12 +5,14 @@ A text file for people to read and to change, one pair a line:
     cityscapes/leftImg8bit/val/lindau/lindau_000003_000019_leftImg8bit.png  # ids
 
 `cityscapes` is the domain's name; the rest is the photo, or the label file that stands alone,
-below the dataset's folder. One list may name several domains.
+below the dataset's folder. One list may name several domains. A line counts for every domain that
+reads the same photo: one of `mapillary` for `mapillary_rich`, too.
 """
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from .. import disk
 from ..errors import DataError
@@ -19,8 +21,11 @@ from .layouts import Files
 _HEAD = '# ibnseg skip list: <domain>/<photo, or label file that stands alone>  # why'
 
 
-def read(paths: Iterable[str | Path], domains: Collection[str]) -> dict[str, frozenset[str]]:
-    """Return {domain: files below its folder} of skip lists together.
+def read(paths: Iterable[str | Path], domains: Mapping[str, Any]) -> dict[str, frozenset[str]]:
+    """Return {folder of a dataset: files below it} of skip lists together.
+
+    Args:
+        domains: name -> `Domain`.
 
     Raises DataError: no such list, or a line that names no file of one of `domains`.
     """
@@ -42,8 +47,8 @@ def read(paths: Iterable[str | Path], domains: Collection[str]) -> dict[str, fro
                     f'{path}, line {number}: {entry!r:.200} names no file of a domain; expected '
                     "a line as 'gta5/images/00001.png  # why', as ibnseg audit writes them"
                 )
-            named.setdefault(domain, set()).add(file)
-    return {domain: frozenset(files) for domain, files in named.items()}
+            named.setdefault(domains[domain].folder, set()).add(file)
+    return {folder: frozenset(files) for folder, files in named.items()}
 
 
 def write(path: str | Path, domain: str, files: Mapping[str, str]) -> None:
@@ -54,8 +59,8 @@ def write(path: str | Path, domain: str, files: Mapping[str, str]) -> None:
 
 def leave_out(
     photos: Files, truth: Files, root: Path, named: frozenset[str]
-) -> tuple[Files, Files, list[str]]:
-    """Return the files of a split without those named, and the names that were left out.
+) -> tuple[Files, Files, int]:
+    """Return the files of a split without those named, and how many pairs were left out.
 
     Raises DataError for a name that is no file at all: a list of another copy skips nothing.
     """
@@ -65,10 +70,11 @@ def leave_out(
             f'{root / absent[0]}: the skip list names it, but there is no such file '
             f'({len(absent)} such). Audit this copy of the dataset again, or remove the line'
         )
-    names = {
-        key: Path(os.path.relpath(path, root)).as_posix()
-        for key, path in (truth | photos).items()  # a label by its own name where it stands alone
+    out = {
+        key
+        for key, path in (truth | photos).items()  # a label by its name where it stands alone
+        if named and Path(os.path.relpath(path, root)).as_posix() in named
     }
-    out = {key for key, name in names.items() if name in named}
+    pairs = len(out & photos.keys() & truth.keys())
     photos, truth = ({k: p for k, p in files.items() if k not in out} for files in (photos, truth))
-    return photos, truth, sorted(names[key] for key in out)
+    return photos, truth, pairs

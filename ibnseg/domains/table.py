@@ -281,22 +281,22 @@ def task(domains: Iterable[str]) -> labels.Task:
 def find(domain: str, data_root: str | Path, skip_lists: Iterable[str] = ()) -> Pairs:
     """Return the (photo, label) files of `name:split` below `data_root`, sorted.
 
-    Pairs that `skip_lists` name (`ibnseg.domains.skip`) are left out.
+    Pairs that `skip_lists` name (`ibnseg.domains.skip`) are left out. `ibnseg.domains.use` also
+    leaves out those whose files do not fit.
 
     Raises DataError: unknown domain or split, missing folders, unpaired files, nothing found, a
     skip list that can't be read or names what is not there.
     """
-    return _find(domain, data_root, skip_lists)[0]
+    return list(by_key(domain, data_root, skip_lists)[0].values())
 
 
-def skipped(domain: str, data_root: str | Path, skip_lists: Iterable[str]) -> list[str]:
-    """Return which files of `name:split` skip lists leave out, sorted. Raises as `find`."""
-    return _find(domain, data_root, skip_lists)[1]
-
-
-def _find(domain: str, data_root: str | Path, skip_lists: Iterable[str]) -> tuple[Pairs, list[str]]:
+def by_key(
+    domain: str, data_root: str | Path, skip_lists: Iterable[str] = ()
+) -> tuple[dict[str, tuple[Path, Path]], int]:
+    """Return what `find` does, by the key that both files of a pair share, and how many pairs the
+    skip lists left out."""
     row, split = parse(domain)
-    named = skip.read(skip_lists, DOMAINS).get(row.name, frozenset())
+    named = skip.read(skip_lists, DOMAINS).get(row.folder, frozenset())
     root = row.root(data_root)
     way_out = (
         f'Expected, as downloaded:\n{indent(row.tree, "  ")}\nbelow the data root {data_root}. '
@@ -307,12 +307,13 @@ def _find(domain: str, data_root: str | Path, skip_lists: Iterable[str]) -> tupl
     if not root.is_dir():
         raise DataError(f'{root}: no such folder (domain {domain}). {way_out}')
     try:
-        photos, truth, left_out = skip.leave_out(*row.files(root, split), root, named)
+        files = row.files(root, split)
+        photos, truth, left_out = skip.leave_out(*files, root, named)
         pairs = _match(photos, truth, root)
     except FileNotFoundError as error:
         raise DataError(f'{error.filename}: no such folder (domain {domain}). {way_out}') from None
     if not pairs:
-        if left_out:
+        if any(files):
             raise DataError(f'{root}: the skip lists name every pair of split {split!r}')
         raise DataError(f'{root}: no photo of split {split!r} found. {way_out}')
-    return pairs, left_out
+    return dict(zip(sorted(photos), pairs, strict=True)), left_out

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import disk, domains, labels, progress
+from .. import command, disk, domains, labels, progress
 from ..domains import DataError
 from ..text import meant
 from . import origin, protocols, records
 from .confusion import confusion, raw_confusion
 from .matrices import Images
-from .predictions import MANIFEST, match, photo_keys, place, read_prediction
+from .predictions import MANIFEST, match, place, read_prediction
 from .records import Measurement, Record
 
 
@@ -95,11 +95,12 @@ def _measurement(
     """Return the measurement, the matrices of its images, and a hash of all predictions."""
     space = domains.parse(domain)[0].space
     to_class = _classes_of(ids, space)
-    pairs = domains.find(domain, data_root, skip_lists)
-    keys = photo_keys(domain, data_root, skip_lists)
-    skipped = protocols.skipped_hash(domains.skipped(domain, data_root, skip_lists))
-    protocol = _protocol(domain, len(pairs), skipped, like)
-    files = match(keys, [truth.stem for _, truth in pairs], folder)
+    used = domains.use(domain, data_root, skip_lists)
+    pairs, keys = used.pairs, used.photos
+    command.say_once(used.note())
+    protocol = _protocol(used, like)
+    left_out = {file.stem for pair in used.odd for file in pair}
+    files = match(keys, [truth.stem for _, truth in pairs], folder, left_out)
     found, content = [], hashlib.sha256()
     files = progress.track(files, 'scoring', len(files))
     for file, key, (_, truth) in zip(files, keys, pairs, strict=True):
@@ -125,10 +126,9 @@ def _open(folder: Path, domain: str) -> tuple[Path, Record | None]:
     return own if own.is_dir() else folder, said
 
 
-def _protocol(
-    domain: str, number: int, skipped: str | None, like: Record | None
-) -> tuple[dict, str]:
+def _protocol(used: domains.Used, like: Record | None) -> tuple[dict, str]:
     """Return the protocol and its hash: that of `like`, or one that says what is known."""
+    domain, now = used.domain, (len(used.pairs), used.part)
     if like is not None:
         found = next((m for m in like.domains if m.domain == domain), None)
         if found is None:
@@ -139,18 +139,15 @@ def _protocol(
                 f'{domain} was measured on scaled or cut labels ({", ".join(cut)}); predictions '
                 'as files are scored on labels in their own size only'
             )
-        if (before := found.protocol.get('skipped')) != skipped:
-            then, now = (
-                f'without the pairs of skip list {one!s:.20}' if one else 'on all pairs'
-                for one in (before, skipped)
-            )
+        if (before := (found.images, found.protocol.get('pairs'))) != now:
+            then, here = (f'{n:,} pairs ({part or "as published"})' for n, part in (before, now))
             raise ValueError(
-                f'{domain} was measured {then}, now it would be {now}. Score it with the same '
-                '--skip-list'
+                f'{domain} was measured on {then:.40}, here are {here}. Score it with the same '
+                'files and the same --skip-list'
             )
         return found.protocol, found.protocol_hash
-    native = protocols.describe(None, domain, number)
-    files = replace(native, name='files', mode='files', skipped=skipped)
+    native = protocols.describe(None, domain, len(used.pairs))
+    files = replace(native, name='files', mode='files', pairs=used.part)
     return files.content(), files.hash
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from .. import __version__, _stack
 from ..disk import sha256
+from ..domains import Used
 
 
 def of_checkpoint(
-    checkpoint: str | Path, meta: Mapping[str, Any], config: Any, skipped: Mapping[str, int]
+    checkpoint: str | Path, meta: Mapping[str, Any], config: Any, used: Mapping[str, Used]
 ) -> dict[str, Any]:
     """Return the provenance of a record.
 
@@ -21,7 +22,7 @@ def of_checkpoint(
         checkpoint: file that was measured.
         meta: what the checkpoint says of itself.
         config: of the measurement (MMEngine's Config).
-        skipped: domain -> number of pairs that skip lists left out of the measurement.
+        used: domain -> its pairs that were measured.
     """
     trained = meta.get('trained', {})
     lists = config.test_dataloader.dataset.get('skip_lists', ())
@@ -41,8 +42,13 @@ def of_checkpoint(
         **here(),
         skip=dict(
             lists=[dict(file=str(path), sha256=sha256(path)) for path in lists],
-            pairs=skipped,
+            pairs={domain: one.skipped for domain, one in used.items() if one.skipped},
             trained=trained.get('skipped', {}),
+        ),
+        odd=dict(
+            measured={domain: len(one.odd) for domain, one in used.items() if one.odd},
+            trained={d: n['odd'] for d, n in trained.get('pairs', {}).items() if n.get('odd')},
+            replaced=trained.get('replaced', []),
         ),
         config=config.pretty_text,
     )

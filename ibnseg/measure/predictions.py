@@ -7,7 +7,7 @@ record of the evaluation that wrote them. `from_files` measures such a folder.
 
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -23,8 +23,7 @@ def photo_keys(
     domain: str, data_root: str | Path, skip_lists: Iterable[str | Path] = ()
 ) -> tuple[str, ...]:
     """Return each photo's path relative to the data root, in the order of the dataset."""
-    pairs = domains.find(domain, data_root, skip_lists)
-    return tuple(photo.relative_to(data_root).as_posix() for photo, _ in pairs)
+    return domains.use(domain, data_root, skip_lists).photos
 
 
 def place(domain: str, key: str = '') -> PurePosixPath:
@@ -101,7 +100,12 @@ def read_prediction(path: str | Path) -> np.ndarray:
     return found
 
 
-def match(keys: Sequence[str], label_names: Sequence[str], folder: Path) -> list[Path]:
+def match(
+    keys: Sequence[str],
+    label_names: Sequence[str],
+    folder: Path,
+    left_out: Collection[str] = (),
+) -> list[Path]:
     """Find the prediction of each photo among the PNGs below `folder`.
 
     It has the photo's path without suffix, relative to the data root or to the dataset's own
@@ -110,6 +114,7 @@ def match(keys: Sequence[str], label_names: Sequence[str], folder: Path) -> list
     Args:
         keys: `photo_keys`.
         label_names: the label files' names, without suffix.
+        left_out: names, without suffix, of predictions that may be there for no photo.
 
     Raises DataError: a photo without a prediction or with several, a prediction for several photos
     or for none.
@@ -145,7 +150,7 @@ def match(keys: Sequence[str], label_names: Sequence[str], folder: Path) -> list
             f'the {len(files)} PNGs in {folder}). Expected {path.stem}.png in any folder, or '
             f'{PurePosixPath(*path.parts[1:]).with_suffix(".png")}'
         )
-    extra = [file for file in files if file not in owner]
+    extra = [file for file in files if file not in owner and file.stem not in left_out]
     if extra:
         raise DataError(
             f'{extra[0]}: a prediction for no photo ({len(extra)} such in {folder}, which has '

@@ -29,7 +29,8 @@ class Protocol:
             scaled (`ReframePair`), or None.
         label_crop: (height, width) of their centre that is then kept, or None for all.
         label_pad: class of the ground truth where photo and label are smaller than `label_crop`.
-        skipped: eight digits over the names of the pairs that a skip list left out, if any.
+        pairs: eight digits over which pairs these are; None of all that are published. (Records
+            from before have `skipped`, eight digits over the names of pairs left out.)
     """
 
     name: str
@@ -47,7 +48,7 @@ class Protocol:
     label_height: int | None = None
     label_crop: tuple[int, int] | None = None
     label_pad: int | None = None
-    skipped: str | None = None
+    pairs: str | None = None
 
     def content(self) -> dict[str, Any]:
         """Return the fields for a record. What is done to no label is left out, so that hashes
@@ -244,8 +245,3 @@ def class_set(space: str, classes: str) -> tuple[int, ...]:
         raise ValueError(f'unknown class set {classes!r}; choose from {tuple(CLASS_SETS)}{near}')
     names, ids = labels.task(space).classes, labels.class_ids(space, absent=True)
     return tuple(i for i in ids if names[i] not in CLASS_SETS[classes])
-
-
-def skipped_hash(files: Sequence[str]) -> str | None:
-    """Return eight digits over the names of files left out, None where there are none."""
-    return hashlib.sha256('\n'.join(files).encode()).hexdigest()[:8] if files else None

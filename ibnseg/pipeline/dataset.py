@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,16 @@ from mmseg.registry import DATASETS, TRANSFORMS
 
 from .. import labels
 from ..domains.files import read_labels, read_raw
+from ..domains.pairs import Used, use
 from ..domains.sources import Mixing, Source, subset
-from ..domains.table import find, parse, task
+from ..domains.table import Pairs, parse, task
 from ..errors import DataError
 from ..measure.protocols import describe
+
+#: Kinds of damage that training steps over; others say that the dataset is not what it seems.
+_DAMAGES = ('damaged', 'unreadable', 'size')
+_OTHER = 0xDA  # a stream apart from that of the augmentation
+_TRIES = 10
 
 
 @TRANSFORMS.register_module()
@@ -35,8 +42,9 @@ class LoadLabels(BaseTransform):
         if (height, width) != (tall, wide):
             raise DataError(
                 f'{path}: label is {width}x{height}, its photo {results["img_path"]} is '
-                f'{wide}x{tall}; expected equal sizes. Leave such a pair out: for GTA5 choose '
-                "split='train-12388', which omits the 15 known ones"
+                f'{wide}x{tall}; expected equal sizes. Unpack both again, or leave the pair out '
+                'with --skip-list',
+                'size',
             )
         results['gt_seg_map'] = truth
         results['seg_fields'].append('gt_seg_map')
@@ -62,15 +70,17 @@ class DomainDataset(BaseSegDataset):
         subset_seed: which part.
         raw: labels in the dataset's own ids.
         skip_lists: files that name pairs to leave out (`ibnseg.domains.skip`).
+        odd_pairs: what becomes of pairs whose files do not fit, see `ibnseg.domains.use`.
 
     Attributes:
         source: `Source`.
         domain: its text, 'name:split' of a single one.
         space: label space, of the first.
         sizes: number of samples of each domain, in order; they stand behind one another.
+        used: `ibnseg.domains.Used` of each domain, before a `fraction` is taken.
 
     Raises:
-        DataError: see `find`, `Source`, `subset` and `LoadLabels`.
+        DataError: see `use`, `Source`, `subset` and `LoadLabels`.
     """
 
     def __init__(
@@ -83,13 +93,15 @@ class DomainDataset(BaseSegDataset):
         subset_seed: int = 0,
         raw: bool = False,
         skip_lists: Sequence[str] = (),
+        odd_pairs: str = 'leave_out',
         **kwargs: Any,
     ):
         self.source = Source.of(domain, mixing)
         self.domain = str(self.source)
         self.space = parse(self.source.domains[0])[0].space
         self.raw = raw
-        self._skip_lists = tuple(skip_lists)
+        self._skip_lists, self._odd_pairs = tuple(skip_lists), odd_pairs
+        self.used: tuple[Used, ...] = ()
         self.sizes: tuple[int, ...] = ()
         self._fraction, self._subset_seed = fraction, subset_seed
         classes = task(self.source.domains)
@@ -102,12 +114,13 @@ class DomainDataset(BaseSegDataset):
         )
 
     def load_data_list(self) -> list[dict]:
-        parts = [self._part(domain) for domain in self.source.domains]
+        where = self.data_root, self._skip_lists, self._odd_pairs
+        self.used = tuple(use(domain, *where) for domain in self.source.domains)
+        parts = [self._part(used.domain, used.pairs) for used in self.used]
         self.sizes = tuple(map(len, parts))
         return [info for part in parts for info in part]
 
-    def _part(self, domain: str) -> list[dict]:
-        pairs = find(domain, self.data_root, self._skip_lists)
+    def _part(self, domain: str, pairs: Pairs) -> list[dict]:
         return [
             dict(
                 img_path=str(pairs[i][0]),
@@ -129,9 +142,44 @@ class DomainDataset(BaseSegDataset):
         stream = np.random.SeedSequence(entropy).generate_state(2)
         random.seed(int(stream[0]))
         np.random.seed(stream[1])
-        # The parent hands on an index, nothing else.
-        data = self.prepare_data(index, *aim)
+        try:
+            # The parent hands on an index, nothing else.
+            data = self.prepare_data(index, *aim)
+        except DataError as error:
+            data = self._other(entropy, index, error)
         return super().__getitem__(self._rand_another()) if data is None else data
+
+    def _other(self, entropy: Sequence[int], index: int, damage: DataError) -> dict:
+        """Return another sample of the domain, drawn for the position of a damaged one.
+
+        It carries {pair: what is wrong} as `replaced`. Raises `damage` where it is of another kind,
+        or where it is refused.
+        """
+        ends = np.cumsum(self.sizes)
+        part = int(np.searchsorted(ends, index, side='right'))
+        first = int(ends[part]) - self.sizes[part]
+        others = np.random.default_rng((*entropy, _OTHER)).integers(self.sizes[part], size=_TRIES)
+        replaced: dict[str, str] = {}
+        for other in (first + others).tolist():
+            if self.test_mode or self._odd_pairs == 'refuse' or damage.kind not in _DAMAGES:
+                raise damage
+            replaced[self._entry(index)] = str(damage)
+            try:
+                data = self.prepare_data(index := other)
+            except DataError as error:
+                damage = error
+                continue
+            if data is not None:
+                data['data_samples'].set_metainfo(dict(replaced=replaced))
+                return data
+        raise damage
+
+    def _entry(self, index: int) -> str:
+        """Return how a skip list names a sample."""
+        info = self.get_data_info(index)
+        row, _ = parse(info['domain'])
+        photo = Path(info['img_path']).relative_to(row.root(self.data_root))
+        return f'{row.name}/{photo.as_posix()}'
 
     def prepare_data(self, idx: int, aim: Mapping[str, Any] | None = None) -> Any:
         info = self.get_data_info(idx) | dict(aim or {})
@@ -140,9 +188,12 @@ class DomainDataset(BaseSegDataset):
         except DataError:
             raise
         except Exception as error:
+            unread = 'img' not in info and not isinstance(error, MemoryError)
             raise DataError(
                 f'{info["img_path"]}: could not be read or augmented '
-                f'({type(error).__name__}: {error}). If the file is damaged, unpack it again'
+                f'({type(error).__name__}: {error}). If the file is damaged, unpack it again, or '
+                'leave the pair out with --skip-list',
+                'damaged' if unread else '',
             ) from error
         if data is not None:
             meta = dict(domain=info['domain'], sample_idx=info['sample_idx'])
@@ -166,7 +217,10 @@ class CrossDomainDataset(ConcatDataset):
             (`ibnseg.measure.protocols.describe`); default: in their own size.
         raw: where a dataset has several label maps, read its own ids: only `CrossDomainIoU`
             knows them.
-        skip_lists: files that name pairs to leave out (`ibnseg.domains.skip`).
+        skip_lists, odd_pairs: as `DomainDataset`.
+
+    Attributes:
+        used: {'name:split': `ibnseg.domains.Used`}.
     """
 
     def __init__(
@@ -177,6 +231,7 @@ class CrossDomainDataset(ConcatDataset):
         protocol: str | Mapping[str, Any] | None = None,
         raw: bool = False,
         skip_lists: Sequence[str] = (),
+        odd_pairs: str = 'leave_out',
     ):
         names = [f'{row.name}:{split}' for row, split in map(parse, domains)]
         if len(set(names)) < len(names):
@@ -189,11 +244,13 @@ class CrossDomainDataset(ConcatDataset):
                 describe(protocol, name).pipeline() if pipeline is None else pipeline,
                 raw=raw and bool(labels.maps(parse(name)[0].space)),
                 skip_lists=skip_lists,
+                odd_pairs=odd_pairs,
                 test_mode=True,
             )
             for name in names
         ]
         super().__init__(parts)
+        self.used = {part.domain: used for part in parts for used in part.used}
         self._metainfo |= dict(
             domains={part.domain: len(part) for part in parts},
             raw={part.domain: part.space for part in parts if part.raw},

@@ -37,7 +37,7 @@ class Training:
         if origin['rule'] == 'last' and None not in (done, length) and done != length:
             facts['iteration'] = done  # on the way, so not the last of its run
         if known:
-            facts |= {f'{_PAIRS}{domain}': of for domain, of in pairs.items()} | settings
+            facts |= {f'{_PAIRS}{domain}': _which(of) for domain, of in pairs.items()} | settings
         elif length is not None:
             facts['train_cfg.max_iters'] = length
         return cls(facts, known)
@@ -70,6 +70,11 @@ class Training:
             digits = value.get('digest') if isinstance(value, dict) else None
             return f'{_count(value)} pairs' if short else f'{_count(value)} ({digits!s:.8})'
         return f'{name.rpartition(".")[2]} {value!s:.16}' if short else f'{value!s:.40}'
+
+
+def _which(of: Any) -> Any:
+    """What says which pairs these are; not why others were left out."""
+    return {k: of.get(k) for k in ('pairs', 'published', 'digest')} if isinstance(of, dict) else of
 
 
 def _count(of: Any) -> str:

@@ -13,6 +13,7 @@ from mmseg.registry import HOOKS
 
 from .. import weights
 from ..measure import selection
+from . import replaced
 from .config import domain_names
 
 _NAME = re.compile(r'(?:best_iter|iter|epoch)_(\d+)\.pth')
@@ -60,12 +61,15 @@ class AtomicCheckpointHook(Hook):
         self._save(runner, f'best_iter_{runner.iter}.pth', 'best_iter_*.pth', 1, meta, runner.iter)
 
     def _save(self, runner, name: str, pattern: str, keep: int, meta: dict, done: int) -> None:
+        replaced.share(runner)
         meta = dict(meta, iter=done, epoch=runner.epoch, trained=_trained(runner))
         save(runner, name, pattern, keep, meta=meta, by_epoch=False)
 
 
 def _trained(runner) -> dict:
     config = runner.cfg
+    data = getattr(getattr(runner, 'train_dataloader', None), 'dataset', None)
+    data = getattr(data, 'used', ())
     validated = domain_names(config.val_dataloader.dataset)
     return dict(
         source=config.source,
@@ -74,8 +78,10 @@ def _trained(runner) -> dict:
         iterations=config.train_cfg.max_iters,
         shares=_shares(runner),
         fine_tuned=config.get('fine_tuned'),
-        skipped=dict(config.get('skipped', {})),
-        **getattr(runner, 'training', {}),
+        pairs={used.domain: used.summary() for used in data},
+        skipped={used.domain: used.skipped for used in data if used.skipped},
+        replaced=sorted(replaced.known(runner)),
+        settings=dict(getattr(runner, 'settings', {})),
     )
 
 

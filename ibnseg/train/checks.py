@@ -3,7 +3,6 @@
 Imports neither torch nor mmseg, so that what is missing is said at once.
 """
 
-import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .. import audit, domains, progress
+from .. import audit, command, domains, progress
 from ..measure import protocols, selection
 from .config import LOADERS, domain_names, state_protocol
 
@@ -59,29 +58,24 @@ def choose_rule(config: Config, option: str | None) -> selection.Rule:
     return rule
 
 
-def count_pairs(config: Config, loader: str) -> dict[str, int]:
-    """Return domain -> number of its pairs, of each domain of a loader.
+def find_pairs(config: Config, loader: str) -> dict[str, domains.Used]:
+    """Return domain -> its pairs, of each domain of a loader.
 
-    Raises DataError where files are missing.
+    Say, once in a process, which do not fit, and where it is not the published number.
+
+    Raises DataError where files are missing, or as `domains.use`.
     """
     if not config[loader]:
         raise ValueError(f'{loader} is {config[loader]}; give the config of the training')
     data = config[loader].dataset
-    lists = data.get('skip_lists', ())
-    return {name: len(domains.find(name, data.data_root, lists)) for name in domain_names(data)}
-
-
-def trained_pairs(config: Config) -> dict[str, dict[str, Any]]:
-    """Return domain -> how many pairs are trained on, how many are published, and eight digits
-    over which these are."""
-    data = config.train_dataloader.dataset
-    found = {}
-    for name in domain_names(data):
-        row, split = domains.parse(name)
-        pairs = domains.find(name, data.data_root, data.get('skip_lists', ()))
-        keys = '\n'.join(str(photo.relative_to(data.data_root)) for photo, _ in pairs)
-        digest = hashlib.sha256(keys.encode()).hexdigest()[:8]
-        found[name] = dict(pairs=len(pairs), published=row.splits.get(split), digest=digest)
+    where = data.data_root, data.get('skip_lists', ()), data.get('odd_pairs', 'leave_out')
+    found = {name: domains.use(name, *where) for name in domain_names(data)}
+    for used in found.values():
+        command.say_once(used.note())
+        if used.published not in (None, len(used.pairs)):
+            command.say_once(
+                f'{used.domain}: {len(used.pairs):,} pairs, published are {used.published:,}'
+            )
     return found
 
 
@@ -125,17 +119,15 @@ def plan_measurement(config: Config) -> dict[str, protocols.Protocol]:
     data.raw = True
     trained = [row.name for row in domains.trained_on(config.source)]
     check_heads(config, [*trained, *data.domains])
-    stated, lists = data.get('protocol'), data.get('skip_lists', ())
+    stated = data.get('protocol')
     bfloat16 = bool(config.test_cfg.get('fp16'))
     plan = {}
-    for domain in data.domains:
-        images = len(domains.find(domain, data.data_root, lists))
+    for domain, used in find_pairs(config, 'test_dataloader').items():
+        images = len(used.pairs)
         protocol = protocols.describe(stated, domain, images, config.model.test_cfg, bfloat16)
         if classes := config.get('class_set'):
             protocol = replace(protocol, classes=protocols.class_set(protocol.space, classes))
-        skipped = domains.skipped(domain, data.data_root, lists)
-        protocol = replace(protocol, skipped=protocols.skipped_hash(skipped))
-        plan[f'{protocol.domain}:{protocol.split}'] = protocol
+        plan[domain] = replace(protocol, pairs=used.part)
     return plan
 
 
@@ -160,13 +152,6 @@ def check_heads(config: Config, names: Sequence[str]) -> None:
                         f'model.{key}.loss_decode.class_weight has {len(weights)} weights; '
                         f'expected {len(classes)}, one a class'
                     )
-
-
-def count_skipped(data: Config) -> dict[str, int]:
-    """Return domain -> how many of its pairs the skip lists leave out, where there are any."""
-    lists = data.get('skip_lists', ())
-    skipped = {name: domains.skipped(name, data.data_root, lists) for name in domain_names(data)}
-    return {name: len(pairs) for name, pairs in skipped.items() if pairs}
 
 
 def check_writable(out: Path) -> None:

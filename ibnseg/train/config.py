@@ -63,6 +63,8 @@ def load_config(
             config[loader].dataset.data_root = str(data_root)
         if skip_lists:
             config[loader].dataset.skip_lists = [str(path) for path in skip_lists]
+        if 'odd_pairs' in config:
+            config[loader].dataset.odd_pairs = config.odd_pairs
     if compile:
         config.compile_backbone = True
     if amp:

@@ -8,6 +8,7 @@ from mmengine.runner import BaseLoop, IterBasedTrainLoop, TestLoop
 from mmseg.registry import LOOPS
 
 from ..measure.predict import Predictor
+from . import replaced
 
 
 @LOOPS.register_module()
@@ -48,7 +49,9 @@ class PositionTrainLoop(IterBasedTrainLoop):
             runner.model.train()
             # Dropout and the like; the data's own draws are seeded by position.
             torch.manual_seed(hash((sampler.seed, self._iter, get_rank())) % 2**63)
-            self.run_iter(next(batches))
+            batch = next(batches)
+            replaced.note(runner, batch)
+            self.run_iter(batch)
             if self._due():
                 runner.val_loop.run()
         runner.call_hook('after_train_epoch')

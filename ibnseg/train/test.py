@@ -10,6 +10,7 @@ from mmengine.model import is_model_wrapper
 
 from .. import report
 from ..disk import sha256
+from ..domains import Used
 from ..measure import matrices, origin, predictions, records
 from ..measure.protocols import Protocol
 from ..measure.records import Measurement, Record
@@ -102,19 +103,20 @@ def measure(
     metric = runner.test_loop.evaluator.metrics[0]
     metric.watch = saver
     runner.test()
+    used = runner.test_dataloader.dataset.used
+    _check_pairs(used, plan)
     record = Record(
         model=config.model_name,
         source=config.source,
         classes=list(runner.test_dataloader.dataset.metainfo['classes']),
-        provenance=origin.of_checkpoint(checkpoint, meta, config, checks.count_skipped(data)),
+        provenance=origin.of_checkpoint(checkpoint, meta, config, used),
         domains=[
             Measurement(d, p.images, p.content(), p.hash, metric.totals[d], metric.raw.get(d))
             for d, p in plan.items()
         ],
     )
     if is_main_process():
-        where = data.data_root, data.get('skip_lists', ())
-        named = {d: replace(metric.images[d], keys=predictions.photo_keys(d, *where)) for d in plan}
+        named = {d: replace(metric.images[d], keys=used[d].photos) for d in plan}
         matrices.save(record, named, out)
         if saver:
             records.write(record, saver.folder / predictions.MANIFEST)
@@ -126,3 +128,14 @@ def measure(
             print(f'checkpoint  {checkpoint}')
             print(f'log         {runner.log_file}')
     return record
+
+
+def _check_pairs(used: Mapping[str, Used], plan: Mapping[str, Protocol]) -> None:
+    """Raise ValueError where others were measured than planned: files came or went meanwhile."""
+    for domain, protocol in plan.items():
+        found = len(used[domain].pairs), used[domain].part
+        if found != (protocol.images, protocol.pairs):
+            raise ValueError(
+                f'{domain}: {protocol.images:,} pairs were found before the run, {found[0]:,} have '
+                'been measured: its files have changed. Measure the checkpoint again (ibnseg test)'
+            )

@@ -1,12 +1,14 @@
 """One training run: checks, training, and the measurement of the selected checkpoint."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 
+from ..domains import Used
 from ..measure import records, selection
 from ..measure.records import Record
 from . import checks, parts, settings
@@ -41,22 +43,23 @@ def train(
     checks.check_source(config)
     rule = checks.choose_rule(config, select)
     plan = checks.plan_measurement(config)
-    checks.count_pairs(config, 'val_dataloader')
-    config.skipped = checks.count_skipped(config.train_dataloader.dataset)
-    training = dict(pairs=checks.trained_pairs(config), settings=settings.of(config))
+    checks.find_pairs(config, 'val_dataloader')
+    used = checks.find_pairs(config, 'train_dataloader')
+    stated = settings.of(config)
     out = Path(config.work_dir, f'{config.model_name}.record.json')
     if continued := begin(config, resume, seed):
-        _check_as_begun(config, *continued)
+        _check_as_begun(config, used, *continued)
     else:
-        _check_free(out, config, training)
+        _check_free(out, config, used, stated)
     runner = build(config)
-    training['settings']['world_size'] = get_world_size()
-    runner.training = training  # for the checkpoints
+    runner.settings = stated | dict(world_size=get_world_size())  # for the checkpoints
     runner.train()
     return measure(runner, plan, chosen(config.work_dir, rule), out, show)
 
 
-def _check_free(out: Path, config: Config, training: dict[str, Any]) -> None:
+def _check_free(
+    out: Path, config: Config, used: Mapping[str, Used], stated: Mapping[str, Any]
+) -> None:
     """Refuse to begin a run whose record would overwrite that of another."""
     if not out.exists():
         return
@@ -65,28 +68,30 @@ def _check_free(out: Path, config: Config, training: dict[str, Any]) -> None:
     except records.RecordError:
         found = {}
     before = found.get('training') or {}
-    now = dict(seed=(config.get('randomness') or {}).get('seed'), **training)
-    then = dict(
-        seed=found.get('seed'),
-        pairs=before.get('pairs'),
-        settings={k: v for k, v in (before.get('settings') or {}).items() if k != 'world_size'},
-    )
-    if json.loads(json.dumps(now)) != then:
+    pairs = {domain: one.get('digest') for domain, one in (before.get('pairs') or {}).items()}
+    known = {k: v for k, v in (before.get('settings') or {}).items() if k != 'world_size'}
+    now = {domain: one.digest for domain, one in used.items()}
+    seed = (config.get('randomness') or {}).get('seed')
+    if (found.get('seed'), pairs, known) != (seed, now, json.loads(json.dumps(stated))):
         raise FileExistsError(
             f'{out} holds the result of another training, and would be overwritten. Name another '
             'folder with --work-dir, or move it away'
         )
 
 
-def _check_as_begun(config: Config, latest: Path, meta: dict[str, Any]) -> None:
-    """Refuse to continue a run with other data left out, or selected by another rule."""
+def _check_as_begun(
+    config: Config, used: Mapping[str, Used], latest: Path, meta: dict[str, Any]
+) -> None:
+    """Refuse to continue a run on other pairs, or selected by another rule."""
     trained = meta.get('trained', {})
-    left_out = trained.get('skipped', {})
-    if left_out != config.skipped:
-        raise ValueError(
-            f'{latest} was trained without {left_out or "leaving out anything"}, now it would be '
-            f'without {config.skipped or "leaving out anything"}. Resume with the same --skip-list'
-        )
+    for domain, before in trained.get('pairs', {}).items():
+        here = used[domain].summary() if domain in used else {}
+        if before['digest'] != here.get('digest'):
+            raise ValueError(
+                f'{latest} was trained on {before["pairs"]:,} pairs of {domain} '
+                f'({before["digest"]}), here are {here.get("pairs", 0):,} ({here.get("digest")}). '
+                'Resume with the same files and the same --skip-list'
+            )
     now = selection.implied(config.source, config.val_dataloader.dataset.domains).name
     before = trained.get('selection', now)
     if now != before:  # scores on other images can't be compared with the best one so far

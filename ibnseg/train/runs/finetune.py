@@ -69,8 +69,8 @@ def configure(
     path, sha256 = begin
     train, val = splits(target)
     data = config.train_dataloader.dataset
-    found = domains.find(train, data.data_root, data.get('skip_lists', ()))
-    images = len(domains.subset(len(found), fraction, subset_seed))
+    found = domains.use(train, data.data_root, data.get('skip_lists', ()))
+    images = len(domains.subset(len(found.pairs), fraction, subset_seed))
     data.domain, data.mixing = train, None
     data.fraction, data.subset_seed = fraction, subset_seed
     config.train_dataloader.sampler = dict(type='PositionSampler')
