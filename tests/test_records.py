@@ -34,7 +34,8 @@ def test_round_trip_is_equal_and_leaves_nothing_else(tmp_path):
 def mapped() -> Record:
     """A record of Mapillary, of whose label maps there are two."""
     raw = np.random.default_rng(0).integers(0, 100, (66, 19))
-    protocol = dict(name='native', space='mapillary-coarse', classes=list(range(19)))
+    # `skipped` is of records from before hashes covered which pairs were measured.
+    protocol = dict(name='native', space='mapillary-coarse', classes=list(range(19)), skipped='0f')
     measured = Measurement(
         'mapillary:val', 7, protocol, protocol_hash(protocol), labels.fold(raw, protocol['space']),
         raw,

@@ -108,24 +108,14 @@ def use(
     wrong = {pair: _wrong(*pair, sizes) for pair in pairs.values()}
     odd = {pair: text for pair, text in wrong.items() if text}
     fit = {key: pair for key, pair in pairs.items() if pair not in odd}
+    name, root, published = f'{row.name}:{split}', Path(data_root), row.splits.get(split)
     if odd and (odd_pairs == 'refuse' or not fit):
         raise DataError(
-            f'{next(iter(odd.values()))} ({len(odd):,} of the {len(pairs):,} pairs of '
-            f'{row.name}:{split} do not fit). '
-            f'Unpack these files again, or leave the pairs out: ibnseg audit {row.name} '
-            f'{shlex.quote(str(data_root))} --write-skip-list skip.txt, then --skip-list skip.txt'
-            + " (or odd_pairs = 'leave_out' in the config)"
-            * (odd_pairs == 'refuse')
+            f'{next(iter(odd.values()))} ({len(odd):,} of the {len(pairs):,} pairs of {name} do '
+            f'not fit). Unpack these files again, or leave the pairs out: ibnseg audit {row.name} '
+            f'{shlex.quote(str(root))} --write-skip-list skip.txt, then --skip-list skip.txt'
         )
-    return Used(
-        f'{row.name}:{split}',
-        Path(data_root),
-        [*fit.values()],
-        tuple(fit),
-        row.splits.get(split),
-        skipped,
-        odd,
-    )
+    return Used(name, root, [*fit.values()], tuple(fit), published, skipped, odd)
 
 
 def _sizes(files: list[Path], name: str) -> dict[Path, list[int] | None]:

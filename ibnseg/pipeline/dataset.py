@@ -149,7 +149,7 @@ class DomainDataset(BaseSegDataset):
             data = self._other(entropy, index, error)
         return super().__getitem__(self._rand_another()) if data is None else data
 
-    def _other(self, entropy: Sequence[int], index: int, damage: DataError) -> dict:
+    def _other(self, entropy: Sequence[int], index: int, damage: DataError) -> Any:
         """Return another sample of the domain, drawn for the position of a damaged one.
 
         It carries {pair: what is wrong} as `replaced`. Raises `damage` where it is of another kind,
@@ -163,7 +163,10 @@ class DomainDataset(BaseSegDataset):
         for other in (first + others).tolist():
             if self.test_mode or self._odd_pairs == 'refuse' or damage.kind not in _DAMAGES:
                 raise damage
-            replaced[self._entry(index)] = str(damage)
+            info = self.get_data_info(index)
+            row, _ = parse(info['domain'])
+            photo = Path(info['img_path']).relative_to(row.root(self.data_root)).as_posix()
+            replaced[f'{row.name}/{photo}'] = str(damage)  # as a skip list names it
             try:
                 data = self.prepare_data(index := other)
             except DataError as error:
@@ -171,15 +174,8 @@ class DomainDataset(BaseSegDataset):
                 continue
             if data is not None:
                 data['data_samples'].set_metainfo(dict(replaced=replaced))
-                return data
+            return data
         raise damage
-
-    def _entry(self, index: int) -> str:
-        """Return how a skip list names a sample."""
-        info = self.get_data_info(index)
-        row, _ = parse(info['domain'])
-        photo = Path(info['img_path']).relative_to(row.root(self.data_root))
-        return f'{row.name}/{photo.as_posix()}'
 
     def prepare_data(self, idx: int, aim: Mapping[str, Any] | None = None) -> Any:
         info = self.get_data_info(idx) | dict(aim or {})

@@ -102,9 +102,9 @@ def measure(
         model.test_cfg = ConfigDict(next(iter(plan.values())).test_cfg())
     metric = runner.test_loop.evaluator.metrics[0]
     metric.watch = saver
-    runner.test()
     used = runner.test_dataloader.dataset.used
     _check_pairs(used, plan)
+    runner.test()
     record = Record(
         model=config.model_name,
         source=config.source,
@@ -131,11 +131,11 @@ def measure(
 
 
 def _check_pairs(used: Mapping[str, Used], plan: Mapping[str, Protocol]) -> None:
-    """Raise ValueError where others were measured than planned: files came or went meanwhile."""
+    """Raise ValueError where other pairs are measured than planned: files came or went."""
     for domain, protocol in plan.items():
         found = len(used[domain].pairs), used[domain].part
         if found != (protocol.images, protocol.pairs):
             raise ValueError(
-                f'{domain}: {protocol.images:,} pairs were found before the run, {found[0]:,} have '
-                'been measured: its files have changed. Measure the checkpoint again (ibnseg test)'
+                f'{domain}: {protocol.images:,} pairs were found before the run, {found[0]:,} are '
+                'there now: its files have changed. Measure the checkpoint by ibnseg test'
             )
