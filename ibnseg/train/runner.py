@@ -99,32 +99,43 @@ class SegRunner(mmengine.runner.Runner):
         if not self._resume:  # a checkpoint has them all; its network may be gone, too
             super()._init_model_weights()
 
+    def begin_with(self, checkpoint: str | Path, resume: bool) -> None:
+        """Have the next `train` or `test` load a checkpoint, when its hooks are ready for it.
+
+        Args:
+            resume: continue the run that wrote it; else only the weights count.
+        """
+        self._load_from, self._resume, self._has_loaded = str(checkpoint), resume, False
+
     def load_checkpoint(self, filename: str, map_location: Any = 'cpu', **kwargs: Any) -> dict:
-        """Load a checkpoint of this model; every key must fit.
+        """Load a checkpoint of this model, as hooks leave it; every key must fit.
 
         Raises:
             FileNotFoundError, ValueError: as `weights.read`; keys that do not fit are listed.
         """
         checkpoint = weights.read(filename)
+        checkpoint = checkpoint if 'state_dict' in checkpoint else dict(state_dict=checkpoint)
+        checkpoint['state_dict'] = weights.unwrapped(checkpoint['state_dict'])
         model = self.model.module if is_model_wrapper(self.model) else self.model
-        try:
-            model.load_state_dict(checkpoint.get('state_dict', checkpoint))
-        except RuntimeError as error:
+        if problems := weights.misfits(model.state_dict(), checkpoint['state_dict']):
             raise ValueError(
-                f'{filename} does not fit the model of this config: {error}. Give the config that '
-                'the checkpoint was trained with'
-            ) from None
+                f'{filename} does not fit the model of this config. {"; ".join(problems)}. Give '
+                'the config that the checkpoint was trained with'
+            )
+        # As in MMEngine, after `before_run` and before the weights are taken (EMAHook swaps them).
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        model.load_state_dict(checkpoint['state_dict'])
         # MMEngine would run a config found here as Python.
         checkpoint.get('meta', {}).pop('config', None)
         self._has_loaded = True
         return checkpoint
 
-    def save_checkpoint(self, out_dir: str, filename: str, **kwargs: Any) -> None:
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         if not is_main_process():
             return
         temporary = Path(out_dir, f'.{filename}.tmp')
         try:
-            super().save_checkpoint(out_dir, temporary.name, **kwargs)
+            super().save_checkpoint(out_dir, temporary.name, *args, **kwargs)
             with open(temporary, 'rb+') as file:
                 os.fsync(file.fileno())
             os.replace(temporary, temporary.with_name(filename))
@@ -139,6 +150,16 @@ class SegRunner(mmengine.runner.Runner):
             checkpoint['message_hub']['log_scalars'] = {}
             for key in ('message_hub', 'meta', 'param_schedulers'):
                 checkpoint[key] = _plain(checkpoint.get(key))
+            for key in checkpoint.keys() - _OWN:  # of hooks
+                if reason := weights.unreadable(checkpoint[key]):
+                    raise ValueError(
+                        f'a hook puts {key!r} into the checkpoint, which could not be read back '
+                        f'without running code from the file ({reason}). Have it hold tensors, '
+                        'numbers, texts, lists and dicts'
+                    )
+
+
+_OWN = {'meta', 'state_dict', 'message_hub', 'optimizer', 'param_schedulers'}
 
 
 def _plain(value: Any) -> Any:

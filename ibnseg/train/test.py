@@ -8,7 +8,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 
-from .. import report
+from .. import report, weights
 from ..measure import matrices, origin, predictions, records
 from ..measure.protocols import Protocol
 from ..measure.records import Measurement, Record
@@ -85,7 +85,7 @@ def measure(
         plan: as `checks.plan_measurement`.
         show: print the table and where the files are.
     """
-    meta = runner.load_checkpoint(str(checkpoint)).get('meta', {})
+    meta = weights.read(checkpoint).get('meta', {})
     config = runner.cfg
     checks.check_trained_on(checkpoint, meta, config)
     data = config.test_dataloader.dataset
@@ -94,6 +94,7 @@ def measure(
         model.test_cfg = ConfigDict(next(iter(plan.values())).test_cfg())
     metric = runner.test_loop.evaluator.metrics[0]
     metric.watch = saver
+    runner.begin_with(checkpoint, resume=False)
     runner.test()
     record = Record(
         model=config.model_name,

@@ -42,6 +42,8 @@ def train(
     if continued := begin(config, resume, seed):
         _check_as_begun(config, *continued)
     runner = build(config)
+    if continued:
+        runner.begin_with(continued[0], resume=True)
     runner.train()
     out = Path(config.work_dir, f'{config.model_name}.record.json')
     return measure(runner, plan, chosen(config.work_dir, rule), out, show)

@@ -4,9 +4,13 @@ Every key of a file is loaded, converted or dropped for a stated reason; anythin
 """
 
 from .conversion import convert, describe
-from .files import read
+from .files import misfits, read, unwrapped
 from .load import Report, load_weights
 from .networks import network
+from .plain import unreadable
 from .table import PUBLISHED
 
-__all__ = ['PUBLISHED', 'Report', 'convert', 'describe', 'load_weights', 'network', 'read']
+__all__ = [
+    'PUBLISHED', 'Report', 'convert', 'describe', 'load_weights', 'misfits', 'network', 'read',
+    'unreadable', 'unwrapped',
+]  # fmt: skip
