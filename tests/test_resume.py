@@ -18,7 +18,7 @@ from ibnseg.train import train as training
 from ibnseg.train.config import load_config, parse_options
 
 CONFIG = Path(__file__).parents[1] / 'configs' / 'miniature' / 'ibn_b.py'
-LENGTH, STOP = 8, 4
+LENGTH, STOP = 6, 4
 NUMBER = itertools.count()
 
 
@@ -54,7 +54,7 @@ class CountingHook(Hook):
 
 def config(data, folder, *options, hooks=()):
     """Of a tiny network; `options` as on the command line."""
-    pairs = [*TINY, f'train_cfg.max_iters={LENGTH}', 'train_cfg.val_interval=4', *options]
+    pairs = [*TINY, f'train_cfg.max_iters={LENGTH}', 'train_cfg.val_interval=3', *options]
     pairs += ['default_hooks.checkpoint.interval=1', 'default_hooks.checkpoint.keep=99']
     found = load_config(
         CONFIG, work_dir=str(folder), data_root=str(data), options=parse_options(pairs)
@@ -85,7 +85,7 @@ EMA = dict(type='EMAHook', momentum=0.1)
 KINDS = {
     'EMA': ([EMA], [], ['ema_state_dict']),
     'EMA that begins later, buffers too': (
-        [dict(EMA, begin_iter=6, update_buffers=True)], [], ['ema_state_dict'],
+        [dict(EMA, begin_iter=5, update_buffers=True)], [], ['ema_state_dict'],
     ),
     'a hook of a stranger': ([dict(type='CountingHook')], [], []),
     'accumulated gradients': ([], ['optim_wrapper.accumulative_counts=3'], []),
