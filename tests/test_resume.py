@@ -1,6 +1,7 @@
 """A continued run is the run that was never interrupted, and measures what it saved."""
 
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import HOOKS
 from test_tools import TINY
 
-from ibnseg import miniature, weights
+from ibnseg import disk, miniature, weights
 from ibnseg.measure import records
+from ibnseg.train import checks, initial, resume, settings
 from ibnseg.train import test as testing
 from ibnseg.train import train as training
 from ibnseg.train.config import load_config, parse_options
@@ -111,6 +113,151 @@ def test_a_resumed_run_is_the_run(kind, data, tmp_path):
     for record in (resumed, alone, again):
         for one, other in zip(whole.domains, record.domains, strict=True):
             np.testing.assert_array_equal(one.matrix, other.matrix)
+
+
+@HOOKS.register_module(force=True)
+class RatesHook(Hook):
+    """Writes down the options of the optimiser in each iteration."""
+
+    found = {}
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        (group, *_) = runner.optim_wrapper.param_groups
+        self.found[runner.iter] = (group['lr'], group['momentum'], group['weight_decay'])
+
+
+def rates(*words, **options):
+    RatesHook.found = {}
+    train(*words, hooks=[dict(type='RatesHook')], **options)
+    return RatesHook.found
+
+
+APPLIED = {
+    'optimiser': [
+        'optim_wrapper.optimizer.lr=0.01', 'optim_wrapper.optimizer.momentum=0.5',
+        'optim_wrapper.clip_grad.max_norm=0.001', 'optim_wrapper.clip_grad._delete_=True',
+    ],
+    'schedule': [
+        f'train_cfg.max_iters={LENGTH + 1}', 'param_scheduler.1.end=60',
+        'param_scheduler.1.power=2',
+    ],
+}  # fmt: skip
+SHORT = ['param_scheduler.0.end=3', 'param_scheduler.1.begin=3']
+
+
+@pytest.fixture(scope='module')
+def stopped(data, tmp_path_factory):
+    """A run that was stopped after some iterations, and how it was trained."""
+    folder = tmp_path_factory.mktemp('stopped')
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        found = rates(data, folder, *SHORT)
+    interrupt(folder, STOP)
+    (folder / 'ibn_b.record.json').unlink()
+    return folder, found
+
+
+@pytest.mark.parametrize('case', APPLIED)
+def test_a_change_takes_effect_from_the_checkpoint_on(case, data, stopped, tmp_path, capsys):
+    options = [*SHORT, *APPLIED[case]]
+    folder, before = shutil.copytree(stopped[0], tmp_path / 'run'), stopped[1]
+    resumed = rates(data, folder, *options, resume=True)
+    said = capsys.readouterr().out
+    fresh = rates(data, tmp_path / 'fresh', *options)
+    assert resumed == {i: rate for i, rate in fresh.items() if i >= STOP}
+    assert resumed[STOP] != before[STOP]
+    record = records.read(folder / 'ibn_b.record.json')
+    noted = record.provenance['training']['settings']
+    for option in APPLIED[case]:
+        key, _, value = option.partition('=')
+        if '_delete_' not in key:
+            assert noted[f'resumed.{STOP}.{key}'].endswith(f' -> {value}')
+            assert f'from iteration {STOP} on, {key} is {value}, no more' in said
+
+
+REFUSED = {
+    'batch': (['train_dataloader.batch_size=3'], 'train_dataloader.batch_size: 2, now 3'),
+    'optimiser': (
+        ['optim_wrapper.optimizer.type=AdamW', 'optim_wrapper.optimizer.momentum=0.1'],
+        'optim_wrapper.optimizer.type: SGD, now AdamW',
+    ),
+    'network': (['model.backbone.placement=ibn_a'], 'placement: ibn_b, now ibn_a'),
+    'first weights': (['load_from=README.md'], 'load_from: None, now sha256'),
+    'within a window': (
+        ['optim_wrapper.accumulative_counts=3'], '4 is no multiple of accumulative_counts=3',
+    ),
+    'fewer': (['train_cfg.max_iters=3'], 'has 4 iterations'),
+    'beyond the schedule': (['train_cfg.max_iters=200'], 'ends at iteration 120.*--iterations 200'),
+    'plateaus': (
+        ['param_scheduler.0._delete_=True', 'param_scheduler.0.type=ReduceOnPlateauLR'],
+        'depends on all the scores',
+    ),
+    'hook': (['default_hooks.checkpoint.type=CheckpointHook'], "type='AtomicCheckpointHook'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('case', REFUSED)
+def test_what_a_half_trained_network_cannot_take_is_named(case, data, stopped):
+    options, message = REFUSED[case]
+    before = sorted(stopped[0].rglob('*'))
+    with pytest.raises(ValueError, match=message):
+        rates(data, stopped[0], *SHORT, *options, resume=True)
+    assert sorted(stopped[0].rglob('*')) == before
+
+
+def test_the_same_batch_from_more_processes_goes_on(stopped, data, monkeypatch):
+    meta = weights.read(stopped[0] / f'iter_{STOP}.pth')['meta']
+    changed = config(data, stopped[0], *SHORT, 'train_dataloader.batch_size=1')
+    changed.custom_hooks = [dict(type='RatesHook')]
+    now = dict(pairs=checks.trained_pairs(changed), settings=settings.of(changed))
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    changed.launcher = 'pytorch'
+    now['settings']['world_size'] = resume.processes(changed)
+    assert not resume.check(changed, Path('x'), meta, now)
+    assert now['settings'][f'resumed.{STOP}.world_size'] == '1 -> 2'
+
+
+SEEN = {
+    'the target': ('cityscapes:train', 'was trained on cityscapes:train, this run on gta5:train'),
+    'fine-tuned on it': ('gta5:train -> cityscapes:train 10 %', '.*was trained on gta5:train -> '),
+    'the source': ('gta5:train', None),
+    'unknown': (None, None),
+}
+
+
+@pytest.mark.parametrize('way', ['load_from', 'model.backbone.init_cfg', 'converted'])
+@pytest.mark.parametrize('case', SEEN)
+def test_weights_that_came_in_are_in_the_record(way, case, stopped, data, tmp_path):
+    source, message = SEEN[case]
+    path, key = tmp_path / 'given.pth', way.replace('converted', 'model.backbone.init_cfg')
+    content = weights.read(stopped[0] / f'iter_{STOP}.pth')
+    content['meta']['trained']['source'] = source
+    if source is None:
+        del content['meta']
+    torch.save(content, path)
+    if way == 'converted':
+        weights.convert(path, path.with_suffix('.safetensors'))
+        path = path.with_suffix('.safetensors')
+    begun = config(data, tmp_path / 'run', *SHORT)
+    if way == 'load_from':
+        begun.load_from = str(path)
+    else:
+        begun.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(path))
+    expected = dict(by=key, file=path.name, sha256=disk.sha256(path), trained_on=source)
+    assert initial.weights_of(begun) == [expected]
+    if message is None:
+        initial.check([expected], begun.source)
+    else:
+        with pytest.raises(ValueError, match=f'{key}: {path.name} {message}'):
+            initial.check([expected], begun.source)
+    if (way, case) != ('load_from', 'unknown'):
+        return
+    training.train(begun, show=False)
+    path.unlink()
+    interrupt(tmp_path / 'run', STOP)
+    again = config(data, tmp_path / 'run', *SHORT)
+    again.load_from = str(path)
+    record = training.train(again, resume=True, show=False)
+    assert record.provenance['weights'] == [expected], 'after a resume, too'
 
 
 def test_what_a_hook_saves_must_be_readable(data, tmp_path):

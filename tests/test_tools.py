@@ -15,9 +15,8 @@ from ibnseg import disk, domains, miniature, weights
 from ibnseg.analysis import pictures
 from ibnseg.measure import matrices, metric, records
 from ibnseg.measure.selection import RULES
-from ibnseg.train import checks
+from ibnseg.train import checks, resume
 from ibnseg.train import test as testing
-from ibnseg.train import train as training
 from ibnseg.train.config import load_config
 
 ROOT = Path(__file__).parents[1]
@@ -227,9 +226,10 @@ def test_training_without_the_skipped(data, tmp_path):
     assert record.provenance['skip']['trained'] == {'gta5:train': 1}
     assert record.provenance['skip']['pairs'] == {}
     config = load_config(ROOT / 'configs/miniature/ibn_b.py', data_root=str(data))
-    config.skipped, meta = {}, weights.read(tmp_path / 'run' / 'iter_4.pth')['meta']
-    with pytest.raises(ValueError, match='Resume with the same --skip-list'):
-        training._check_as_begun(config, Path('iter_4.pth'), meta)
+    meta = weights.read(tmp_path / 'run' / 'iter_4.pth')['meta']
+    now = dict(pairs=checks.trained_pairs(config), settings={})
+    with pytest.raises(ValueError, match=r'on 5 of gta5:train .* 6 of .* --skip-list'):
+        resume.check(config, Path('iter_4.pth'), meta, now)
 
 
 def equal(one, other):

@@ -1,7 +1,9 @@
 """What an evaluation leaves behind: matrices and provenance in one JSON file a checkpoint."""
 
+import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -163,6 +165,41 @@ def _counts(content: dict, key: str, height: int, width: int) -> np.ndarray:
         of = content['domain']
         raise ValueError(f'{key!r} of {of!r:.60} is not {height} rows of {width} counts')
     return np.array(rows, np.int64)
+
+
+def name(model: str, checkpoint: str | Path, hashes: Mapping[str, str]) -> str:
+    """Return the file name of a record, another one for another checkpoint or protocol.
+
+    Args:
+        hashes: of the protocols, by domain.
+    """
+    what = json.dumps([disk.sha256(checkpoint), sorted(hashes.items())])
+    digits = hashlib.sha256(what.encode()).hexdigest()[:8]
+    return f'{model}.{Path(checkpoint).stem}.{digits}.record.json'
+
+
+def check_free(path: Path, model: str, sha256: str | None, hashes: Mapping[str, str]) -> None:
+    """Raise FileExistsError where a new record would overwrite what it does not measure again.
+
+    Args:
+        sha256: of its checkpoint.
+        hashes: of its protocols, by domain.
+    """
+    if not path.exists():
+        return
+    try:
+        found = read(path)
+        facts = found.model, found.provenance.get('checkpoint_sha256')
+        measured = {one.domain: one.protocol_hash for one in found.domains}
+        if facts == (model, sha256) and measured.items() <= hashes.items():
+            return
+        what = f'the result of {found.model} on {", ".join(measured)}'
+    except RecordError:
+        what = 'something else'
+    raise FileExistsError(
+        f'{path} holds {what}, and would be overwritten. Name another file with --out, or move it '
+        'away'
+    )
 
 
 def find(paths: list[str | Path]) -> list[Path]:

@@ -78,6 +78,7 @@ def _trained(runner) -> dict:
         shares=_shares(runner),
         fine_tuned=config.get('fine_tuned'),
         skipped=dict(config.get('skipped', {})),
+        **getattr(runner, 'training', {}),
     )
 
 
@@ -88,7 +89,8 @@ def check_finite(outputs: dict | None, data_batch: dict, iteration: int) -> None
         files = np.ravel([sample.img_path for sample in data_batch['data_samples']])
         raise ValueError(
             f'the loss is {loss} at iteration {iteration}, on {", ".join(files)}. Nothing was '
-            'saved of it; lower the learning rate or clip gradients, then --resume'
+            'saved of it; lower the learning rate or clip gradients, then --resume (begin anew '
+            'where no checkpoint was saved yet)'
         )
 
 

@@ -3,6 +3,7 @@
 Imports neither torch nor mmseg, so that what is missing is said at once.
 """
 
+import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -27,6 +28,28 @@ def check_source(config: Config) -> None:
             f'the config says source {stated}, its train_dataloader reads {trained}. Change both: '
             'source=... (and mixing) and train_dataloader.dataset.domain=... (and its mixing)'
         )
+
+
+def check_hooks(config: Config) -> None:
+    """Raise ValueError unless checkpoints are saved by ibnseg's hook, and by it alone.
+
+    What MMEngine's saves does not say what it was trained on, and its name is not looked for.
+    """
+    hooks = {f'default_hooks.{k}': hook for k, hook in (config.get('default_hooks') or {}).items()}
+    hooks |= {f'custom_hooks.{i}': h for i, h in enumerate(config.get('custom_hooks') or ())}
+    hooks.setdefault('default_hooks.checkpoint', None)
+    for key, hook in hooks.items():
+        given = (hook or {}).get('type')
+        name = getattr(given, '__name__', str(given)).rpartition('.')[2]
+        ours = name == 'AtomicCheckpointHook'
+        if name == 'CheckpointHook' or (key == 'default_hooks.checkpoint' and not ours):
+            interval = (hook or {}).get('interval', 1000)
+            raise ValueError(
+                f"{key} is {given}. Checkpoints are saved by ibnseg's own hook, which resumes, "
+                'selects by validation and says what was trained on: expected '
+                f"default_hooks.checkpoint = dict(type='AtomicCheckpointHook', interval="
+                f'{interval}, keep=1), and no CheckpointHook beside it'
+            )
 
 
 def check_trained_on(checkpoint: str | Path, meta: Mapping[str, Any], config: Config) -> None:
@@ -66,6 +89,20 @@ def count_pairs(config: Config, loader: str) -> dict[str, int]:
     data = config[loader].dataset
     lists = data.get('skip_lists', ())
     return {name: len(domains.find(name, data.data_root, lists)) for name in domain_names(data)}
+
+
+def trained_pairs(config: Config) -> dict[str, dict[str, Any]]:
+    """Return domain -> how many pairs are trained on, how many are published, and eight digits
+    over which these are."""
+    data = config.train_dataloader.dataset
+    found = {}
+    for name in domain_names(data):
+        row, split = domains.parse(name)
+        pairs = domains.find(name, data.data_root, data.get('skip_lists', ()))
+        keys = '\n'.join(str(photo.relative_to(data.data_root)) for photo, _ in pairs)
+        digest = hashlib.sha256(keys.encode()).hexdigest()[:8]
+        found[name] = dict(pairs=len(pairs), published=row.splits.get(split), digest=digest)
+    return found
 
 
 def audit_data(config: Config) -> None:

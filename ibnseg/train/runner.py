@@ -1,7 +1,9 @@
 """MMEngine's Runner with a quiet console and checkpoints that hold no code."""
 
+import copy
 import logging
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -99,13 +101,34 @@ class SegRunner(mmengine.runner.Runner):
         if not self._resume:  # a checkpoint has them all; its network may be gone, too
             super()._init_model_weights()
 
-    def begin_with(self, checkpoint: str | Path, resume: bool) -> None:
+    def begin_with(self, checkpoint: str | Path, resume: bool, anew: bool = False) -> None:
         """Have the next `train` or `test` load a checkpoint, when its hooks are ready for it.
 
         Args:
             resume: continue the run that wrote it; else only the weights count.
+            anew: take optimiser's options and schedule from the config, as if they had been so
+                from the first iteration; else those of the checkpoint.
         """
         self._load_from, self._resume, self._has_loaded = str(checkpoint), resume, False
+        self._anew = anew
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        fresh = [_options(group) for group in self.optim_wrapper.param_groups]
+        super().resume(filename, *args, **kwargs)
+        if not self._anew:
+            return
+        for group, options in zip(self.optim_wrapper.param_groups, fresh, strict=True):
+            for key in [key for key in group if key.startswith('initial_')]:
+                del group[key]  # the schedules set it
+            group.update(options)
+        if self.param_schedulers:
+            given = copy.deepcopy(self.cfg.param_scheduler)
+            self.param_schedulers = self.build_param_scheduler(given)
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')  # no optimiser's step goes with these
+                for _ in range(self.iter):
+                    for schedule in self.param_schedulers:
+                        schedule.step()
 
     def load_checkpoint(self, filename: str, map_location: Any = 'cpu', **kwargs: Any) -> dict:
         """Load a checkpoint of this model, as hooks leave it; every key must fit.
@@ -157,6 +180,13 @@ class SegRunner(mmengine.runner.Runner):
                         f'without running code from the file ({reason}). Have it hold tensors, '
                         'numbers, texts, lists and dicts'
                     )
+
+
+def _options(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a parameter group as they were before any schedule."""
+    options = {key: value for key, value in group.items() if key != 'params'}
+    first = {k: v for k, v in options.items() if k.startswith('initial_')}
+    return {k: first.get(f'initial_{k}', v) for k, v in options.items() if k not in first}
 
 
 _OWN = {'meta', 'state_dict', 'message_hub', 'optimizer', 'param_schedulers'}

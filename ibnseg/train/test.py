@@ -9,6 +9,7 @@ from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 
 from .. import report, weights
+from ..disk import sha256
 from ..measure import matrices, origin, predictions, records
 from ..measure.protocols import Protocol
 from ..measure.records import Measurement, Record
@@ -31,7 +32,8 @@ def test(
 
     Args:
         domains: as 'name' or 'name:split'; default: the config's.
-        out: record file; default `<work_dir>/test/<model>.record.json`.
+        out: record file; default `<model>.<checkpoint>.<digits>.record.json` in
+            `<work_dir>/test`, the digits over the checkpoint and how it is measured.
         protocol: of `protocols.SETTINGS`; default: the config's `protocol`.
         classes: of `protocols.CLASS_SETS`; default: the config's `class_set`, else all that the
             domain's labels name.
@@ -39,12 +41,12 @@ def test(
 
     Raises:
         DataError, ValueError, FileNotFoundError: data, checkpoint or config are not as expected.
+        FileExistsError: `out` holds another result.
     """
     check_file(checkpoint, 'checkpoint')
-    out = Path(out or Path(config.work_dir) / 'test' / f'{config.model_name}.record.json')
-    checks.check_writable(out)
     # Not the folder of the training run: its config and record stay as they are.
     config.work_dir = str(Path(config.work_dir) / 'test')
+    checks.check_writable(Path(out or Path(config.work_dir, 'new')))
     data = config.test_dataloader.dataset
     if domains:
         data.domains = list(domains)
@@ -52,6 +54,10 @@ def test(
         config.protocol = data.protocol = protocol
     config.class_set = classes or config.get('class_set')
     plan = checks.plan_measurement(config)
+    hashes = {domain: protocol.hash for domain, protocol in plan.items()}
+    name = records.name(config.model_name, checkpoint, hashes)
+    out = Path(out or Path(config.work_dir, name))
+    records.check_free(out, config.model_name, sha256(checkpoint), hashes)
     for key in FOR_TRAINING:
         config[key] = None
     config.model.backbone.init_cfg = None  # the checkpoint has all weights

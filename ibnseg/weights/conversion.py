@@ -130,6 +130,8 @@ def convert(
         naming=to,
         report=str(report),
     )
+    if trained_on := files.trained_on(found.path):
+        metadata['trained_on'] = trained_on
     _write(state, metadata, out)
     return report
 

@@ -69,6 +69,19 @@ def metadata(path: Path) -> dict[str, str]:
         return file.metadata() or {}
 
 
+def trained_on(path: Path) -> str | None:
+    """Return the source that a weight file says it was trained on; None where it says nothing."""
+    if said := metadata(path).get('trained_on'):
+        return said
+    try:
+        meta = read(path).get('meta')
+    except ValueError:  # whoever loads it says why
+        return None
+    trained = meta.get('trained') if isinstance(meta, Mapping) else None
+    source = trained.get('source') if isinstance(trained, Mapping) else None
+    return source if isinstance(source, str) else None
+
+
 def _why(path: Path, error: Exception) -> str:
     text = re.sub(r'\x1b\[[0-9;]*m', '', str(error))
     if 'GLOBAL mmengine.' in text:
