@@ -187,7 +187,7 @@ class _Payload:
 
 def test_a_file_never_runs(publish, capsys):
     publish('resnet18_ibn_b', {'conv1.weight': _Payload()})
-    with pytest.raises(ValueError, match='would run code on loading are refused'):
+    with pytest.raises(ValueError, match='is to run code from the file, which is refused'):
         load('resnet18_ibn_b', pretrained=True)
     assert 'the file ran' not in capsys.readouterr().out
 

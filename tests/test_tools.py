@@ -19,7 +19,7 @@ from ibnseg import disk, domains, miniature, weights
 from ibnseg.analysis import pictures
 from ibnseg.measure import matrices, metric, records
 from ibnseg.measure.selection import RULES
-from ibnseg.train import checks, settings
+from ibnseg.train import checks, resume, settings
 from ibnseg.train import test as testing
 from ibnseg.train import train as training
 from ibnseg.train.config import load_config, parse_options
@@ -241,7 +241,9 @@ def test_train_overwrites_no_other_result(trained, data, tmp_path, change):
     options = parse_options(TINY)
     config = load_config(ROOT / 'configs/miniature/ibn_b.py', data_root=data, options=options)
     checks.choose_rule(config, None)
-    now = checks.find_pairs(config, 'train_dataloader'), settings.of(config)
+    used = checks.find_pairs(config, 'train_dataloader')
+    now = dict(pairs={d: one.summary() for d, one in used.items()}, settings=settings.of(config))
+    now['settings']['world_size'] = resume.processes(config)
     record = records.read(trained[0] / 'ibn_b.record.json')
     out, facts = tmp_path / 'ibn_b.record.json', record.provenance
     if change == 'seed':
@@ -257,9 +259,9 @@ def test_train_overwrites_no_other_result(trained, data, tmp_path, change):
         out.write_text('mine')
     if change:
         with pytest.raises(FileExistsError, match='holds the result of another training'):
-            training._check_free(out, config, *now)
+            training._check_free(out, config, now)
     else:
-        training._check_free(out, config, *now)
+        training._check_free(out, config, now)
 
 
 def test_sliding_inference(trained, data, tmp_path):
@@ -325,8 +327,9 @@ def test_training_without_the_skipped(data, tmp_path):
     config = load_config(ROOT / 'configs/miniature/ibn_b.py', data_root=str(data))
     meta = weights.read(tmp_path / 'run' / 'iter_4.pth')['meta']
     used = checks.find_pairs(config, 'train_dataloader')
+    now = dict(pairs={d: one.summary() for d, one in used.items()}, settings={})
     with pytest.raises(ValueError, match='the same files and the same --skip-list'):
-        training._check_as_begun(config, used, Path('iter_4.pth'), meta)
+        resume.check(config, Path('iter_4.pth'), meta, now)
 
 
 def test_odd_pairs_never_end_a_training(data, tmp_path):

@@ -29,6 +29,28 @@ def check_source(config: Config) -> None:
         )
 
 
+def check_hooks(config: Config) -> None:
+    """Raise ValueError unless checkpoints are saved by ibnseg's hook, and by it alone.
+
+    What MMEngine's saves does not say what it was trained on, and its name is not looked for.
+    """
+    hooks = {f'default_hooks.{k}': hook for k, hook in (config.get('default_hooks') or {}).items()}
+    hooks |= {f'custom_hooks.{i}': h for i, h in enumerate(config.get('custom_hooks') or ())}
+    hooks.setdefault('default_hooks.checkpoint', None)
+    for key, hook in hooks.items():
+        given = (hook or {}).get('type')
+        name = getattr(given, '__name__', str(given)).rpartition('.')[2]
+        ours = name == 'AtomicCheckpointHook'
+        if name == 'CheckpointHook' or (key == 'default_hooks.checkpoint' and not ours):
+            interval = (hook or {}).get('interval', 1000)
+            raise ValueError(
+                f"{key} is {given}. Checkpoints are saved by ibnseg's own hook, which resumes, "
+                'selects by validation and says what was trained on: expected '
+                f"default_hooks.checkpoint = dict(type='AtomicCheckpointHook', interval="
+                f'{interval}, keep=1), and no CheckpointHook beside it'
+            )
+
+
 def check_trained_on(checkpoint: str | Path, meta: Mapping[str, Any], config: Config) -> None:
     """Raise ValueError where a checkpoint says that it was trained on another source."""
     source = meta.get('trained', {}).get('source', config.source)

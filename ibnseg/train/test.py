@@ -10,7 +10,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 
-from .. import disk, report
+from .. import disk, report, weights
 from ..domains import Used
 from ..errors import DataError, Incomplete
 from ..measure import matrices, origin, predictions, records
@@ -109,7 +109,7 @@ def measure(
     Raises:
         Incomplete: pairs of some domains could not be read; the record holds the others.
     """
-    meta = runner.load_checkpoint(str(checkpoint)).get('meta', {})
+    meta = weights.read(checkpoint).get('meta', {})
     config = runner.cfg
     checks.check_trained_on(checkpoint, meta, config)
     data = config.test_dataloader.dataset
@@ -121,6 +121,7 @@ def measure(
     runner.test_dataloader.dataset.goes_on = True
     used = runner.test_dataloader.dataset.used
     _check_pairs(used, plan)
+    runner.begin_with(checkpoint, resume=False)
     runner.test()
     lost = _lost(metric.unread)
     plan = {domain: protocol for domain, protocol in plan.items() if domain not in metric.unread}

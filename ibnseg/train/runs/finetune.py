@@ -16,7 +16,7 @@ from ...measure import records
 from ...report.grid import Grid, Section, percent
 from ...report.table import Stat, scores
 from .. import checks
-from ..config import domain_names
+from ..config import domain_names, stretch
 from . import states
 from .states import Planned
 
@@ -92,7 +92,7 @@ def configure(
     data.domains = list(dict.fromkeys([val, *domain_names(data)]))
     config.select = 'last'
     if iterations is not None:
-        _stretch(config, iterations)
+        stretch(config, iterations)
     config.train_cfg.val_interval = config.train_cfg.max_iters  # for the log, once
     config.fine_tuned.settings = _settings(config)
     return config
@@ -109,17 +109,6 @@ def _settings(config: Config) -> str:
         schedule=[shared[key] for key in ('optim_wrapper', 'param_scheduler', 'train_cfg')],
     )
     return hashlib.sha256(Config(kept).pretty_text.encode()).hexdigest()[:8]
-
-
-def _stretch(config: Config, iterations: int) -> None:
-    if iterations < 1:
-        raise ValueError(f'--iterations {iterations}: expected at least 1')
-    before = config.train_cfg.max_iters
-    for scheduler in config.param_scheduler:
-        for key in ('begin', 'end'):
-            if key in scheduler:
-                scheduler[key] = round(scheduler[key] * iterations / before)
-    config.train_cfg.max_iters = iterations
 
 
 def planned(config: Config, seed: int, work_dir: str | Path) -> Planned:
