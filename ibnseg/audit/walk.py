@@ -1,17 +1,16 @@
 """The audit: list the files of every split, look at each once in several processes, judge."""
 
-import contextlib
 import shlex
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
 from .. import disk, domains, labels
 from ..domains import DataError, Domain, advice, skip
-from ..domains.listing import Listing, Stray, original
+from ..domains.listing import Listing
 from . import facts
 from .judge import Finding, Pair, judge
 from .kinds import KINDS
@@ -64,8 +63,9 @@ def audit(
         job = path, role, row.space
         return seen[job] if job in seen else facts.look(*job)  # a photo, looked at as a label
 
-    found += _with_partners(judge(row, folder, pairs, look), listings)
-    found += _foreign(row, folder, listings)
+    taken = row.taken(folder)
+    found += _with_partners(judge(row, folder, pairs, look), listings, taken)
+    found += _foreign(listings, taken)
     return Report(
         domain=row.name,
         root=folder,
@@ -137,39 +137,35 @@ def _list(
 
 
 def _with_partners(
-    findings: Iterable[Finding], listings: Mapping[str, Listing]
+    findings: Iterable[Finding], listings: Mapping[str, Listing], taken: Container[Path]
 ) -> Iterator[Finding]:
     """Say of each file that stands alone which one should be there, and which one may be it."""
     partners: dict[tuple[str, str], advice.Partners] = {}
-    for n, finding in enumerate(findings):
+    searched = 0
+    for finding in findings:
         lacks = {'photo-alone': 'label', 'label-alone': 'photo'}.get(finding.kind)
         if lacks:
             of = finding.splits[0], lacks
-            partners[of] = partners.get(of) or advice.Partners(listings[of[0]], lacks)
-            text = partners[of].say(finding.file, search=n < 10)
+            partners[of] = partners.get(of) or advice.Partners(listings[of[0]], lacks, taken)
+            text = partners[of].say(finding.file, search=searched < 10)
+            searched += 1
             finding = replace(finding, detail=f'{finding.detail}; {text}')
         yield finding
 
 
-def _foreign(row: Domain, root: Path, listings: Mapping[str, Listing]) -> list[Finding]:
+def _foreign(listings: Mapping[str, Listing], taken: Mapping[Path, str]) -> list[Finding]:
     """Files where those of a split lie that no split has, and that no tool made of one it has."""
-    taken: set[Path] = set()
-    keys: set[str] = set()
-    for split in row.splits:
-        with contextlib.suppress(FileNotFoundError, DataError):
-            listing = listings.get(split) or row.listing(root, split)
-            for files in (listing.photos, listing.truth):
-                taken.update(files.values())
-                keys.update(files)
+    keys = set(taken.values())
+    misnamed: set[Path] = set()
     found: dict[Path, Finding] = {}
     for split, listing in listings.items():
         for photo, label in listing.misnamed().values():
             text = f'expected {listing}'
             found[photo] = Finding('misnamed', photo, text, (split,), label, photo)
-            taken.add(label)
-        for path, name, place in listing.others + listing.unwanted:
-            companion = original(Path(name).stem) and Stray(path, name, place).key in keys
-            if path not in taken and path not in found and not companion:
-                text = f'expected {place.root / place.pattern}'
-                found[path] = Finding('foreign', path, text)
+            misnamed |= {photo, label}
+        for stray in listing.others + listing.unwanted:
+            beside = stray.is_made and stray.key in keys
+            if stray.path not in taken and stray.path not in misnamed and not beside:
+                text = f'expected {stray.place.root / stray.place.pattern}'
+                found[stray.path] = Finding('foreign', stray.path, text)
     return [found[path] for path in sorted(found)]

@@ -4,10 +4,10 @@ import difflib
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
-from .listing import Layout, Listing, Stray, original
+from .listing import Layout, Listing
 
 _Layouts = Callable[[Path], list[Layout]]
 
@@ -47,6 +47,17 @@ def elsewhere(folder: str, layouts: _Layouts, data_root: str | Path) -> str:
     return ''
 
 
+def alike(folder: str | Path) -> str:
+    """Name the folder or file that is there in place of one that is not, ' (...)' or ''."""
+    path = Path(folder)
+    while not path.parent.exists():
+        path = path.parent
+    names = [other.name for other in path.parent.iterdir() if other.name != path.name]
+    found = [name for name in names if _bare(name) == _bare(path.name)]
+    found = found or difflib.get_close_matches(path.name, names[:_MANY], 1, 0.8)
+    return f' (there is {path.with_name(found[0])})' if found else ''
+
+
 def _folders(root: Path) -> Iterator[Path]:
     try:
         with os.scandir(root) as entries:
@@ -73,20 +84,24 @@ class Partners:
     Args:
         listing: of the split.
         what: what is missing, 'photo' or 'label'.
+        taken: files that some split has.
     """
 
-    def __init__(self, listing: Listing, what: str):
+    def __init__(self, listing: Listing, what: str, taken: Container[Path]):
         sides = [(listing.photos, listing.layout.photos), (listing.truth, listing.layout.truth)]
         (files, self._places), (others, self._beside) = sides[:: 1 if what == 'photo' else -1]
         self._what = what
         self._key_of = {path: key for key, path in others.items()}
-        self._alone = {files[key]: key for key in files.keys() - others.keys()}
-        self._alone |= self._of(listing.others)  # path -> key
-        self._all = self._alone | self._of(listing.unwanted)
-        self._by_bare = {_bare(key): path for path, key in self._all.items()}
-
-    def _of(self, strays: list[Stray]) -> dict[Path, str]:
-        return {s.path: s.key for s in strays if s.place in self._places and s.key}
+        self._keys = {files[key]: key for key in files.keys() - others.keys()}
+        self._made: dict[str, list[Path]] = {}  # by key
+        for stray in listing.others + listing.unwanted:
+            if stray.place not in self._places or stray.path in taken or not stray.key:
+                continue
+            if what == 'label' and stray.is_made:
+                self._made.setdefault(stray.key, []).append(stray.path)
+            else:
+                self._keys[stray.path] = stray.key
+        self._by_bare = {_bare(key): path for path, key in self._keys.items()}
 
     def say(self, file: Path, search: bool = True) -> str:
         """Say which file should be there for one that stands alone, and which one may be it.
@@ -96,20 +111,27 @@ class Partners:
         """
         key = self._key_of[file]
         number = next((n for n, p in enumerate(self._beside) if p.folder in file.parents), 0)
-        expected = f'expected {self._places[number].expected(key)}'
+        expected = self._places[number].expected(key)
         path = self._by_bare.get(_bare(key))
-        end = self._places[number].end[0]
-        stem = path.stem if path else ''
-        if self._what == 'label' and original(stem) and not (end and stem.endswith(end)):
-            return f'only a converted label file is there, {path}; {expected}'
-        path = path or (self._closest(key) if search else None)
-        return f'{expected}; is it {path}, under another name?' if path else expected
+        path = path or (self._closest(key, expected) if search else None)
+        if path:
+            return f'expected {expected}; is it {path}, under another name?'
+        if key in self._made:
+            made = sorted(self._made[key], key=lambda path: ('id' not in path.stem.lower(), path))
+            names = ', '.join([str(made[0]), *(path.name for path in made[1:])])
+            return f'only converted label files are there ({names}); expected {expected}'
+        return f'expected {expected}'
 
-    def _closest(self, key: str) -> Path | None:
-        name = re.escape(key.rpartition('/')[2])
-        for path, other in self._all.items():
-            if re.search(rf'(?<![^\W_]){name}(?![^\W_])', other):
+    def _closest(self, key: str, expected: Path) -> Path | None:
+        name = key.rpartition('/')[2]
+        for path, other in self._keys.items():
+            if _has(path.name, expected.stem) or _has(other, name) or _has(name, Path(other).name):
                 return path
-        of_key = {other: path for path, other in self._alone.items()}
+        of_key = {other: path for path, other in self._keys.items()}
         found = difflib.get_close_matches(key, list(of_key)[:_MANY], 1, 0.8)
         return of_key[found[0]] if found else None
+
+
+def _has(text: str, name: str) -> bool:
+    """Whether a name is part of a text, whole words of it."""
+    return name in text and bool(re.search(rf'(?<![^\W_]){re.escape(name)}(?![^\W_])', text))

@@ -85,17 +85,26 @@ class Stray(NamedTuple):
     place: Place
 
     @property
+    def stem(self) -> str:
+        return _PICTURE.sub('', self.name)
+
+    @property
+    def is_made(self) -> bool:
+        """Whether its name is one that a tool gives to what it makes of a label file."""
+        end = self.place.end[0]
+        return bool(original(self.stem)) and not (end and self.stem.endswith(end))
+
+    @property
     def key(self) -> str:
         """The key that it was probably meant to have, '' for what is neither picture nor folder.
 
         `lindau/x_leftImg8bit.bmp` gives 'lindau/x', as `lindau/x_gtFine_labelTrainIds.png` does.
         """
-        stem = _PICTURE.sub('', self.name)
+        stem = self.stem
         if stem == self.name:
             return f'{self.place.prefix}{stem}/' if self.path.is_dir() else ''
-        end = self.place.end[0]
-        own = end and stem.endswith(end)
-        return self.place.prefix + (stem.removesuffix(end) if own else original(stem) or stem)
+        stem = original(stem) if self.is_made else stem
+        return self.place.prefix + stem.removesuffix(self.place.end[0])
 
 
 class Layout(NamedTuple):
@@ -165,7 +174,9 @@ class Listing:
         }
 
     def _by_key(self, places: Sequence[Place]) -> Files:
-        return {stray.key: stray.path for stray in self.others if stray.place in places}
+        found = [stray for stray in self.others if stray.place in places]
+        found.sort(key=lambda stray: not stray.is_made)  # one of a better name stands for a key
+        return {stray.key: stray.path for stray in found}
 
 
 def choose(layouts: Iterable[Layout]) -> Listing:
@@ -174,7 +185,7 @@ def choose(layouts: Iterable[Layout]) -> Listing:
     Raises FileNotFoundError for a folder that should be there, DataError for two files of one name.
     """
     found: list[Listing] = []
-    for layout in layouts:
+    for layout in sorted(layouts, key=lambda layout: not layout.is_there):
         found.append(_listing(layout))
         if found[-1].is_complete:
             return found[-1]

@@ -138,7 +138,7 @@ _POLYGONS = re.compile(rb'"img(Width|Height)"\s*:\s*(\d+)')
 
 def _size(path: Path) -> list[int] | None:
     with contextlib.suppress(Exception):  # Pillow raises OSError, ValueError and SyntaxError
-        if path.suffix == '.json':
+        if path.suffix.lower() == '.json':
             return _of_polygons(path.read_bytes())
         with open(path, 'rb') as file:
             head = file.read(24)
@@ -179,7 +179,7 @@ def _turned(photo: Path) -> bool:
 
 def _reason(path: Path) -> str:
     try:
-        if path.suffix == '.json':
+        if path.suffix.lower() == '.json':
             return f'{path.stat().st_size:,} bytes, not a whole file of polygons'
         with Image.open(path) as image:
             image.load()

@@ -5,8 +5,9 @@ A domain is addressed as `name` or `name:split`, e.g. `cityscapes`, `gta5:train`
 label spaces. How each dataset lays its files is in `layouts`.
 """
 
+import contextlib
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import indent
@@ -70,13 +71,28 @@ class Domain:
         """
         return choose(self.layouts(root, split))
 
+    def taken(self, root: Path) -> dict[Path, str]:
+        """Return the files of all splits that can be listed, with their keys."""
+        found: dict[Path, str] = {}
+        for split in self.splits:
+            with contextlib.suppress(FileNotFoundError, DataError):
+                for files in self.files(root, split):
+                    found |= {path: key for key, path in files.items()}
+        return found
+
     def files(self, root: Path, split: str) -> tuple[Files, Files]:
         """Return photos and label files by a key that both of a pair share. Raises as `listing`."""
         found = self.listing(root, split)
         return found.photos, found.truth
 
 
-def _match(photos: Files, truth: Files, listing: Listing, left_out: set[Path]) -> Pairs:
+def _match(
+    photos: Files,
+    truth: Files,
+    listing: Listing,
+    left_out: set[Path],
+    taken: Callable[[], Collection[Path]],
+) -> Pairs:
     """Pair files by key; refuse what stands alone, and pairs under names that no rule takes."""
     for what, files, lacks, others in (
         ('photo', photos, 'label', truth),
@@ -84,7 +100,7 @@ def _match(photos: Files, truth: Files, listing: Listing, left_out: set[Path]) -
     ):
         alone = sorted(files.keys() - others.keys())
         if alone:
-            partner = advice.Partners(listing, lacks).say(files[alone[0]])
+            partner = advice.Partners(listing, lacks, taken()).say(files[alone[0]])
             raise DataError(
                 f'{files[alone[0]]}: {what} without a {lacks} ({len(alone)} such): {partner}. '
                 f'{listing.note}Unpack the {lacks}s again, or leave it out with --skip-list'
@@ -328,9 +344,11 @@ def by_key(
     try:
         files = row.listing(root, split)
         photos, truth, left_out = skip.leave_out(files.photos, files.truth, root, named)
-        pairs = _match(photos, truth, files, {root / name for name in named})
+        out = {root / name for name in named}
+        pairs = _match(photos, truth, files, out, lambda: row.taken(root))
     except FileNotFoundError as error:
         text = f'{error.filename}: {error.strerror} (domain {domain})'
+        text += advice.alike(error.filename)
         raise DataError(f'{text}. {_way_out(row, data_root, split)}') from None
     if not pairs:
         if files.photos or files.truth:
