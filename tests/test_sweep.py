@@ -142,7 +142,7 @@ def test_terminated_it_leaves_no_process(tmp_path):
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate()  # the pipe closes when the training has ended, too
-    assert (process.returncode, error) == (130, b'continue\n')
+    assert (process.returncode, error) == (143, b'terminated; continue\n')
 
 
 def config(tmp_path, name='a', model='ibn_a') -> str:
