@@ -181,6 +181,17 @@ def test_same_file_names_in_two_folders_have_folders_of_their_own(tmp_path):
     assert {run.state for run in runs} == {states.NEW}
 
 
+def test_a_record_that_lacks_a_domain_is_no_finished_run(tmp_path):
+    path, folder = config(tmp_path), tmp_path / 'out/a/seed-0'
+    facts = dict(seed=0, unmeasured={'camvid:val': 'x.png: unreadable'})
+    for provenance, state in ((facts, states.BEGUN), (dict(seed=0), states.FINISHED)):
+        record = records.Record('ibn_a', 'gta5:train', ['road'], provenance)
+        records.write(record, folder / 'ibn_a.record.json')
+        (folder / 'sweep.config').write_text(load(path, folder).pretty_text)
+        (run,) = sweep.plan([path], [0], tmp_path / 'out', load)
+        assert run.state == state
+
+
 def test_a_record_of_another_seed_is_refused(tmp_path):
     path = config(tmp_path)
     record = records.Record('ibn_a', 'gta5:train', ['road'], dict(seed=5))
