@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from ibnseg_tools import audit as tools_audit
+from ibnseg_tools import test as tools_test
 from mmengine.registry import DefaultScope
 from PIL import Image
 
@@ -872,6 +873,18 @@ def test_training_on_damage_is_refused_until_it_is_skipped(target, drawn, tmp_pa
             assert words in str(caught.value)
         look(t).write_skip_list(tmp_path / 'skip.txt')
         checks.audit_data(load(t.root, [tmp_path / 'skip.txt']))
+
+
+def test_a_test_is_audited_on_what_it_measures(target, tmp_path, capsys):
+    t = target('gta5')
+    (tmp_path / 'x.pth').touch()
+    words = [ROOT / 'configs/miniature/ibn_b.py', tmp_path / 'x.pth', '--data-root', t.root]
+    words += ['--work-dir', tmp_path, '--audit', '--domains', 'gta5:val']
+    unknown_id(t)
+    assert tools_test.main(list(map(str, words))) == 2
+    said = capsys.readouterr()
+    assert 'error ids (1)' in said.err and 'The run would use these' in said.err
+    assert 'testing' not in said.out
 
 
 @pytest.mark.parametrize('launcher', ['pytorch', 'slurm', 'mpi'])

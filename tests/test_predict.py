@@ -312,3 +312,19 @@ def test_flipped_and_padded_samples_are_mmsegs():
     assert agreement(model, data) > 0.999
     model.data_preprocessor.test_cfg = dict(size_divisor=64)
     assert agreement(model, batch()) > 0.999
+
+
+@pytest.mark.parametrize('placement', ['ibn_a', None])
+def test_photos_of_unequal_sizes_are_predicted_one_by_one(placement):
+    """None: as a model of another kind, by its own `test_step`."""
+    predictor = Predictor(segmentor(placement or 'ibn_a'))
+    predictor.is_fast = placement is not None
+    sizes = (64, 96), (48, 64), (64, 96)
+    data = batch(sizes, sizes)
+    alone = [
+        predictor(dict(inputs=[image], data_samples=[sample.clone()]))[0].pred_sem_seg.data
+        for image, sample in zip(data['inputs'], data['data_samples'], strict=True)
+    ]
+    found = predictor(data)
+    assert [tuple(sample.pred_sem_seg.data.shape[1:]) for sample in found] == list(sizes)
+    assert all(torch.equal(a.pred_sem_seg.data, b) for a, b in zip(found, alone, strict=True))

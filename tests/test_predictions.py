@@ -388,6 +388,61 @@ def test_saved_predictions_score_as_the_evaluation(tested, data, domain):
         np.testing.assert_array_equal(getattr(whole, part), getattr(packed[domain], part))
 
 
+def test_one_bad_pair_costs_its_own_domain_only_and_the_command_goes_on(tested, data, tmp_path):
+    shutil.copytree(data, tmp_path / 'data')
+    _, bad = domains.find('cityscapes', tmp_path / 'data')[1]
+    whole = bad.read_bytes()
+    bad.write_bytes(whole[:100])
+    out, saved = tmp_path / 'x.record.json', tmp_path / 'saved'
+    words = [
+        'test.py', 'configs/miniature/ibn_b.py', tested / 'x.pth', '--data-root', tmp_path / 'data',
+        '--work-dir', tmp_path, '--out', out, '--save-predictions', saved,
+        '--domains', 'gta5', 'cityscapes', '--cfg-options', *TINY[:4],
+        'test_dataloader.batch_size=3',
+    ]  # fmt: skip
+    done = run(*words, code=1)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(
+        f'error: cityscapes:val is not measured, 1 of its pairs cannot be read: {bad}'
+    )
+    assert f'{out} holds the others (gta5:val)' in line
+    before = {m.domain: m for m in records.read(tested / 'x.record.json').domains}
+    record = records.read(out)
+    assert [m.domain for m in record.domains] == ['gta5:val']
+    assert list(record.provenance['unmeasured']) == ['cityscapes:val']
+    np.testing.assert_array_equal(record.domains[0].matrix, before['gta5:val'].matrix)
+    files = {path: path.stat().st_mtime_ns for path in saved.rglob('*.*')}
+    assert len(files) == 7 and not (saved / predictions.MANIFEST).exists()
+
+    bad.write_bytes(whole)
+    run(*words)
+    record = records.read(out)
+    assert 'unmeasured' not in record.provenance
+    for measured in record.domains:
+        np.testing.assert_array_equal(measured.matrix, before[measured.domain].matrix)
+        from_files.measure(measured.domain, saved, tmp_path / 'data')
+    assert {path: path.stat().st_mtime_ns for path in files} == files, 'kept'
+
+
+def test_only_the_same_predictions_are_continued(data, tmp_path):
+    def saver(mark: str) -> predictions.Saver:
+        return predictions.Saver(tmp_path / 'p', {DOMAIN: mark}, data)
+
+    drawn = draw(DOMAIN, data)
+    saver('a')(DOMAIN, 2, drawn[2])
+    (tmp_path / 'p' / '.left.png.x1').touch()  # by a killed process
+    again = saver('a')
+    np.testing.assert_array_equal(again.kept(DOMAIN, 2, (64, 128)), drawn[2])
+    assert again.kept(DOMAIN, 1, (64, 128)) is None
+    assert again.kept(DOMAIN, 2, (32, 128)) is None, 'another label file now'
+    with pytest.raises(FileExistsError, match=r'exists already.*never mix'):
+        saver('another checkpoint')
+    (file,) = (tmp_path / 'p').rglob('[!.]*.png')
+    Image.open(file).save(file)
+    with pytest.raises(FileExistsError, match=re.escape(str(file))):
+        saver('a')
+
+
 def test_changed_predictions_are_not_the_checkpoints(tested, data, tmp_path):
     shutil.copytree(tested / 'saved', tmp_path / 'saved')
     file = next((tmp_path / 'saved/gta5').rglob('*.png'))

@@ -114,7 +114,7 @@ def audit_data(config: Config, loaders: Sequence[str] = LOADERS) -> None:
         commands = ' && '.join(dict.fromkeys(each))
         raise ValueError(
             f'--audit with --launcher {config.launcher}: an audit is for one process. Run it '
-            f'before, and leave --audit away: {commands}'
+            f'before, and this without --audit: {commands}'
         )
     with progress.bar('audit') as bar:
         lists = {path for data in used for path in data.get('skip_lists', ())}
