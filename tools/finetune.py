@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    return command.run(lambda: _job(args), 'interrupted; the same command continues')
+    return command.run(lambda: _job(args), 'the same command continues')
 
 
 def _job(args: argparse.Namespace) -> None:

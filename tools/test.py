@@ -30,9 +30,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         '--save-predictions',
         metavar='DIR',
-        help='also write each prediction as a PNG, for ibnseg score',
+        help='also write each prediction as a PNG, for ibnseg score; one that is there already, '
+        'of the same checkpoint and protocol, is kept',
     )
     log = 'folder of the run; default work_dirs/<config>; logs go to test/ in it'
+    p.add_argument('--audit', action='store_true', help='audit the data first; stop at errors')
     command.add(p, '--work-dir', work_dir=dict(help=log))
     command.add(p, '--data-root', '--name', '--compile', '--skip-list', '--launcher')
     command.add(p, '--cfg-options')
@@ -42,14 +44,21 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return command.run(lambda: _job(args))
+    kept = 'no record was written'
+    if args.save_predictions:
+        kept += f'; the same command continues with the predictions in {args.save_predictions}'
+    return command.run(lambda: _job(args), kept)
 
 
 def _job(args: argparse.Namespace) -> None:
+    from ibnseg.train import checks
     from ibnseg.train.config import from_arguments
 
     config = from_arguments(args)
     measured = args.domains or config.test_dataloader.dataset.domains
+    if args.audit:
+        config.test_dataloader.dataset.domains = list(measured)
+        checks.audit_data(config, ('test_dataloader',))
     command.say(f'testing {args.checkpoint} on {", ".join(measured)}')
     from ibnseg.train.test import test
 

@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return command.run(lambda: _job(args), 'interrupted; continue with --resume')
+    return command.run(lambda: _job(args), lambda: command.resuming(args.work_dir))
 
 
 def _job(args: argparse.Namespace) -> None:
@@ -38,6 +38,7 @@ def _job(args: argparse.Namespace) -> None:
     from ibnseg.train.config import from_arguments
 
     config = from_arguments(args)
+    args.work_dir = config.work_dir
     if args.audit:
         checks.audit_data(config)
     pairs = checks.find_pairs(config, 'train_dataloader')

@@ -17,6 +17,7 @@ from PIL import Image
 
 from .. import disk, progress
 from ..errors import DataError
+from . import pixels
 from .table import Pairs, by_key, parse
 
 #: What a config's `odd_pairs` may say: pairs whose files do not fit are named and left out, or end
@@ -173,7 +174,7 @@ def _wrong(photo: Path, label: Path, sizes: dict[Path, list[int] | None]) -> str
 def _turned(photo: Path) -> bool:
     """Whether a photo's EXIF tag turns it by a quarter."""
     with contextlib.suppress(Exception), Image.open(photo) as image:
-        return image.getexif().get(0x0112, 1) > 4
+        return pixels.orientation(image) > 4
     return False
 
 

@@ -104,7 +104,13 @@ class Predictor:
 
     @torch.no_grad()
     def __call__(self, batch: Any) -> list:
-        """Return the batch's data samples with `pred_sem_seg`, (1, H, W) as the label."""
+        """Return the batch's data samples with `pred_sem_seg`, (1, H, W) as the label.
+
+        Photos of unequal sizes are predicted one by one.
+        """
+        if len({image.shape for image in batch['inputs']}) > 1:
+            pairs = zip(batch['inputs'], batch['data_samples'], strict=True)
+            return [self(dict(inputs=[i], data_samples=[s]))[0] for i, s in pairs]
         if not self.is_fast:
             return self.model.test_step(batch)
         data = self.model.data_preprocessor(batch, False)

@@ -10,6 +10,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.dataset import ConcatDataset
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, TRANSFORMS
+from mmseg.structures import SegDataSample
 
 from .. import labels
 from ..domains.files import read_labels, read_raw
@@ -20,7 +21,7 @@ from ..errors import DataError
 from ..measure.protocols import describe
 
 #: Kinds of damage that training steps over; others say that the dataset is not what it seems.
-_DAMAGES = ('damaged', 'unreadable', 'size')
+_DAMAGES = ('damaged', 'unreadable', 'size', 'orientation')
 _OTHER = 0xDA  # a stream apart from that of the augmentation
 _TRIES = 10
 
@@ -217,6 +218,8 @@ class CrossDomainDataset(ConcatDataset):
 
     Attributes:
         used: {'name:split': `ibnseg.domains.Used`}.
+        goes_on: of a pair that cannot be read, give a sample without inputs, whose metainfo says
+            why (`unread`), instead of raising DataError. `CrossDomainLoop` knows what to do.
     """
 
     def __init__(
@@ -251,3 +254,15 @@ class CrossDomainDataset(ConcatDataset):
             domains={part.domain: len(part) for part in parts},
             raw={part.domain: part.space for part in parts if part.raw},
         )
+        self.goes_on = False
+
+    def __getitem__(self, index: int) -> dict:
+        try:
+            return super().__getitem__(index)
+        except DataError as error:
+            if not self.goes_on:
+                raise
+            part, number = self._get_ori_dataset_idx(index)
+            domain = self.datasets[part].domain
+            meta = dict(domain=domain, sample_idx=number, unread=str(error))
+            return dict(inputs=None, data_samples=SegDataSample(metainfo=meta))

@@ -79,20 +79,20 @@ def find_pairs(config: Config, loader: str) -> dict[str, domains.Used]:
     return found
 
 
-def audit_data(config: Config) -> None:
-    """Audit all the data of a config.
+def audit_data(config: Config, loaders: Sequence[str] = LOADERS) -> None:
+    """Audit the data of a config's loaders.
 
-    Raises DataError where training would use what is damaged; ValueError with a launcher: while one
+    Raises DataError where what is damaged would be used; ValueError with a launcher: while one
     process audits, the others' wait for it would time out.
     """
-    used = [config[loader].dataset for loader in LOADERS]
+    used = [config[loader].dataset for loader in loaders]
     sets = [(name, data.data_root) for data in used for name in domain_names(data)]
     if config.launcher != 'none':
         each = (f'ibnseg audit {name.split(":")[0]} {shlex.quote(root)}' for name, root in sets)
         commands = ' && '.join(dict.fromkeys(each))
         raise ValueError(
             f'--audit with --launcher {config.launcher}: an audit is for one process. Run it '
-            f'before, and train without --audit: {commands}'
+            f'before, and leave --audit away: {commands}'
         )
     with progress.bar('audit') as bar:
         lists = {path for data in used for path in data.get('skip_lists', ())}
