@@ -16,6 +16,7 @@ class Runner:
     """What the hook sees of a runner."""
 
     epoch, max_iters, val_interval = 0, 4, 1000
+    message_hub = SimpleNamespace(runtime_info={})
 
     def __init__(self, folder):
         self.work_dir, self.iter = str(folder), 0

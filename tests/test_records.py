@@ -191,8 +191,10 @@ def test_find_looks_below_folders_and_counts_a_file_once(tmp_path):
     for path in paths:
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    assert records.find([tmp_path]) == paths[:2]
-    assert records.find([paths[0], tmp_path, paths[2]]) == paths
+    assert records.find([tmp_path]) == (paths[:2], [])
+    other = [tmp_path / 'empty', tmp_path / 'picture.png']
+    other[1].touch()
+    assert records.find([paths[0], tmp_path, *other, paths[2]]) == (paths, other)
 
 
 def test_sha256(tmp_path):

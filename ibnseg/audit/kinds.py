@@ -21,11 +21,14 @@ KINDS: dict[str, Kind] = {
     'count': Kind('warning', 'not the published number of pairs', 'look for parts not unpacked'),
     'resized': Kind('warning', 'photos in another than the published size',
                     'numbers measured on it compare with no published ones'),
-    'foreign': Kind('warning', 'picture among the photos that no split has', 'move it elsewhere'),
+    'foreign': Kind('warning', 'file among the photos or labels that no split has',
+                    'move it elsewhere, or give it the name that is expected'),
     # of the pairing
     'photo-alone': Kind('error', 'photo without a label file', 'unpack the labels again'),
     'label-alone': Kind('error', 'label file without a photo', 'unpack the photos again'),
-    'same-name': Kind('error', 'two files for one place in a split', 'remove one'),
+    'misnamed': Kind('error', 'pair under names that the layout does not have',
+                     'name both files as expected'),
+    'same-name': Kind('error', 'two files for one place in a split', 'move one elsewhere'),
     'layout': Kind('error', 'split that can not be listed', 'see the message'),
     # of any file
     'unreadable': Kind('error', 'file that can not be opened', 'see its rights, links and disk'),

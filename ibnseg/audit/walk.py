@@ -1,14 +1,17 @@
 """The audit: list the files of every split, look at each once in several processes, judge."""
 
+import contextlib
 import shlex
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 
 from .. import disk, domains, labels
-from ..domains import DataError, Domain, skip
+from ..domains import DataError, Domain, advice, skip
+from ..domains.listing import Listing, Stray, original
 from . import facts
 from .judge import Finding, Pair, judge
 from .kinds import KINDS
@@ -43,7 +46,7 @@ def audit(
     wanted = list(row.splits) if every else [domains.parse(name)[1] for name in asked]
     folder = row.root(root)
     folder = folder if folder.is_dir() else Path(root)
-    pairs, splits, found = _list(row, folder, wanted)
+    pairs, splits, found, listings = _list(row, folder, wanted)
     if not pairs and not any(KINDS[finding.kind].severity == 'error' for finding in found):
         domains.find(f'{row.name}:{wanted[0]}', root)  # says what was expected, and where
     store = disk.Store('audit', row.name, (facts.FACTS, labels.space(row.space)))
@@ -61,9 +64,8 @@ def audit(
         job = path, role, row.space
         return seen[job] if job in seen else facts.look(*job)  # a photo, looked at as a label
 
-    found += judge(row, folder, pairs, look)
-    if every:
-        found += _foreign(pairs)
+    found += _with_partners(judge(row, folder, pairs, look), listings)
+    found += _foreign(row, folder, listings)
     return Report(
         domain=row.name,
         root=folder,
@@ -107,20 +109,23 @@ def before_training(
 
 def _list(
     row: Domain, root: Path, wanted: Iterable[str]
-) -> tuple[list[Pair], dict[str, tuple[int, int | None]], list[Finding]]:
-    """Pairs, also of one file; each split's whole pairs, found and published; what is wrong."""
+) -> tuple[list[Pair], dict[str, tuple[int, int | None]], list[Finding], dict[str, Listing]]:
+    """Pairs, also of one file; each split's whole pairs, found and published; what is wrong; the
+    listings of splits."""
     names: dict[tuple[Path | None, Path | None], list[str]] = defaultdict(list)
     splits: dict[str, tuple[int, int | None]] = {}
     found: list[Finding] = []
+    listings = {}
     for split in wanted:
         try:
-            photos, truth = row.files(root, split)
+            listings[split] = listing = row.listing(root, split)
         except FileNotFoundError as error:
             found.append(Finding('absent', Path(error.filename), f'split {split!r}', (split,)))
             continue
         except DataError as error:
             found.append(Finding(error.kind or 'layout', error.file or root, str(error), (split,)))
             continue
+        photos, truth = listing.photos, listing.truth
         for key in sorted(photos.keys() | truth.keys()):
             names[photos.get(key), truth.get(key)].append(split)
         n, published = len(photos.keys() & truth.keys()), row.splits.get(split)
@@ -128,19 +133,43 @@ def _list(
         if published not in (None, n):
             text = f'split {split!r}: {n:,} pairs, published {published:,}'
             found.append(Finding('count', root, text, (split,)))
-    return [Pair(*files, tuple(of)) for files, of in names.items()], splits, found
+    return [Pair(*files, tuple(of)) for files, of in names.items()], splits, found, listings
 
 
-def _foreign(pairs: Iterable[Pair]) -> list[Finding]:
-    """Pictures in the photos' folders that no split has."""
-    known = {path for pair in pairs for path in pair[:2] if path}
-    kinds = defaultdict(set)
-    for pair in pairs:
-        if pair.photo:
-            kinds[pair.photo.parent].add(pair.photo.suffix)
-    return [
-        Finding('foreign', path, 'no split has a photo of this name')
-        for folder, suffixes in kinds.items()
-        for path in sorted(folder.iterdir())
-        if path.suffix in suffixes and path not in known
-    ]
+def _with_partners(
+    findings: Iterable[Finding], listings: Mapping[str, Listing]
+) -> Iterator[Finding]:
+    """Say of each file that stands alone which one should be there, and which one may be it."""
+    partners: dict[tuple[str, str], advice.Partners] = {}
+    for n, finding in enumerate(findings):
+        lacks = {'photo-alone': 'label', 'label-alone': 'photo'}.get(finding.kind)
+        if lacks:
+            of = finding.splits[0], lacks
+            partners[of] = partners.get(of) or advice.Partners(listings[of[0]], lacks)
+            text = partners[of].say(finding.file, search=n < 10)
+            finding = replace(finding, detail=f'{finding.detail}; {text}')
+        yield finding
+
+
+def _foreign(row: Domain, root: Path, listings: Mapping[str, Listing]) -> list[Finding]:
+    """Files where those of a split lie that no split has, and that no tool made of one it has."""
+    taken: set[Path] = set()
+    keys: set[str] = set()
+    for split in row.splits:
+        with contextlib.suppress(FileNotFoundError, DataError):
+            listing = listings.get(split) or row.listing(root, split)
+            for files in (listing.photos, listing.truth):
+                taken.update(files.values())
+                keys.update(files)
+    found: dict[Path, Finding] = {}
+    for split, listing in listings.items():
+        for photo, label in listing.misnamed().values():
+            text = f'expected {listing}'
+            found[photo] = Finding('misnamed', photo, text, (split,), label, photo)
+            taken.add(label)
+        for path, name, place in listing.others + listing.unwanted:
+            companion = original(Path(name).stem) and Stray(path, name, place).key in keys
+            if path not in taken and path not in found and not companion:
+                text = f'expected {place.root / place.pattern}'
+                found[path] = Finding('foreign', path, text)
+    return [found[path] for path in sorted(found)]

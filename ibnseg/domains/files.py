@@ -162,10 +162,9 @@ def _check_palette(path: str | Path, space: str, palette: bytes, raw: np.ndarray
     wrong = _contradicted(space, palette, tuple(used))
     if wrong:
         row = labels.space(space)
-        expected = dict(enumerate(zip(row.names, row.colours or (), strict=False)))
+        names, own = (*row.names, *['unnamed'] * 256), (*(row.colours or ()), *['grey'] * 256)
         found = [
-            f'id {i} is {_colour_of(palette, i)}, expected {expected.get(i, "grey")}'
-            for i in wrong[:3]
+            f'id {i} ({names[i]}) is {_colour_of(palette, i)}, expected {own[i]}' for i in wrong[:3]
         ]
         raise DataError(
             f'{path}: the palette contradicts {space} in {len(wrong)} of {len(used)} ids: '

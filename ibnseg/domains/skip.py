@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import disk
 from ..errors import DataError
-from .layouts import Files
+from .listing import Files
 
 _HEAD = '# ibnseg skip list: <domain>/<photo, or label file that stands alone>  # why'
 

@@ -14,8 +14,9 @@ from textwrap import indent
 from .. import labels, splits
 from ..errors import DataError
 from ..text import meant
-from . import layouts, skip
-from .layouts import Files
+from . import advice, layouts, skip
+from .layouts import Layouts
+from .listing import Files, Listing, choose
 
 Pairs = list[tuple[Path, Path]]
 
@@ -30,8 +31,8 @@ class Domain:
         tree: the folders as downloaded, for a person.
         source: where to get it.
         space: label space (`ibnseg.labels`); default: `name`.
-        files: (root, split) -> photos and label files by a key that both of a pair share; may
-            raise FileNotFoundError for a folder. Default: as `tree` says (`layouts.of_tree`).
+        layouts: (root, split) -> where its files lie; several, where it was published so, the
+            documented one first. Default: as `tree` says (`layouts.of_tree`).
         size: (width, height) of every photo, None where they differ.
         check: (split, name) -> anything; raises DataError for no split of it. Default: those of
             `splits` are all.
@@ -45,7 +46,7 @@ class Domain:
     tree: str
     source: str
     space: str = ''
-    files: Callable[[Path, str], tuple[Files, Files]] | None = None
+    layouts: Layouts | None = None
     size: tuple[int, int] | None = None
     check: Callable[[str, str], object] | None = None
     folder: str = ''
@@ -55,25 +56,47 @@ class Domain:
     def __post_init__(self) -> None:
         object.__setattr__(self, 'space', self.space or self.name)
         object.__setattr__(self, 'folder', self.folder or self.name)
-        object.__setattr__(self, 'files', self.files or layouts.of_tree(self.tree))
+        object.__setattr__(self, 'layouts', self.layouts or layouts.of_tree(self.tree))
 
     def root(self, data_root: str | Path) -> Path:
         """Return the folder of the dataset."""
         return Path(data_root) / self.folder
 
+    def listing(self, root: Path, split: str) -> Listing:
+        """Return the files of a split below the dataset's folder.
 
-def _match(photos: Files, truth: Files, where: Path) -> Pairs:
-    """Pair files by key; refuse what stands alone."""
+        Raises FileNotFoundError for a folder that should be there, DataError for two files of one
+        name and for a folder that can't be listed.
+        """
+        return choose(self.layouts(root, split))
+
+    def files(self, root: Path, split: str) -> tuple[Files, Files]:
+        """Return photos and label files by a key that both of a pair share. Raises as `listing`."""
+        found = self.listing(root, split)
+        return found.photos, found.truth
+
+
+def _match(photos: Files, truth: Files, listing: Listing, left_out: set[Path]) -> Pairs:
+    """Pair files by key; refuse what stands alone, and pairs under names that no rule takes."""
     for what, files, lacks, others in (
         ('photo', photos, 'label', truth),
         ('label file', truth, 'photo', photos),
     ):
         alone = sorted(files.keys() - others.keys())
         if alone:
+            partner = advice.Partners(listing, lacks).say(files[alone[0]])
             raise DataError(
-                f'{files[alone[0]]}: {what} without a {lacks} ({len(alone)} such in {where}). '
-                f'Unpack the {lacks}s again, or remove the {what}'
+                f'{files[alone[0]]}: {what} without a {lacks} ({len(alone)} such): {partner}. '
+                f'{listing.note}Unpack the {lacks}s again, or leave it out with --skip-list'
             )
+    lost = [pair for pair in listing.misnamed().values() if not left_out & {*pair}]
+    if lost:
+        photo, label = lost[0]
+        raise DataError(
+            f'{photo} and {label}: a pair under names that the layout does not have ({len(lost)} '
+            f'such). Expected {listing}. Rename both, move them elsewhere, or leave them out with '
+            '--skip-list'
+        )
     return [(photos[key], truth[key]) for key in sorted(photos)]
 
 
@@ -81,7 +104,7 @@ _GTA5 = {split: len(splits.gta5(split)) for split in ('train', 'train-12388', 'v
 _BDD = 'https://bdd-data.berkeley.edu/'
 _MAPILLARY = dict(
     splits={'train': 18000, 'val': 2000},
-    files=layouts.mapillary,
+    layouts=layouts.mapillary,
     tree='mapillary/{training,validation}/images/*.jpg\n'
     'mapillary/{training,validation}/labels/*.png (v1.2), or\n'
     'mapillary/{training,validation}/v1.2/labels/*.png (v2.0)',
@@ -107,7 +130,7 @@ DOMAINS: dict[str, Domain] = {
             'gta5/images/00001.png ... 24966.png\ngta5/labels/00001.png ... 24966.png',
             'https://download.visinf.tu-darmstadt.de/data/from_games/ (all ten parts of images '
             'and labels, unpacked into one folder)',
-            files=layouts.gta5,
+            layouts=layouts.gta5,
         ),
         Domain(
             'synthia',
@@ -116,7 +139,7 @@ DOMAINS: dict[str, Domain] = {
             'synthia/GT/LABELS/0000000.png ... 0009399.png',
             'https://synthia-dataset.net/downloads/ (SYNTHIA-RAND-CITYSCAPES, its folder renamed)',
             size=(1280, 760),
-            files=layouts.synthia,
+            layouts=layouts.synthia,
         ),
         Domain(
             'cityscapes',
@@ -139,7 +162,7 @@ DOMAINS: dict[str, Domain] = {
             space='cityscapes',
             size=(2048, 1024),
             aliases={'train': 'train/0.02', 'val': 'val/0.02'},
-            files=layouts.foggy_cityscapes,
+            layouts=layouts.foggy_cityscapes,
         ),
         Domain(
             'bdd100k',
@@ -150,7 +173,7 @@ DOMAINS: dict[str, Domain] = {
             'bdd100k/seg/labels/{train,val}/*_train_id.png',
             f'{_BDD} (10K Images and Segmentation)',
             size=(1280, 720),
-            files=layouts.bdd100k,
+            layouts=layouts.bdd100k,
         ),
         Domain('mapillary', space='mapillary-coarse', **_MAPILLARY),
         Domain('mapillary_rich', space='mapillary-rich', **_MAPILLARY),
@@ -178,7 +201,7 @@ DOMAINS: dict[str, Domain] = {
             'gt_trainval.zip)',
             size=(1920, 1080),
             aliases={condition: f'val/{condition}' for condition in layouts.ACDC_CONDITIONS},
-            files=layouts.acdc,
+            layouts=layouts.acdc,
         ),
         Domain(
             'dark_zurich',
@@ -203,7 +226,7 @@ DOMAINS: dict[str, Domain] = {
             space='camvid-11',
             size=(480, 360),
             check=layouts.camvid_parts,
-            files=layouts.camvid,
+            layouts=layouts.camvid,
         ),
         Domain(
             'camvid32',
@@ -214,7 +237,7 @@ DOMAINS: dict[str, Domain] = {
             space='camvid-32',
             size=(960, 720),
             check=layouts.camvid_parts,
-            files=layouts.camvid32,
+            layouts=layouts.camvid32,
         ),
         Domain(
             'bdd100k_drivable',
@@ -298,22 +321,30 @@ def by_key(
     row, split = parse(domain)
     named = skip.read(skip_lists, DOMAINS).get(row.folder, frozenset())
     root = row.root(data_root)
-    way_out = (
-        f'Expected, as downloaded:\n{indent(row.tree, "  ")}\nbelow the data root {data_root}. '
-        f'Get it from {row.source}; or name another data root with --data-root; or draw a small '
-        f'stand-in with\n  python tools/miniature.py {shlex.quote(str(data_root))} '
+    if not root.is_dir():
+        raise DataError(
+            f'{root}: no such folder (domain {domain}). {_way_out(row, data_root, split)}'
+        )
+    try:
+        files = row.listing(root, split)
+        photos, truth, left_out = skip.leave_out(files.photos, files.truth, root, named)
+        pairs = _match(photos, truth, files, {root / name for name in named})
+    except FileNotFoundError as error:
+        text = f'{error.filename}: {error.strerror} (domain {domain})'
+        raise DataError(f'{text}. {_way_out(row, data_root, split)}') from None
+    if not pairs:
+        if files.photos or files.truth:
+            raise DataError(f'{root}: the skip lists name every pair of split {split!r}')
+        text = f'{root}: no photo of split {split!r} found'
+        raise DataError(f'{text}{files.found()}. {_way_out(row, data_root, split)}')
+    return dict(zip(sorted(photos), pairs, strict=True)), left_out
+
+
+def _way_out(row: Domain, data_root: str | Path, split: str) -> str:
+    there = advice.elsewhere(row.folder, lambda root: row.layouts(root, split), data_root)
+    return (
+        f'{there}Expected, as downloaded:\n{indent(row.tree, "  ")}\nbelow the data root '
+        f'{data_root}. Get it from {row.source}; or name another data root with --data-root; or '
+        f'draw a small stand-in with\n  python tools/miniature.py {shlex.quote(str(data_root))} '
         f'--worlds {row.folder}'
     )
-    if not root.is_dir():
-        raise DataError(f'{root}: no such folder (domain {domain}). {way_out}')
-    try:
-        files = row.files(root, split)
-        photos, truth, left_out = skip.leave_out(*files, root, named)
-        pairs = _match(photos, truth, root)
-    except FileNotFoundError as error:
-        raise DataError(f'{error.filename}: no such folder (domain {domain}). {way_out}') from None
-    if not pairs:
-        if any(files):
-            raise DataError(f'{root}: the skip lists name every pair of split {split!r}')
-        raise DataError(f'{root}: no photo of split {split!r} found. {way_out}')
-    return dict(zip(sorted(photos), pairs, strict=True)), left_out

@@ -30,13 +30,24 @@ _TRIES = 10
 class LoadLabels(BaseTransform):
     """Read `seg_map_path` as training classes through the look-up table of the sample's domain.
 
-    Adds `gt_seg_map`, uint8 (H, W); in the dataset's own ids where `raw_labels` says so.
+    Adds `gt_seg_map`, uint8 (H, W); in the dataset's own ids where `raw_labels` says so. A photo
+    without `seg_map_path`, as MMSeg's `inference_model` gives it, passes; a `DomainDataset` names
+    one for each.
 
-    Raises DataError as `read_labels`, and where the label's size differs from the photo's.
+    Raises DataError as `read_labels`, where the label's size differs from the photo's, and where
+    the sample does not say whose label it is.
     """
 
     def transform(self, results: dict) -> dict:
-        path = results['seg_map_path']
+        path = results.get('seg_map_path')
+        if path is None and 'domain' not in results:
+            return results
+        if path is None or 'label_space' not in results:
+            raise DataError(
+                f'{results.get("img_path")}: LoadLabels got seg_map_path={path!r} and label_space='
+                f'{results.get("label_space")!r}; expected both, as DomainDataset gives them. For '
+                "another dataset, load labels by MMSegmentation's LoadAnnotations"
+            )
         read = read_raw if results.get('raw_labels') else read_labels
         truth = read(path, results['label_space'])
         (height, width), (tall, wide) = truth.shape, results['ori_shape'][:2]

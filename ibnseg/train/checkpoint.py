@@ -81,6 +81,7 @@ def _trained(runner) -> dict:
         pairs={used.domain: used.summary() for used in data},
         skipped={used.domain: used.skipped for used in data if used.skipped},
         replaced=sorted(replaced.known(runner)),
+        settings=dict(getattr(runner, 'settings', {})),
     )
 
 

@@ -35,7 +35,8 @@ def test(
 
     Args:
         domains: as 'name' or 'name:split'; default: the config's.
-        out: record file; default `<work_dir>/test/<model>.record.json`.
+        out: record file; default `<model>.<checkpoint>.<digits>.record.json` in
+            `<work_dir>/test`, the digits over the checkpoint and how it is measured.
         protocol: of `protocols.SETTINGS`; default: the config's `protocol`.
         classes: of `protocols.CLASS_SETS`; default: the config's `class_set`, else all that the
             domain's labels name.
@@ -44,13 +45,13 @@ def test(
     Raises:
         Incomplete: pairs of some domains could not be read; the record holds the others.
         DataError, ValueError, FileNotFoundError: data, checkpoint or config are not as expected.
+        FileExistsError: `out` holds another result.
     """
     check_file(checkpoint, 'checkpoint')
     parts.check(config)
-    out = Path(out or Path(config.work_dir) / 'test' / f'{config.model_name}.record.json')
-    checks.check_writable(out)
     # Not the folder of the training run: its config and record stay as they are.
     config.work_dir = str(Path(config.work_dir) / 'test')
+    checks.check_writable(Path(out or Path(config.work_dir, 'new')))
     data = config.test_dataloader.dataset
     if domains:
         data.domains = list(domains)
@@ -58,11 +59,25 @@ def test(
         config.protocol = data.protocol = protocol
     config.class_set = classes or config.get('class_set')
     plan = checks.plan_measurement(config)
+    hashes = {domain: protocol.hash for domain, protocol in plan.items()}
+    name = records.name(config.model_name, checkpoint, hashes)
+    out = Path(out or Path(config.work_dir, name))
+    records.check_free(out, config.model_name, disk.sha256(checkpoint), hashes)
     for key in FOR_TRAINING:
         config[key] = None
     config.model.backbone.init_cfg = None  # the checkpoint has all weights
     saver = _saver(config, plan, checkpoint, save_predictions) if save_predictions else None
-    return measure(build(config), plan, checkpoint, out, saver=saver)
+    runner = build(config)
+    record = measure(runner, plan, checkpoint, out, saver=saver)
+    odd = [
+        error for one in runner.test_dataloader.dataset.used.values() for error in one.odd.values()
+    ]
+    if unread := [error for error in odd if error.kind == 'unreadable']:
+        raise Incomplete(
+            f'{unread[0]} ({len(unread):,} pairs left out of {out}, since a file cannot be read). '
+            'Mend these files and measure again, or state by --skip-list that they are left out'
+        )
+    return record
 
 
 #: Fields of a protocol that change no prediction.
@@ -113,9 +128,9 @@ def measure(
         model.test_cfg = ConfigDict(next(iter(plan.values())).test_cfg())
     metric = runner.test_loop.evaluator.metrics[0]
     metric.watch = runner.test_loop.saver = saver
+    runner.test_dataloader.dataset.goes_on = True
     used = runner.test_dataloader.dataset.used
     _check_pairs(used, plan)
-    runner.test_dataloader.dataset.goes_on = True
     runner.test()
     lost = _lost(metric.unread)
     plan = {domain: protocol for domain, protocol in plan.items() if domain not in metric.unread}
@@ -153,6 +168,16 @@ def measure(
     return record
 
 
+def _lost(unread: Mapping[str, Sequence[str]]) -> str:
+    """Return which domains are not measured, and why; '' where all are."""
+    return '. '.join(
+        f'{domain} is not measured, {len(texts)} of its pairs cannot be read: '
+        + '; '.join(text.rstrip('.') for text in texts[:3])
+        + ('; ...' if len(texts) > 3 else '')
+        for domain, texts in unread.items()
+    )
+
+
 def _check_pairs(used: Mapping[str, Used], plan: Mapping[str, Protocol]) -> None:
     """Raise ValueError where other pairs are measured than planned: files came or went."""
     for domain, protocol in plan.items():
@@ -162,13 +187,3 @@ def _check_pairs(used: Mapping[str, Used], plan: Mapping[str, Protocol]) -> None
                 f'{domain}: {protocol.images:,} pairs were found before the run, {found[0]:,} are '
                 'there now: its files have changed. Measure the checkpoint by ibnseg test'
             )
-
-
-def _lost(unread: Mapping[str, Sequence[str]]) -> str:
-    """Return which domains are not measured, and why; '' where all are."""
-    return '. '.join(
-        f'{domain} is not measured, {len(texts)} of its pairs cannot be read: '
-        + '; '.join(text.rstrip('.') for text in texts[:3])
-        + ('; ...' if len(texts) > 3 else '')
-        for domain, texts in unread.items()
-    )
