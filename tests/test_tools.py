@@ -358,6 +358,12 @@ def test_odd_pairs_never_end_a_training(data, tmp_path):
     assert record.provenance['odd'] == left_out
     assert record.domains[0].images == 6
     assert record.domains[0].protocol['pairs'] == domains.use('gta5:val', root).digest
+    out = tmp_path / 'again.record.json'
+    _, done = measure(root, tmp_path / 'run', '--out', out, '--domains', 'gta5', code=1)
+    assert (
+        done.stderr.startswith(f'error: {cut}: unreadable photo') and '--skip-list' in done.stderr
+    )
+    assert records.read(out).domains[0].protocol_hash == record.domains[0].protocol_hash
 
 
 def equal(one, other):

@@ -21,7 +21,7 @@ from ..errors import DataError
 from ..measure.protocols import describe
 
 #: Kinds of damage that training steps over; others say that the dataset is not what it seems.
-_DAMAGES = ('damaged', 'unreadable', 'size')
+_DAMAGES = ('damaged', 'unreadable', 'size', 'orientation')
 _OTHER = 0xDA  # a stream apart from that of the augmentation
 _TRIES = 10
 

@@ -67,7 +67,17 @@ def test(
         config[key] = None
     config.model.backbone.init_cfg = None  # the checkpoint has all weights
     saver = _saver(config, plan, checkpoint, save_predictions) if save_predictions else None
-    return measure(build(config), plan, checkpoint, out, saver=saver)
+    runner = build(config)
+    record = measure(runner, plan, checkpoint, out, saver=saver)
+    odd = [
+        error for one in runner.test_dataloader.dataset.used.values() for error in one.odd.values()
+    ]
+    if unread := [error for error in odd if error.kind == 'unreadable']:
+        raise Incomplete(
+            f'{unread[0]} ({len(unread):,} pairs left out of {out}, since a file cannot be read). '
+            'Mend these files and measure again, or state by --skip-list that they are left out'
+        )
+    return record
 
 
 #: Fields of a protocol that change no prediction.
