@@ -206,3 +206,113 @@ def test_foreign_files_are_named_by_the_audit(root, name):
     only_photo.touch()
     for one in (name, f'{name}:{domains.parse(name)[1]}'):
         assert kinds(one, root).keys() >= {only_photo, pairs[0][0].with_name('notes.txt')}
+
+
+# ------------------------------------------------------------------------ several layouts
+
+
+#: domain -> (its documented files, those of its other layout) below the data root
+TWO = {
+    'bdd100k': lambda root: [
+        (path, root / 'bdd100k' / folder / f'{path.stem}{end}{path.suffix}')
+        for old, folder, end in (
+            ('images/10k/val', 'seg/images/val', ''),
+            ('labels/sem_seg/masks/val', 'seg/labels/val', '_train_id'),
+        )
+        for path in sorted((root / 'bdd100k' / old).iterdir())
+    ],
+    'mapillary': lambda root: [
+        (path, path.parents[1] / 'v1.2' / 'labels' / path.name)
+        for path in sorted((root / 'mapillary/validation/labels').iterdir())
+    ],
+    'foggy_cityscapes': lambda root: [
+        (path, root / 'cityscapes' / path.relative_to(root / 'foggy_cityscapes'))
+        for path in sorted((root / 'foggy_cityscapes/gtFine/val').rglob('*_labelIds.png'))
+    ],
+    'camvid': lambda root: [
+        (path, path.with_suffix('.jpg')) for path in sorted((root / 'camvid/val').iterdir())
+    ],
+}
+
+
+@pytest.fixture(params=TWO)
+def two(drawn, tmp_path, request) -> tuple[str, Path, list[tuple[Path, Path]]]:
+    """A dataset in two layouts: name, data root, (file of the documented one, of the other)."""
+    shutil.copytree(drawn / request.param, tmp_path / request.param)
+    files = TWO[request.param](tmp_path)
+    for path, copy in files:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    return request.param, tmp_path, files
+
+
+def used(name: str, root: Path) -> set[Path]:
+    return {path for pair in domains.find(name, root) for path in pair}
+
+
+def test_of_two_complete_layouts_the_documented_one_is_used(two):
+    name, root, files = two
+    assert used(name, root) >= {path for path, _ in files}
+
+
+@pytest.mark.parametrize('left', [0, 2])
+def test_of_two_layouts_the_complete_one_is_used(two, left):
+    name, root, files = two
+    if name == 'camvid' and left:
+        return  # a frame of two suffixes is named, below
+    labels = [path for path, _ in files if path.suffix == '.png']
+    for path in labels[left:]:
+        path.unlink()
+    assert used(name, root) >= {copy for _, copy in files}
+    for path, copy in files:  # and the other way round
+        if path.suffix == '.png':
+            shutil.copy(copy, path)
+            copy.unlink()
+    assert used(name, root) >= {path for path, _ in files}
+
+
+def test_two_layouts_of_which_none_is_complete_are_named_with_their_counts(two):
+    name, root, files = two
+    labels = [pair for pair in files if pair[0].suffix == '.png']
+    labels[0][0].unlink()
+    for _, copy in labels[1:3]:
+        copy.unlink()
+    message = error(name, root)
+    if name == 'camvid':
+        assert 'two files of one name' in message
+    else:
+        assert '(4 photos, 3 labels)' in message and '(4 photos, 2 labels)' in message
+
+
+# ------------------------------------------------------------------------ the data root
+
+
+def test_another_data_root_is_named(root, name):
+    """One too deep, one too high, and a folder of another usual name."""
+    folder = DOMAINS[name].folder
+    deeper = next(path for path in sorted((root / folder).iterdir()) if path.is_dir())
+    for given in (root / folder, deeper, root / folder / 'no' / 'such'):
+        assert f'give --data-root {root}. ' in error(name, given)
+    assert f'give --data-root {root}. ' in error(name, root.parent)
+    for other in (folder.upper(), folder.capitalize(), f'{folder}_v1.0', folder.replace('_', '-')):
+        if other != folder:
+            (root / folder).rename(root / other)
+            message = error(name, root)
+            assert f'in {root / other}: rename' in message and f'to {folder}' in message
+            assert f'in {root / other}: rename' in error(name, root / other)
+            (root / other).rename(root / folder)
+
+
+def test_a_relative_data_root_is_named_relative(root, name, monkeypatch):
+    monkeypatch.chdir(root / DOMAINS[name].folder)
+    assert f'give --data-root {root}. ' in error(name, Path())
+    monkeypatch.chdir(root.parent)
+    assert 'give --data-root data. ' in error(name, f'data/{DOMAINS[name].folder}')
+
+
+def test_a_folder_of_another_spelling_is_named(root, name):
+    row, split = domains.parse(name)
+    folder = row.layouts(row.root(root), split)[0].truth[0].folder
+    first = row.root(root) / folder.relative_to(row.root(root)).parts[0]
+    first.rename(first.with_name(first.name.upper() + 's'))
+    assert f'(there is {first.with_name(first.name.upper() + "s")})' in error(name, root)

@@ -1,7 +1,8 @@
 """The datasets, read as they are downloaded: one row each, one label loader.
 
-From a name to files: table (rows) -> layouts (where files lie) -> pairs (those that fit) -> sources
-(several as one) -> files (labels into classes). `counts` counts the classes of label files.
+From a name to files: table (rows) -> layouts (where files lie) -> listing (which are there) ->
+pairs (those that fit) -> sources (several as one) -> files (labels into classes). `advice` says
+where missing ones may be; `counts` counts the classes of label files.
 """
 
 from ..errors import DataError

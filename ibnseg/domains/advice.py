@@ -19,7 +19,7 @@ _MANY = 3000  # names; to compare one with each of more takes seconds
 def elsewhere(folder: str, layouts: _Layouts, data_root: str | Path) -> str:
     """Say where a dataset is that is not in `data_root`, '' where it is not found.
 
-    It is looked for one folder lower, two folders higher, and under other usual names.
+    It is looked for one folder lower, three folders higher, and under other usual names.
 
     Args:
         folder: its name below a data root.
@@ -28,23 +28,27 @@ def elsewhere(folder: str, layouts: _Layouts, data_root: str | Path) -> str:
     given = Path(data_root)
     base = given.absolute()
     wanted = base / folder
-    near = [base, *base.parents[:2], *_folders(base)]
+    near = [base, *base.parents[:3], *_folders(base)]
     found = [path for root in near for path in _folders(root) if _is_like(path.name, folder)]
     for path in sorted(dict.fromkeys(found), key=lambda path: path.name != folder):  # stable
         if path == wanted or not any(layout.is_there for layout in layouts(path)):
             continue
         root = path.parent
-        if not given.is_absolute():
-            path, root = (Path(os.path.relpath(one)) for one in (path, root))
+        shown, shown_root = (_shown(one, given) for one in (path, root))
         if path.name == folder:
-            return f'It is in {path}: give --data-root {shlex.quote(str(root))}. '
+            return f'It is in {shown}: give --data-root {shlex.quote(shown_root)}. '
         if root.name == folder:  # data/synthia/RAND_CITYSCAPES
-            return f'It seems to be in {path}: move what is in there to {root}. '
+            return f'It seems to be in {shown}: move what is in there to {shown_root}. '
         return (
-            f'It seems to be in {path}: rename that folder to {folder}, and give --data-root '
-            f'{shlex.quote(str(root))}. '
+            f'It seems to be in {shown}: rename that folder to {folder}, and give --data-root '
+            f'{shlex.quote(shown_root)}. '
         )
     return ''
+
+
+def _shown(path: Path, given: Path) -> str:
+    relative = os.path.relpath(path)
+    return str(path) if given.is_absolute() or relative.startswith('.') else relative
 
 
 def alike(folder: str | Path) -> str:
@@ -52,10 +56,9 @@ def alike(folder: str | Path) -> str:
     path = Path(folder)
     while not path.parent.exists():
         path = path.parent
-    names = [other.name for other in path.parent.iterdir() if other.name != path.name]
-    found = [name for name in names if _bare(name) == _bare(path.name)]
-    found = found or difflib.get_close_matches(path.name, names[:_MANY], 1, 0.8)
-    return f' (there is {path.with_name(found[0])})' if found else ''
+    names = {_bare(other.name): other for other in path.parent.iterdir() if other != path}
+    found = difflib.get_close_matches(_bare(path.name), list(names)[:_MANY], 1, 0.8)
+    return f' (there is {names[found[0]]})' if found else ''
 
 
 def _folders(root: Path) -> Iterator[Path]:
