@@ -894,6 +894,6 @@ def test_of_several_processes_none_waits_for_an_audit(tmp_path, launcher):
     with pytest.raises(ValueError, match=f'--audit with --launcher {launcher}') as caught:
         checks.audit_data(config)
     assert str(caught.value).endswith(
-        f"leave --audit away: ibnseg audit gta5 '{tmp_path}/the data' && "
+        f"this without --audit: ibnseg audit gta5 '{tmp_path}/the data' && "
         f"ibnseg audit cityscapes '{tmp_path}/the data'"
     )

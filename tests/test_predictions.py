@@ -392,7 +392,9 @@ def test_one_bad_pair_costs_its_own_domain_only_and_the_command_goes_on(tested, 
     shutil.copytree(data, tmp_path / 'data')
     _, bad = domains.find('cityscapes', tmp_path / 'data')[1]
     whole = bad.read_bytes()
-    bad.write_bytes(whole[:100])
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2] ^= 255  # within: from outside it looks whole
+    bad.write_bytes(damaged)
     out, saved = tmp_path / 'x.record.json', tmp_path / 'saved'
     words = [
         'test.py', 'configs/miniature/ibn_b.py', tested / 'x.pth', '--data-root', tmp_path / 'data',

@@ -89,7 +89,8 @@ ARGUMENTS = {
 def test_bn_is_mmsegs_resnet(case):
     arguments = TINY | ARGUMENTS[case]
     network, ours = (ResNeXt, IBNResNeXt) if 'groups' in arguments else (ResNet, IBNResNet)
-    theirs = randomised(network(**arguments))
+    # MMSeg's with_cp moves the running statistics twice a step; ours once, as without it.
+    theirs = randomised(network(**arguments | dict(with_cp=False)))
     mine = ours(placement='bn', **arguments).double()
     assert list(mine.state_dict()) == list(theirs.state_dict())
     mine.load_state_dict(theirs.state_dict())

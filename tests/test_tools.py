@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -222,7 +223,8 @@ def test_test_overwrites_no_other_result(trained, data, tmp_path, monkeypatch, h
         out.write_text('mine')
     before = out.read_bytes()
     config = load_config(ROOT / 'configs/miniature/ibn_b.py', data_root=str(data))
-    monkeypatch.setattr(testing, 'build', lambda config: None)
+    data_of = SimpleNamespace(test_dataloader=SimpleNamespace(dataset=SimpleNamespace(used={})))
+    monkeypatch.setattr(testing, 'build', lambda config: data_of)
     monkeypatch.setattr(testing, 'measure', lambda *_, **__: 'measured')
     # Of fewer domains, the others' numbers would be lost.
     domains = ['gta5'] if holds == 'another result' else None

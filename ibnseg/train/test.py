@@ -150,6 +150,10 @@ def measure(
     if lost:
         record.provenance['unmeasured'] = {name: texts[0] for name, texts in metric.unread.items()}
     if is_main_process():
+        if lost:  # never over a record that holds more
+            hashes = {domain: protocol.hash for domain, protocol in plan.items()}
+            sha256 = record.provenance['checkpoint_sha256']
+            records.check_free(out, record.model, sha256, hashes)
         named = {d: replace(metric.images[d], keys=used[d].photos) for d in plan}
         matrices.save(record, named, out)
         if saver and not lost:
