@@ -3,16 +3,41 @@
 The backbones put them under MMSegmentation's constructors, `ibnseg.hub` under its own.
 """
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
+import torch.fx
 import torch.utils.checkpoint as cp
 from torch import Tensor, nn
 
 from .placement import DENSENET_PLACEMENTS, Site, setter
 
 Norm = Callable[[int], nn.Module]
+
+
+def _checkpoint(module: nn.Module, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """Call `function`, which runs `module`, and compute it anew in the backward pass.
+
+    The second computation gets copies of the buffers, so that running statistics move once.
+    """
+
+    @contextlib.contextmanager
+    def on_copies() -> Iterator[None]:
+        kept = [(part, part._buffers) for part in module.modules() if part._buffers]
+        for part, buffers in kept:
+            part._buffers = {n: b if b is None else b.clone() for n, b in buffers.items()}
+        try:
+            yield
+        finally:
+            for part, buffers in kept:
+                part._buffers = buffers
+
+    options = dict(context_fn=lambda: (contextlib.nullcontext(), on_copies()))
+    if torch.compiler.is_compiling():
+        options = {}  # a compiled graph writes each buffer once, and takes no such contexts
+    return cp.checkpoint(function, *inputs, use_reentrant=False, **options)
 
 
 class ResidualBlock:
@@ -61,7 +86,7 @@ class ResidualBlock:
     def forward(self, x: Tensor) -> Tensor:
         # The identity stays outside the in-place add: with_cp needs `x` as it was.
         if self.with_cp and x.requires_grad:
-            out = cp.checkpoint(self._sum, x, use_reentrant=False)
+            out = _checkpoint(self, self._sum, x)
         else:
             out = self._sum(x)
         return self.relu(out)
@@ -111,6 +136,9 @@ class ResidualNetwork:
     `deep_stem`.
     """
 
+    # torch.jit.script calls it: the compiler does not know getattr, torch.fx does.
+    __prepare_scriptable__ = torch.fx.symbolic_trace
+
     def add_squeeze_excite(self) -> None:
         """Give each block a `SqueezeExcite` after its last norm, before the add."""
         for block in self.modules():
@@ -157,7 +185,7 @@ class DenseLayer(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         if self.with_cp and any(x.requires_grad for x in maps):
-            return cp.checkpoint(self._new, *maps, use_reentrant=False)
+            return _checkpoint(self, self._new, *maps)
         return self._new(*maps)
 
     def _new(self, *maps: Tensor) -> Tensor:
@@ -186,6 +214,7 @@ class DenseNetwork:
         201: (32, 64, (6, 12, 48, 32)),
     }
     placements = DENSENET_PLACEMENTS
+    __prepare_scriptable__ = torch.fx.symbolic_trace
 
     def _build_features(
         self,

@@ -9,9 +9,10 @@ import sys
 import traceback
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any, NoReturn
 
-from ._stack import StackError
+from . import ending
 from .text import clean, meant
 
 
@@ -87,33 +88,54 @@ def say_once(text: str) -> None:
         say(line)
 
 
-def run(job: Callable[[], int | None], interrupted: str = 'interrupted') -> int:
+def run(job: Callable[[], int | None], interrupted: str | Callable[[], str] = '') -> int:
     """Run a command's job and return its exit code, 0 unless the job returns another.
 
-    Bad input becomes one line and exit code 2, with the trace in the log. With IBNSEG_TRACE set in
-    the environment, the trace is shown.
+    An exception becomes one message and exit code 2, or the `exit_code` that it has, with the
+    trace in the log. With IBNSEG_TRACE set in the environment, the trace is shown. Ctrl-C and
+    SIGTERM give 130 and 143. A reader of the output that leaves does not stop the job.
+
+    Args:
+        interrupted: said after Ctrl-C or SIGTERM: what is kept, and how to go on.
     """
-    log = logging.getLogger('py.warnings')  # goes to the run's log file, once there is one
+    ending.go_on_unread()
+    log = ending.log()
     log.addHandler(logging.NullHandler())
     log.propagate = False
     logging.captureWarnings(True)
-    try:
-        return job() or 0
-    except BrokenPipeError:
-        raise
-    except (ValueError, OSError, KeyError, SyntaxError, RecursionError, StackError) as error:
-        if 'IBNSEG_TRACE' in os.environ:
-            raise
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        log.error(traceback.format_exc())
-        rank = int(os.environ.get('RANK', 0))  # of torchrun; MMEngine sets it for other launchers
-        dist = sys.modules.get('mmengine.dist')
-        # Before the ranks meet, all find the same; later, each is alone with what it read.
-        if rank == 0 or (dist and dist.is_distributed()):
-            where = f' (rank {rank})' if rank else ''
-            lines = '\n'.join(clean(line) for line in str(message).splitlines())
-            print(f'error{where}: {lines}', file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(interrupted, file=sys.stderr)
-        return 130
+    with ending.on_signals():
+        try:
+            return job() or 0
+        except KeyboardInterrupt as interrupt:
+            what = 'terminated' if isinstance(interrupt, ending.Terminated) else 'interrupted'
+            way_on = interrupted if isinstance(interrupted, str) else interrupted()
+            _report(f'{what}; {way_on}' if way_on else what, '')
+            return ending.code_of(interrupt)
+        except Exception as error:
+            if 'IBNSEG_TRACE' in os.environ:
+                raise
+            log.error(traceback.format_exc())
+            _report(ending.describe(error), 'error')
+            return getattr(error, 'exit_code', 2)
+
+
+def _report(text: str, kind: str) -> None:
+    """Print lines for a person on stderr; of several ranks that say the same, one does."""
+    rank = int(os.environ.get('RANK', 0))  # of torchrun; MMEngine sets it for other launchers
+    dist = sys.modules.get('mmengine.dist')
+    # Before the ranks meet, all find the same; later, each is alone with what it read.
+    if rank == 0 or (kind and dist and dist.is_distributed()):
+        head = kind and f'{kind} (rank {rank}): ' if rank else kind and f'{kind}: '
+        print(head + '\n'.join(map(clean, text.splitlines())), file=sys.stderr)
+
+
+def resuming(folder: str | Path | None, pattern: str = 'iter_*.pth') -> str:
+    """Return what is kept of a training that is interrupted now, and how it goes on."""
+    saved = sorted(
+        (int(number[0]), path)
+        for path in Path(folder).glob(pattern)
+        if (number := re.findall(r'\d+', path.stem))
+    ) if folder else []  # fmt: skip
+    if not saved:
+        return 'no checkpoint was saved yet: the same command begins anew'
+    return f'{saved[-1][1]} is saved: continue from it with --resume'

@@ -1,4 +1,4 @@
-"""The error of everything that reads data."""
+"""The errors of everything that reads data."""
 
 from pathlib import Path
 
@@ -13,3 +13,9 @@ class DataError(ValueError):
         # A DataLoader rebuilds a worker's error from its printed traceback: keep the message.
         super().__init__(message.rpartition(f'{__name__}.DataError: ')[2].rstrip())
         self.kind, self.file = kind, file
+
+
+class Incomplete(DataError):
+    """Part of what was asked for is done and kept; the message says which part is not, and why."""
+
+    exit_code = 1

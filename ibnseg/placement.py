@@ -149,10 +149,8 @@ def resolve(
     if isinstance(placement, str):
         if placement not in table:
             raise ValueError(
-                f'unknown placement {placement!r}; choose from '
-                f'{tuple(table)}, or spell '
-                "the Puts: [dict(layer='IBN', at='norm1', stages=(1, 2, 3))]"
-                + meant(placement, table)
+                f'unknown placement {placement!r}; choose from {tuple(table)}, or spell the '
+                "Puts: [dict(layer='IBN', at='norm1', stages=(1, 2, 3))]" + meant(placement, table)
             )
         return table[placement]
     if not isinstance(placement, Sequence):

@@ -30,8 +30,8 @@ def same_numbers_alone_and_in_the_suite():
 
 
 # Files of real training runs come first: else one process runs them alone at the end.
-LONG = ('test_tools.py', 'test_sweep.py', 'test_finetune.py', 'test_predictions.py',
-        'test_imagenet.py')  # fmt: skip
+LONG = ('test_tools.py', 'test_resume.py', 'test_sweep.py', 'test_finetune.py',
+        'test_predictions.py', 'test_imagenet.py')  # fmt: skip
 # What builds every network or config, reads whole datasets, or starts a process for each case.
 WIDE = ('test_dialects.py', 'test_family.py', 'test_golden.py', 'test_hub.py', 'test_configs.py',
         'test_resnet.py', 'test_sampling.py', 'test_stack.py', 'test_predict.py',

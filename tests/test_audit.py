@@ -3,9 +3,11 @@ import multiprocessing
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -15,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from ibnseg_tools import audit as tools_audit
+from ibnseg_tools import test as tools_test
 from mmengine.registry import DefaultScope
 from PIL import Image
 
@@ -223,6 +226,47 @@ def turned_by_tag(orientation):
     return damage
 
 
+@only(lambda row: encoding(row) != 'polygons')
+def label_turned_by_tag(t):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    chunk = b'eXIf' + exif.tobytes()[6:]
+    chunk = struct.pack('>I', len(chunk) - 4) + chunk + struct.pack('>I', zlib.crc32(chunk))
+    content = t.label.read_bytes()
+    t.label.write_bytes(content[:33] + chunk + content[33:])
+    return [('orientation', t.label)]
+
+
+def published_colours(space):
+    """Those of a label's palette; grey where none are published."""
+    colours = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, 1)
+    published = labels.space(space).colours or ()
+    colours[: len(published)] = np.reshape(published, (-1, 3))
+    return colours
+
+
+@only(lambda row: encoding(row) == 'index')
+def palette_shortened(t):
+    """As image optimisers do: each pixel has its colour, but another id."""
+    used, index = np.unique(t.ids, return_inverse=True)
+    image = Image.fromarray(index.reshape(t.ids.shape).astype(np.uint8))
+    image.putpalette(published_colours(t.row.space)[used].tobytes())
+    image.save(t.label, format='png')
+    return [('palette', t.label)] if used[-1] >= len(used) else []
+
+
+@only(lambda row: encoding(row) == 'index')
+def label_of_few_bits(t):
+    rows = np.insert(np.zeros((t.ids.shape[0], t.ids.shape[1] // 2), np.uint8), 0, 0, axis=1)
+    rows[1:9, 1:9] = 0x10
+    header = struct.pack('>IIBBBBB', *t.ids.shape[::-1], 4, 0, 0, 0, 0)
+    chunks = ((b'IHDR', header), (b'IDAT', zlib.compress(rows.tobytes())), (b'IEND', b''))
+    t.label.write_bytes(b'\x89PNG\r\n\x1a\n' + b''.join(
+        struct.pack('>I', len(body)) + kind + body + struct.pack('>I', zlib.crc32(kind + body))
+        for kind, body in chunks))  # fmt: skip
+    return [('encoding', t.label)]
+
+
 def redrawn(change, *kinds, **how):
     def damage(t):
         t.redraw(change, **how)
@@ -375,6 +419,10 @@ DAMAGES = {
     'label is a dangling link': dangling_link,
     'photo turned by a tag': turned_by_tag(6),
     'photo upside down by a tag': turned_by_tag(3),
+    'photo mirrored by a tag': turned_by_tag(2),
+    'label turned by a tag': label_turned_by_tag,
+    'palette shortened': palette_shortened,
+    'label of few bits': label_of_few_bits,
     'photo black': redrawn(lambda image: Image.new('RGB', image.size), 'constant'),
     'photo grey': redrawn(lambda image: image.convert('L'), 'grey'),
     'photo grey in three channels': redrawn(
@@ -382,6 +430,7 @@ DAMAGES = {
     ),
     'photo with alpha': redrawn(lambda image: image.convert('RGBA'), 'photo-form', format='png'),
     'photo in 16 bits': redrawn(in_16_bits, 'grey', 'photo-form', format='png'),
+    'photo in floats': redrawn(lambda image: image.convert('F'), 'depth', format='tiff'),
     'photo turned': photo_of_another_shape(
         lambda image: image.transpose(Image.Transpose.ROTATE_90), 'rotated'
     ),
@@ -452,6 +501,8 @@ def mended(drawn, tmp_path_factory):
     return get
 
 
+#: Errors about what a label means: train, test and score refuse the file as well.
+OF_A_LABEL = ('lossy', 'palette', 'train-ids', 'ids', 'colour', 'encoding', 'orientation')
 OF_THE_SET = ('absent', 'count', 'resized')
 
 
@@ -482,6 +533,10 @@ def test_damage_is_found_and_nothing_else(mended, warm, monkeypatch, name, damag
     expected = set(DAMAGES[damage](t))
     report = look(t)
     assert found(report) == expected
+    for kind, file in expected & {(kind, t.label) for kind in OF_A_LABEL}:
+        with pytest.raises(DataError) as caught:
+            domains.read_labels(file, t.row.space)
+        assert caught.value.kind == kind and str(caught.value).startswith(str(file))
     text = '\n'.join(report.lines(99))
     for kind, file in expected:
         assert f'{KINDS[kind].severity} {kind} (' in text and report.below(file) in text
@@ -820,6 +875,18 @@ def test_training_on_damage_is_refused_until_it_is_skipped(target, drawn, tmp_pa
         checks.audit_data(load(t.root, [tmp_path / 'skip.txt']))
 
 
+def test_a_test_is_audited_on_what_it_measures(target, tmp_path, capsys):
+    t = target('gta5')
+    (tmp_path / 'x.pth').touch()
+    words = [ROOT / 'configs/miniature/ibn_b.py', tmp_path / 'x.pth', '--data-root', t.root]
+    words += ['--work-dir', tmp_path, '--audit', '--domains', 'gta5:val']
+    unknown_id(t)
+    assert tools_test.main(list(map(str, words))) == 2
+    said = capsys.readouterr()
+    assert 'error ids (1)' in said.err and 'The run would use these' in said.err
+    assert 'testing' not in said.out
+
+
 @pytest.mark.parametrize('launcher', ['pytorch', 'slurm', 'mpi'])
 def test_of_several_processes_none_waits_for_an_audit(tmp_path, launcher):
     config = load(tmp_path / 'the data', [])
@@ -827,6 +894,6 @@ def test_of_several_processes_none_waits_for_an_audit(tmp_path, launcher):
     with pytest.raises(ValueError, match=f'--audit with --launcher {launcher}') as caught:
         checks.audit_data(config)
     assert str(caught.value).endswith(
-        f"without --audit: ibnseg audit gta5 '{tmp_path}/the data' && "
+        f"leave --audit away: ibnseg audit gta5 '{tmp_path}/the data' && "
         f"ibnseg audit cityscapes '{tmp_path}/the data'"
     )

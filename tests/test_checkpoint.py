@@ -16,9 +16,13 @@ class Runner:
     """What the hook sees of a runner."""
 
     epoch, max_iters, val_interval = 0, 4, 1000
+    message_hub = SimpleNamespace(runtime_info={})
 
     def __init__(self, folder):
-        self.work_dir, self.iter = str(folder), 0
+        self.work_dir, self.iter, self.window = str(folder), 0, 1
+        self.optim_wrapper = SimpleNamespace(
+            should_update=lambda: (self.iter + 1) % self.window == 0
+        )
         self.cfg = ConfigDict(
             source='gta5:train',
             val_dataloader=dict(dataset=dict(domains=['gta5'])),
@@ -72,6 +76,15 @@ def test_a_checkpoint_is_saved_where_validation_comes_before_the_interval(tmp_pa
         runner.iter = i
         hook.after_train_iter(runner, i)
     assert names(tmp_path) == ['iter_200.pth']
+
+
+def test_a_checkpoint_waits_for_the_update_of_accumulated_gradients(tmp_path):
+    hook, runner = AtomicCheckpointHook(interval=2, keep=9), Runner(tmp_path)
+    runner.max_iters, runner.window = 11, 3
+    for i in range(11):
+        runner.iter = i
+        hook.after_train_iter(runner, i)
+    assert names(tmp_path) == [f'iter_{i}.pth' for i in (11, 3, 6, 9)]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 from mmseg.registry import DATA_SAMPLERS, MODELS
@@ -64,6 +64,11 @@ def test_pipelines_samplers_and_protocols_exist(path):
             for domain in loader.dataset.domains:
                 Compose(protocols.describe(loader.dataset.protocol, domain).pipeline())
     assert config.test_dataloader.dataset.protocol == config.protocol
+    # `inference_model` prepares a photo as validation does.
+    validated = config.val_dataloader.dataset
+    steps = protocols.describe(validated.protocol, validated.domains[0]).pipeline()
+    wanted = [step for step in steps if step['type'] != 'LoadLabels']
+    assert config.test_pipeline == ConfigDict(x=wanted).x
     assert config.param_scheduler[-1].end == config.train_cfg.max_iters
 
 

@@ -132,7 +132,7 @@ def test_finished_runs_stay_and_interrupted_ones_go_on(tuned, data, checkpoint, 
 
 
 def test_reports_never_mix_them_up(tuned, checkpoint):
-    files = records.find([checkpoint.parent, tuned[0]])
+    files, _ = records.find([checkpoint.parent, tuned[0]])
     table = report.tabulate([records.read(file) for file in files], files=files)
     groups = {group.source: (group.home, len(group.rows)) for group in table.groups}
     assert groups == {
@@ -227,14 +227,16 @@ def test_targets():
         finetune.splits('kitti:train')
 
 
-def fake(model, percent, seed, correct, domain='cityscapes', images=5, **changes):
-    """A record of `correct` of 100 pixels right."""
+def fake(model, percent, seed, correct, domain='cityscapes', images=5, digest='', **changes):
+    """A record of `correct` of 100 pixels right; `digest`: of the pairs there were."""
     matrix = np.zeros((19, 19), np.int64)
     matrix[0, :2] = correct, 100 - correct
     one = street(model, seed, domain, matrix, images=images)
     facts = dict(source='gta5:train', target='cityscapes:train', sha256='ab' * 32)
     facts |= dict(fraction=percent / 100, subset_seed=0, images=percent) | changes
     one.provenance['fine_tuned'] = facts
+    if digest:
+        one.provenance['training'] = dict(pairs={'cityscapes:train': dict(digest=digest)})
     return one
 
 
@@ -251,6 +253,16 @@ def test_rows_are_models_columns_are_fractions():
     missing = '| z | abababab | gta5:train | n/a | 25.0 | n/a |\n'
     assert text.endswith(f'| bn {numbers}| ibn_a {numbers}{missing}')
     assert 'protocol ' + found[0].domains[0].protocol_hash in text
+
+
+def test_columns_are_of_the_same_pairs():
+    found = [fake('a', 100, 0, 40), fake('b', 100, 0, 50, digest='12ab')]
+    found.append(fake('c', 100, 0, 60))
+    found[2].provenance['fine_tuned']['images'] = 7
+    text = render.markdown([finetune.tabulate(found, 'cityscapes:train', 'cityscapes:val')])
+    header = '100 % (7 images) | 100 % (100 images, unknown) | 100 % (100 images, 12ab)'
+    assert header in text
+    assert '| b | abababab | gta5:train | n/a | n/a | 25.0 |' in text
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ class _Payload:
 
 def test_a_file_never_runs(publish, capsys):
     publish('resnet18_ibn_b', {'conv1.weight': _Payload()})
-    with pytest.raises(ValueError, match='would run code on loading are refused'):
+    with pytest.raises(ValueError, match='is to run code from the file, which is refused'):
         load('resnet18_ibn_b', pretrained=True)
     assert 'the file ran' not in capsys.readouterr().out
 
@@ -236,3 +236,26 @@ def test_the_documents_blocks(publish, tmp_path):
     names: dict = {}
     exec(code, names)
     assert names['logits'].shape == (1, 10) and names['model'].fc.out_features == 10
+
+
+SLOW_NAMES = [
+    name
+    if name in ('resnet18_ibn_a', 'se_resnet18_ibn_b')
+    else pytest.param(name, marks=pytest.mark.slow)
+    for name in hub.NAMES
+]
+
+
+@pytest.mark.parametrize('name', SLOW_NAMES)
+def test_traced_scripted_and_exported_with_a_free_batch(name):
+    net = hub.build(name, num_classes=4).eval()
+    two, three = torch.randn(2, 3, 64, 64), torch.randn(3, 3, 64, 64)
+    batch = {0: torch.export.Dim('n', min=1, max=64)}
+    with torch.no_grad():
+        expected = net(three)
+        assert_close(torch.fx.symbolic_trace(net)(three), expected)
+        scripted = torch.jit.script(net)
+        assert_close(scripted(three), expected)
+        assert scripted.state_dict().keys() == net.state_dict().keys()
+        program = torch.export.export(net, (two,), dynamic_shapes=(batch,))
+        assert_close(program.module()(three), expected)

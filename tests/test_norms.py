@@ -130,7 +130,7 @@ def test_every_layer_whatever_the_strides(name, given, back, batch, training):
 @pytest.mark.parametrize('layout', LAYOUTS)
 @pytest.mark.parametrize('name', LAYERS)
 @MODES
-def test_gradcheck(name, training, layout):
+def test_first_and_second_derivatives(name, training, layout):
     layer = randomised(LAYERS[name](4, norm=lambda n: nn.BatchNorm2d(n, momentum=0.0)))
     x = maps(4, batch=2).contiguous(memory_format=layout).requires_grad_()
     layer.train(training)
@@ -140,7 +140,17 @@ def test_gradcheck(name, training, layout):
     def call(x, *parameters):
         return torch.func.functional_call(layer, dict(zip(names, parameters, strict=True)), (x,))
 
-    assert torch.autograd.gradcheck(call, (x, *layer.parameters()), check_forward_ad=forward)
+    inputs = x, *layer.parameters()
+    assert torch.autograd.gradcheck(call, inputs, check_forward_ad=forward)
+    assert torch.autograd.gradgradcheck(call, inputs)
+    # Against the definition, contiguous.
+    wanted = expected(copy.deepcopy(layer), given := maps(4, batch=2).requires_grad_())
+    other = layer(ours := given.detach().contiguous(memory_format=layout).requires_grad_())
+    seconds = []
+    for out, z in ((wanted, given), (other, ours)):
+        (first,) = torch.autograd.grad(out.pow(3).sum(), z, create_graph=True)
+        seconds.append((first, torch.autograd.grad(first.pow(2).sum(), z)[0]))
+    assert_close(seconds[1], seconds[0], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize('layout', LAYOUTS)
@@ -203,6 +213,34 @@ def test_every_run_gives_the_same_bits(layout):
         runs.append([out, given.grad, *(p.grad for p in ours.parameters()), *ours.buffers()])
     for run in runs[1:]:
         assert all(map(torch.equal, runs[0], run))
+
+
+@pytest.mark.parametrize('name', LAYERS)
+@MODES
+def test_what_is_traced_and_scripted(name, training):
+    layer, x = randomised(LAYERS[name](8, norm=nn.BatchNorm2d)).train(training), maps()
+    traced = torch.fx.symbolic_trace(layer)
+    for made in (traced, torch.jit.script(layer), torch.jit.script(traced)):
+        for z in (x, maps(batch=2).contiguous(memory_format=torch.channels_last)):
+            assert_close(made(z), layer(z))
+        with pytest.raises(Exception, match=r'InstanceNorm: got a \(2, \d, 1, 1\) map'):
+            made(torch.ones(2, 8, 1, 1, dtype=x.dtype))
+
+
+@pytest.mark.parametrize('name', LAYERS)
+def test_onnx_with_a_free_batch(name, tmp_path):
+    pytest.importorskip('onnxscript', reason='onnxscript is not installed')
+    runtime = pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
+    layer = randomised(LAYERS[name](8, norm=nn.BatchNorm2d), torch.float32).eval()
+    batch = {0: torch.export.Dim('n')}
+    program = torch.onnx.export(
+        layer, (maps().float(),), dynamo=True, dynamic_shapes=(batch,), verbose=False
+    )
+    program.save(tmp_path / 'x.onnx')
+    session = runtime.InferenceSession(tmp_path / 'x.onnx')
+    x = maps(batch=5).float()
+    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    assert_close(torch.from_numpy(found), layer(x).detach(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize('name', LAYERS)

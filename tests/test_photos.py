@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from mmengine.registry import DefaultScope
 from mmseg.registry import TRANSFORMS
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin
 
+from ibnseg.domains import DataError
 from ibnseg.pipeline import photos
 
 fast = pytest.mark.skipif(
@@ -88,6 +89,22 @@ def turned(form):
     return encoded(picture((30, 40)), form, exif=exif)
 
 
+def tagged(form, orientation, size):
+    """A photo with an orientation as it may stand in a file."""
+    exif, text, options = Image.Exif(), PngImagePlugin.PngInfo(), {}
+    exif[0x0112] = orientation
+    if form == 'text':  # older ImageMagick
+        body = exif.tobytes()
+        text.add_text('Raw profile type exif', f'\nexif\n{len(body):8}\n{body.hex()}\n', zip=True)
+    elif form == 'XMP':
+        text.add_itxt('XML:com.adobe.xmp', f'<x tiff:Orientation="{orientation}"/>')
+    else:
+        options['exif'] = exif
+    if form != 'JPEG':
+        options['pnginfo'] = text
+    return encoded(picture(size), 'JPEG' if form == 'JPEG' else 'PNG', **options)
+
+
 def with_text():
     text = PngImagePlugin.PngInfo()
     text.add_text('Author', 'nobody')
@@ -108,11 +125,16 @@ ORDINARY = {
     'grey': lambda: encoded(picture((30, 40))[..., 0]),
     'grey, alpha': lambda: encoded(picture((30, 40), 2), compress_level=1),
     'palette': lambda: encoded(Image.fromarray(picture((30, 40))).quantize(16)),
+    'palette, transparent': lambda: encoded(
+        Image.fromarray(picture((30, 40))).quantize(16), transparency=bytes(range(16))
+    ),
+    'cmyk': lambda: encoded(Image.fromarray(picture((30, 40))).convert('CMYK'), 'JPEG'),
     'transparent colour': lambda: encoded(picture((30, 40)), transparency=(0, 0, 0)),
     '16 bits': lambda: cv2.imencode('.png', picture((30, 40)).astype(np.uint16) * 257)[1].tobytes(),
 }
 
 
+@pytest.mark.filterwarnings('ignore:Palette images with Transparency')
 @pytest.mark.parametrize('kind', ORDINARY)
 def test_other_files_are_left_to_pillow(kind):
     data = ORDINARY[kind]()
@@ -166,6 +188,71 @@ def test_wrong_content_with_right_checksums(wrong):
     if wrong == 'checksum':  # zlib's own
         packed = packed[:-1] + bytes([packed[-1] ^ 1])
     reads_as_by_pillow(with_data(header, packed))
+
+
+@pytest.mark.parametrize('size', [(30, 40), (40, 40)], ids=str)
+@pytest.mark.parametrize('orientation', range(1, 10))
+@pytest.mark.parametrize('form', ['JPEG', 'PNG', 'text', 'XMP'])
+def test_orientation(tmp_path, form, orientation, size):
+    """A photo with a label is turned if the label's shape can tell; else its name is said."""
+    data = tagged(form, orientation, size)
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))[..., ::-1]
+    np.testing.assert_array_equal(photos.read(data), shown)
+    path = tmp_path / 'photo.png'
+    path.write_bytes(data)
+    sample = dict(img_path=str(path), seg_map_path='label.png')
+    if orientation in (1, 9) or (orientation > 4 and size == (30, 40)):
+        np.testing.assert_array_equal(photos.LoadPhoto()(sample)['img'], shown)
+    else:
+        with pytest.raises(DataError, match=f'EXIF orientation {orientation}') as caught:
+            photos.LoadPhoto()(sample)
+        assert str(caught.value).startswith(str(path)) and caught.value.kind == 'orientation'
+    assert (photos.LoadPhoto()(dict(img_path=str(path)))['img'] == shown).all()  # one's own
+
+
+@pytest.mark.parametrize('channels', [1, 2, 3, 4])
+def test_16_bits_are_rounded_to_the_nearest_of_8(channels):
+    values = np.arange(1 << 16, dtype=np.uint16).reshape(256, 256, 1)
+    values = np.concatenate([np.roll(values, 77 * c) for c in range(channels)], -1)
+    if channels in (2, 4):
+        values[..., -1] = 65535  # opaque
+    header = struct.pack('>IIBBBBB', 256, 256, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = np.insert(values.astype('>u2').reshape(256, -1).view(np.uint8), 0, 0, axis=1)
+    expected = np.rint(values / 257).astype(np.uint8)
+    colour = expected[..., :3] if channels > 2 else np.repeat(expected[..., :1], 3, -1)
+    found = photos.read(with_rows(header, rows.tobytes()))
+    np.testing.assert_array_equal(found, colour[..., ::-1])
+
+
+def test_a_16_bit_photo_is_turned():
+    data, grey = tagged('PNG', 6, (30, 40)), picture((30, 40))[..., 0]
+    deep = cv2.imencode('.png', grey.astype(np.uint16) * 257)[1].tobytes()
+    at = data.index(b'eXIf') - 4
+    tag = data[at : at + 12 + int.from_bytes(data[at : at + 4], 'big')]
+    found = photos.read(deep[:33] + tag + deep[33:])
+    np.testing.assert_array_equal(found[..., 0], np.rot90(grey, -1))
+
+
+@pytest.mark.parametrize(('bits', 'scale'), [(1, 255), (2, 85), (4, 17)])
+def test_few_bits_are_scaled_up(bits, scale):
+    header = struct.pack('>IIBBBBB', 8, 2, bits, 0, 0, 0, 0)
+    values = np.arange(16).reshape(2, 8) % (1 << bits)
+    packed = np.unpackbits(values.astype(np.uint8)[..., None], axis=-1)[..., -bits:]
+    rows = np.insert(np.packbits(packed.reshape(2, -1), axis=1), 0, 0, axis=1)
+    found = photos.read(with_rows(header, rows.tobytes()))
+    np.testing.assert_array_equal(found, np.repeat(scale * values[..., None], 3, -1))
+
+
+@pytest.mark.parametrize(
+    ('pixels', 'mode'),
+    [(np.uint16, 'I;16'), ('>u2', 'I;16B'), (np.int32, 'I'), (np.float32, 'F'), (np.uint8, 'L')],
+)
+def test_values_of_unknown_scale_are_refused(tmp_path, pixels, mode):
+    path = tmp_path / 'photo.png'
+    path.write_bytes(encoded(Image.fromarray(picture((30, 40))[..., 0].astype(pixels)), 'TIFF'))
+    with pytest.raises(DataError, match=f'photo is TIFF, mode {mode}; expected') as caught:
+        photos.LoadPhoto()(dict(img_path=str(path)))
+    assert str(caught.value).startswith(str(path)) and caught.value.kind == 'depth'
 
 
 @fast

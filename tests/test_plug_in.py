@@ -1,13 +1,19 @@
 """docs/plug-in.md: what it says of plain PyTorch and MMSegmentation runs as it stands there."""
 
+import numpy as np
+import pytest
 import torch
-from documented import blocks
+from documented import DOCS, blocks
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmseg.apis import init_model
 from mmseg.registry import MODELS
+from PIL import Image
 
 from ibnseg.backbones import IBNResNet
+from ibnseg.errors import DataError
 from ibnseg.norms import InstanceNorm
+from ibnseg.pipeline.dataset import LoadLabels
 
 
 def test_plain_pytorch(tmp_path, monkeypatch, capsys):
@@ -28,7 +34,7 @@ def test_plain_pytorch(tmp_path, monkeypatch, capsys):
 
 
 def test_mmsegmentation(tmp_path):
-    (block,) = blocks('plug-in.md', 'MMSegmentation')
+    block, _ = blocks('plug-in.md', 'MMSegmentation')
     (tmp_path / 'lines.py').write_text(block)
     config = Config(
         dict(
@@ -52,3 +58,39 @@ def test_mmsegmentation(tmp_path):
     assert sum(isinstance(m, InstanceNorm) for m in model.backbone.modules()) == 3  # variant b
     with torch.no_grad():
         assert model(torch.rand(1, 3, 32, 64)).shape == (1, 19, 4, 8)  # output stride 8
+
+
+def test_photos_of_ones_own(tmp_path, monkeypatch):
+    _, block = blocks('plug-in.md', 'MMSegmentation')
+    base = DOCS.parent / 'configs' / '_base_'
+    names = ('models/fcn_ibn_r18', 'datasets/miniature_gta5_to_cityscapes', 'default_runtime')
+    (tmp_path / 'config.py').write_text(
+        f'_base_ = {[f"{base}/{name}.py" for name in names]}\n'
+        'model = dict(backbone=dict(base_channels=8, stem_channels=8),'
+        'decode_head=dict(in_channels=64, channels=64))'
+    )
+    model = init_model(str(tmp_path / 'config.py'), device='cpu')
+    torch.nn.init.normal_(model.decode_head.conv_seg.weight)
+    meta = dict(dataset_meta=dict(classes=list('abc'), palette=[[0, 0, 0]] * 3))
+    state = dict(state_dict=model.state_dict(), meta=meta)
+    torch.save(state, tmp_path / 'iter_40000.pth')
+    photo = np.random.default_rng(0).integers(0, 256, (100, 150, 3), np.uint8)
+    Image.fromarray(photo).save(tmp_path / 'photo.png')
+    monkeypatch.chdir(tmp_path)
+    first, second = block.split('\n\n', 2)[1:]
+    names = {}
+    exec(block.split('\n\n')[0], names)
+    exec(first, names)
+    one = names['labels']
+    assert one.shape == (1, 100, 150) and one.unique().numel() > 1
+    exec(second, names)
+    assert np.array_equal(names['labels'], one[0])
+
+
+@pytest.mark.parametrize(
+    'given', [dict(seg_map_path='a.png'), dict(domain='gta5:val', label_space='gta5')]
+)
+def test_labels_that_nobody_can_read_are_refused(given):
+    assert LoadLabels()(dict(img_path='a.jpg')) == dict(img_path='a.jpg')
+    with pytest.raises(DataError, match=r'a\.jpg: LoadLabels got seg_map_path=.*label_space='):
+        LoadLabels()(dict(img_path='a.jpg') | given)

@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmcv.cnn import ConvAWS2d, ConvWS2d
 from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
@@ -123,9 +124,15 @@ def batch(sizes=((64, 96),), ori=((100, 150),)):
     return dict(inputs=images, data_samples=samples)
 
 
-def agreement(model, data) -> float:
-    expected = model.test_step(dict(data, data_samples=[s.clone() for s in data['data_samples']]))
-    found = Predictor(model)(data)
+def agreement(model, data, seed=0) -> float:
+    """The share of pixels that `Predictor` and `test_step` give one class."""
+    own, results = dict(data, data_samples=[s.clone() for s in data['data_samples']]), []
+    predictor = Predictor(model)
+    for step, given in ((predictor, data), (model.test_step, own)):
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            results.append(step(given))
+    found, expected = results
     same = [
         (a.pred_sem_seg.data == b.pred_sem_seg.data).float().mean().item()
         for a, b in zip(found, expected, strict=True)
@@ -169,6 +176,114 @@ def test_a_batchnorm_is_folded_into_no_convolution_but_its_own():
             torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_a_diverged_network_stays_on_the_fast_path():
+    model = segmentor()
+    torch.nn.init.constant_(model.backbone.conv1.weight, float('nan'))
+    with torch.no_grad(), pytest.raises(ValueError, match='diverged'):
+        Predictor(model)(batch())
+
+
+class Odd(torch.nn.Module):
+    """A convolution and a BatchNorm, `how` they are used."""
+
+    def __init__(self, how, conv=torch.nn.Conv2d):
+        super().__init__()
+        self.how = how
+        # Registered in the order in which `skipped` does not run them.
+        self.other, self.conv = torch.nn.Conv2d(3, 3, 1), conv(3, 3, 3, padding=1)
+        self.norm, self.relu = torch.nn.BatchNorm2d(3), torch.nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        conv, norm, how = self.conv, self.norm, self.how
+        if how == 'skipped':
+            return conv(norm(self.other(x)))
+        y = conv(x)
+        if how == 'written to':
+            return norm(self.relu(y))
+        if how == 'used again':
+            return norm(y) + y
+        if how == 'twice':
+            return norm(y) + conv(x.flip(3))
+        if how == 'norm twice':
+            return norm(norm(y))
+        if how == 'weight used':
+            return norm(y) * conv.weight.mean()
+        if how == 'functional':
+            parts = norm.running_mean, norm.running_var, norm.weight, norm.bias
+            return torch.nn.functional.batch_norm(y, *parts)
+        return norm(y)
+
+
+def spectral(*args, **kwargs):
+    return torch.nn.utils.spectral_norm(torch.nn.Conv2d(*args, **kwargs))
+
+
+def parametrised(*args, **kwargs):
+    return torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv2d(*args, **kwargs))
+
+
+def hooked(*args, **kwargs):
+    conv = torch.nn.Conv2d(*args, **kwargs)
+    conv.register_forward_hook(lambda module, inputs, out: 2 * out)
+    return conv
+
+
+@pytest.mark.parametrize(
+    ('how', 'conv', 'folded'),
+    [
+        ('plain', torch.nn.Conv2d, 'conv'),
+        ('skipped', torch.nn.Conv2d, 'other'),
+        *(
+            (how, torch.nn.Conv2d, None)
+            for how in (
+                'written to', 'used again', 'twice', 'norm twice', 'weight used', 'functional',
+            )
+        ),
+        *(('plain', conv, None) for conv in (spectral, parametrised, hooked, ConvAWS2d, ConvWS2d)),
+    ],
+)  # fmt: skip
+def test_a_fold_follows_the_data(how, conv, folded):
+    torch.manual_seed(0)
+    model = Odd(how, conv).double()
+    for tensor in (model.norm.running_mean, model.norm.running_var, model.norm.weight):
+        torch.nn.init.uniform_(tensor, 0.5, 1.5)
+    x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    model.train()(x)
+    state = torch.get_rng_state()
+    fast = for_inference(model.eval())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert isinstance(getattr(fast, 'norm', None), torch.nn.Identity) == (folded is not None)
+    for name in ('conv', 'other'):
+        same = all(map(torch.equal, getattr(model, name).state_dict().values(),
+                       getattr(fast, name).state_dict().values()))  # fmt: skip
+        assert same == (name != folded)
+    with torch.no_grad():
+        torch.testing.assert_close(fast(x), model(x), rtol=1e-9, atol=1e-9)
+
+
+def test_layers_left_in_training_and_hooks_keep_their_effect():
+    model = segmentor()
+    model.backbone.bn1.train()
+    assert not Predictor(model).is_fast
+    model.eval()
+    handle = model.register_forward_hook(lambda *_: None)
+    assert not Predictor(model).is_fast
+    handle.remove()
+    model.decode_head.register_forward_hook(lambda module, inputs, out: -out)  # MMSeg runs none
+    assert Predictor(model).is_fast and agreement(model, batch()) > 0.999
+    model.postprocess_result = lambda logits, samples: samples
+    assert not Predictor(model).is_fast
+
+
+def test_a_pipeline_that_pads():
+    """MMSeg brings logits to pad_shape, or img_shape, and from there to ori_shape."""
+    model = segmentor()
+    for shape in (dict(pad_shape=(64, 96, 3)), dict(img_shape=(48, 64)), dict(pad_shape=(70, 99))):
+        data = batch()
+        data['data_samples'][0].set_metainfo(shape)
+        assert agreement(model, data) > 0.999
+
+
 def test_a_compiled_backbone_is_what_runs():
     model = segmentor()
     passes = []
@@ -197,3 +312,19 @@ def test_flipped_and_padded_samples_are_mmsegs():
     assert agreement(model, data) > 0.999
     model.data_preprocessor.test_cfg = dict(size_divisor=64)
     assert agreement(model, batch()) > 0.999
+
+
+@pytest.mark.parametrize('placement', ['ibn_a', None])
+def test_photos_of_unequal_sizes_are_predicted_one_by_one(placement):
+    """None: as a model of another kind, by its own `test_step`."""
+    predictor = Predictor(segmentor(placement or 'ibn_a'))
+    predictor.is_fast = placement is not None
+    sizes = (64, 96), (48, 64), (64, 96)
+    data = batch(sizes, sizes)
+    alone = [
+        predictor(dict(inputs=[image], data_samples=[sample.clone()]))[0].pred_sem_seg.data
+        for image, sample in zip(data['inputs'], data['data_samples'], strict=True)
+    ]
+    found = predictor(data)
+    assert [tuple(sample.pred_sem_seg.data.shape[1:]) for sample in found] == list(sizes)
+    assert all(torch.equal(a.pred_sem_seg.data, b) for a, b in zip(found, alone, strict=True))

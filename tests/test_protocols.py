@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from ibnseg import domains, labels, miniature
+from ibnseg import domains, labels, miniature, weights
 from ibnseg.measure import protocols
 from ibnseg.measure.protocols import SETTINGS
 from ibnseg.pipeline.dataset import CrossDomainDataset
@@ -277,7 +277,7 @@ def reached(monkeypatch):
     def stop(runner):
         raise Reached(runner)
 
-    monkeypatch.setattr(SegRunner, 'load_checkpoint', lambda *_: {})
+    monkeypatch.setattr(weights, 'read', lambda *_: {})
     monkeypatch.setattr(SegRunner, 'test', stop)
     return Reached
 

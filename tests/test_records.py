@@ -34,7 +34,8 @@ def test_round_trip_is_equal_and_leaves_nothing_else(tmp_path):
 def mapped() -> Record:
     """A record of Mapillary, of whose label maps there are two."""
     raw = np.random.default_rng(0).integers(0, 100, (66, 19))
-    protocol = dict(name='native', space='mapillary-coarse', classes=list(range(19)))
+    # `skipped` is of records from before hashes covered which pairs were measured.
+    protocol = dict(name='native', space='mapillary-coarse', classes=list(range(19)), skipped='0f')
     measured = Measurement(
         'mapillary:val', 7, protocol, protocol_hash(protocol), labels.fold(raw, protocol['space']),
         raw,
@@ -190,8 +191,10 @@ def test_find_looks_below_folders_and_counts_a_file_once(tmp_path):
     for path in paths:
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    assert records.find([tmp_path]) == paths[:2]
-    assert records.find([paths[0], tmp_path, paths[2]]) == paths
+    assert records.find([tmp_path]) == (paths[:2], [])
+    other = [tmp_path / 'empty', tmp_path / 'picture.png']
+    other[1].touch()
+    assert records.find([paths[0], tmp_path, *other, paths[2]]) == (paths, other)
 
 
 def test_sha256(tmp_path):

@@ -343,6 +343,117 @@ def test_domains_may_be_measured_in_two_sittings_and_differ():
     assert '| ibn_a | 1 | 60.0 | +0.0 | n/a | n/a | 20.0 | -40.0 |' in markdown(table)
 
 
+def test_equal_measurements_of_one_checkpoint_are_one():
+    again = record()
+    again.domains.append(measure('camvid:val', matrix(4, 3)))
+    table = report.tabulate([record(), again, record()], files=['a', 'b', 'c'])
+    (run,) = table.rows[0].runs
+    assert [origin['file'] for origin in run.origins] == ['a', 'b', 'c']
+    assert table.rows[0].cells['cityscapes:val'].miou.n == 1
+    assert table.groups[0].domains == ['gta5:val', 'cityscapes:val', 'camvid:val']
+
+
+def test_several_protocols_of_one_checkpoint_are_a_table_each():
+    """Also of the models that were measured by one of them."""
+    runs = [record('bn'), record('ibn_a', away=(4, 3))]
+    other, wide = record('bn', away=(1, 0)), record('bn', away=(0, 1))
+    other.domains = [measure('cityscapes:val', matrix(1, 0), crop=5)]
+    for field in (dict(name='hrda-2048'), dict(photo=[8, 4])):
+        one = (other if 'name' in field else wide).domains[0]
+        one.protocol |= field
+        one.protocol_hash = protocol_hash(one.protocol)
+    wide.domains = wide.domains[:1]
+    table = report.tabulate([*runs, other, wide])
+    names = ['native', 'hrda-2048', 'native, photo 8x4']
+    assert [group.protocol for group in table.groups] == names
+    found = [[r.cells['cityscapes:val'].miou.mean for r in group.rows] for group in table.groups]
+    assert found == [pytest.approx([20, 40]), pytest.approx([100]), pytest.approx([0])]
+    assert not any(cell.mixed for row in table.rows for cell in row.cells.values())
+    for output, text in outputs(table).items():
+        assert all(one.domains[0].protocol_hash in text for one in (runs[0], other, wide))
+        assert output in ('csv', 'json') or 'protocol hrda-2048' in text
+    assert {line['comparable'] for line in lines(table)} == {'yes'}
+
+
+def trained(pairs=6, digest='a', seed=0, model='bn', more=None, **settings):
+    """A record that says how it was trained."""
+    settings = {'train_cfg.max_iters': 40, 'model.depth': len(model)} | settings
+    of = {'gta5:train': dict(pairs=pairs, published=12, digest=digest)}
+    training = dict(pairs=of, settings=settings)
+    facts = dict(training=training, training_iterations=settings['train_cfg.max_iters'])
+    return record(model, seed, **facts | (more or {}))
+
+
+OLD = dict(more=dict(training=None))
+
+
+@pytest.mark.parametrize(
+    ('first', 'second', 'names', 'note'),
+    [
+        (dict(), dict(pairs=3), ['bn (6 of 12 pairs)', 'bn (3 of 12 pairs)'], '6 of 12 (a) | 3 of'),
+        (dict(pairs=12), dict(), ['bn (12 pairs)', 'bn (6 of 12 pairs)'], 'pairs of gta5:train'),
+        (dict(), dict(digest='b'), None, '6 of 12 (a) | 6 of 12 (b)'),
+        (
+            {},
+            {'train_cfg.max_iters': 80},
+            ['bn (max_iters 40)', 'bn (max_iters 80)'],
+            'train_cfg.max_iters: 40 | 80',
+        ),
+        ({'a.lr': 0.1}, {}, ['bn (lr 0.1)', 'bn'], 'a.lr: 0.1 | None'),
+        ({}, OLD, ['bn', 'bn (training not recorded)'], 'the others do not say how'),
+        (
+            dict(more=dict(training=None, rule='last', iteration=20)),
+            dict(more=dict(training=None, rule='last', iteration=40)),
+            ['bn (iteration 20)', 'bn'],
+            'iteration: 20 | last',
+        ),
+        (dict(x='y' * 99), dict(x='z' * 99), None, f'x: {"y" * 39}'),
+    ],
+)
+def test_runs_trained_otherwise_are_no_seeds_of_one_row(first, second, names, note):
+    """Each other as the first: also in the same seed."""
+    for seed in (0, 1):
+        table = report.tabulate([trained(**first), trained(seed=seed, **second)])
+        assert [len(row.runs) for row in table.rows] == [1, 1]
+        found = [row.name for row in table.rows]
+        assert found == names if names else len(set(found)) == 2
+        assert note in table.notes[0]
+        made = outputs(table)
+        for output in ('md', 'html', 'tex', 'terminal'):
+            assert all(row.variant in made[output].replace('\\_', '_') for row in table.rows)
+        assert len({(line['pairs'], line['training']) for line in lines(table)}) == 2
+        content = json.loads(made['json'])
+        assert [row['training']['variant'] for row in content['rows']] == [
+            row.variant for row in table.rows
+        ]
+
+
+@pytest.mark.parametrize('kind', [dict(), OLD])
+def test_runs_trained_alike_are_seeds(kind):
+    table = report.tabulate([trained(seed=seed, **kind) for seed in (0, 1)])
+    assert [row.name for row in table.rows] == ['bn'] and not table.notes
+
+
+def test_a_change_is_against_the_baseline_that_was_trained_alike():
+    runs = [trained(pairs=n, seed=s) for n in (6, 3) for s in (0, 1)]
+    runs += [trained(pairs=3, model='ibn_a', more=dict(away=(4, 3)))]
+    runs[2].domains[0] = measure('cityscapes:val', matrix(6, 2))
+    table = report.tabulate(runs)
+    *_, half, ours = table.rows
+    assert (ours.against, ours.variant) == (half, '')
+    assert ours.cells['cityscapes:val'].delta == pytest.approx(40 - (60 + 20) / 2)
+    assert len(table.notes) == 1, 'the network is what is compared'
+    (note,) = report.tabulate([runs[0], runs[-1]]).notes
+    assert note.startswith('ibn_a, trained otherwise than bn: pairs of gta5:train: 3 of 12')
+
+
+@pytest.mark.parametrize('value', [None, 7, 'x', [1], {'a': 1}, {'a': {'pairs': [], 'b': {}}}])
+def test_a_training_of_any_type_is_shown(value):
+    kinds = (value, dict(pairs=value, settings=value), dict(pairs={}, settings={'': value}))
+    runs = [record(seed=seed, training=kind) for seed, kind in enumerate(kinds)]
+    assert all(outputs(report.tabulate(runs)).values())
+
+
 def sea() -> Record:
     other = record('ibn_a')
     other.classes = ['road', 'car', 'sea']
@@ -353,7 +464,16 @@ def sea() -> Record:
     ('runs', 'options', 'message'),
     [
         ([], {}, 'no records'),
-        ([record(), record()], dict(files=['a', 'b']), r"a and b are both of 'bn'.*seed 0"),
+        (
+            [record(), record(checkpoint_sha256='1')],
+            dict(files=['a', 'b']),
+            r"a and b are both of 'bn'.*seed 0, but of other checkpoints",
+        ),
+        (
+            [record(), record(away=(4, 3))],
+            dict(files=['a', 'b']),
+            r'a and b measured cityscapes:val with one checkpoint .* other results',
+        ),
         ([record(seed=None, checkpoint_sha256=x * 64) for x in '12'], {}, 'seed None'),
         ([record(), sea()], {}, 'training classes'),
         ([of()], {}, 'no domain'),

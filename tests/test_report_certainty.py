@@ -31,14 +31,19 @@ def drawn(model: int, seed: int, number: int = 6) -> np.ndarray:
     return counts
 
 
-def write(folder, name, model, seed, domain='camvid:0001TP', keys=KEYS, files=True, **protocol):
+def write(
+    folder, name, model, seed, domain='camvid:0001TP', keys=KEYS, files=True, lr=None, **protocol
+):
     """Write a record and its images; returns the record's path."""
     content = dict(name='native', images=len(keys), mode='whole', classes=[0, 1, 2], **protocol)
     packed = Images.pack(drawn(model, seed, len(keys)), keys)
     measured = Measurement(domain, len(keys), content, protocol_hash(content), packed.total())
     origin = dict(seed=seed, selection='source validation', checkpoint_sha256=f'{name}{seed}')
+    if lr:
+        origin |= dict(training=dict(pairs={}, settings=dict(lr=lr)), checkpoint_sha256=str(lr))
     record = Record(name, 'camvid:train', CLASSES, origin, [measured])
-    path = records.write(record, folder / f'{abs(hash(name))}-{seed}.record.json')
+    file = f'{abs(hash((name, lr, str(protocol))))}-{seed}.record.json'
+    path = records.write(record, folder / file)
     if files:
         matrices.write(path, record, {domain: packed})
     return path
@@ -99,6 +104,39 @@ def test_pairs_are_of_common_seeds_or_else_of_means(tmp_path, files):
     assert pair.by_seed.n == 0
     assert pair.interval.value == pytest.approx(miou(1, 9) - (miou(0, 0) + miou(0, 1)) / 2)
     assert '| n/a |' in markdown(found)
+
+
+def test_seeds_of_runs_trained_otherwise_are_paired_and_not_mixed(tmp_path):
+    kinds = [('bn', 0, 1), ('bn', 0, 2), ('ibn_a', 1, 2)]
+    paths = [write(tmp_path, *kind[:2], seed, lr=kind[2]) for kind in kinds for seed in (0, 1)]
+    found = gather(*paths)
+    assert [(one.model, one.seeds) for one in found.alone] == [
+        ('bn (lr 1)', 2),
+        ('bn (lr 2)', 2),
+        ('ibn_a', 2),
+    ]
+    pair = found.pairs[-1]
+    assert (pair.model, pair.against, pair.by_seed.n) == ('ibn_a', 'bn (lr 2)', 2)
+    assert pair.interval.value == pytest.approx(sum(miou(1, s) - miou(0, s) for s in (0, 1)) / 2)
+    # Of many rows each is compared with the baseline that was trained alike.
+    paths += [write(tmp_path, name, 1, 0, lr=2) for name in ('ibn_b', 'ibn_c')]
+    against = {(pair.model, pair.against) for pair in gather(*paths).pairs}
+    assert against == {(name, 'bn (lr 2)') for name in ('ibn_a', 'ibn_b', 'ibn_c')}
+
+
+def test_each_protocol_has_its_own_intervals(tmp_path):
+    """Both records hold one domain, with other predictions."""
+    native = write(tmp_path, 'bn', 0, 0)
+    other = write(tmp_path, 'bn', 1, 0, photo=[4, 2])
+    table = tabulate(native, other)
+    found = report.gather(table)
+    values = {one.protocol: one.interval.value for one in found.alone}
+    hashes = [records.read(path).domains[0].protocol_hash for path in (native, other)]
+    assert values == dict(zip(hashes, map(pytest.approx, (miou(0, 0), miou(1, 0))), strict=True))
+    assert [markdown(found).count(f', protocol {name}') for name in ('native', 'x')] == [4, 0]
+    for name in ('statistics.csv', 'images.csv'):
+        lines = csv.DictReader(io.StringIO(report.texts(table, found)[name]))
+        assert {line['protocol'] for line in lines} == {*hashes}
 
 
 def test_worst_images_come_first(files):

@@ -142,7 +142,7 @@ def test_terminated_it_leaves_no_process(tmp_path):
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate()  # the pipe closes when the training has ended, too
-    assert (process.returncode, error) == (130, b'continue\n')
+    assert (process.returncode, error) == (143, b'terminated; continue\n')
 
 
 def config(tmp_path, name='a', model='ibn_a') -> str:
@@ -179,6 +179,17 @@ def test_same_file_names_in_two_folders_have_folders_of_their_own(tmp_path):
         'out/one/a/seed-0', 'out/one/a/seed-7', 'out/two/a/seed-0', 'out/two/a/seed-7',
     ]  # fmt: skip
     assert {run.state for run in runs} == {states.NEW}
+
+
+def test_a_record_that_lacks_a_domain_is_no_finished_run(tmp_path):
+    path, folder = config(tmp_path), tmp_path / 'out/a/seed-0'
+    facts = dict(seed=0, unmeasured={'camvid:val': 'x.png: unreadable'})
+    for provenance, state in ((facts, states.BEGUN), (dict(seed=0), states.FINISHED)):
+        record = records.Record('ibn_a', 'gta5:train', ['road'], provenance)
+        records.write(record, folder / 'ibn_a.record.json')
+        (folder / 'sweep.config').write_text(load(path, folder).pretty_text)
+        (run,) = sweep.plan([path], [0], tmp_path / 'out', load)
+        assert run.state == state
 
 
 def test_a_record_of_another_seed_is_refused(tmp_path):

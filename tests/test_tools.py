@@ -1,5 +1,6 @@
 """The commands as a user types them, as real processes on a small miniature."""
 
+import json
 import os
 import pickle
 import re
@@ -11,16 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ibnseg_tools import report as report_tool
 from PIL import Image
 
 from ibnseg import disk, domains, miniature, weights
 from ibnseg.analysis import pictures
 from ibnseg.measure import matrices, metric, records
 from ibnseg.measure.selection import RULES
-from ibnseg.train import checks
+from ibnseg.train import checks, resume, settings
 from ibnseg.train import test as testing
 from ibnseg.train import train as training
-from ibnseg.train.config import load_config
+from ibnseg.train.config import load_config, parse_options
 
 ROOT = Path(__file__).parents[1]
 TINY = [
@@ -75,11 +77,15 @@ def trained(data, tmp_path_factory):
     return work_dir, train(data, work_dir)
 
 
-def measure(data, work_dir, *words, options=(), **kwargs):
-    """Measure the checkpoint of a run again; return the run's record and the finished process."""
+def measure(data, work_dir, *words, options=(), checkpoint=None, **kwargs):
+    """Measure the selected checkpoint of a run again, or another.
+
+    Return the run's record and the finished process.
+    """
     record = records.read(work_dir / 'ibn_b.record.json')
     done = run(
-        'test.py', 'configs/miniature/ibn_b.py', work_dir / record.provenance['checkpoint'],
+        'test.py', 'configs/miniature/ibn_b.py',
+        checkpoint or work_dir / record.provenance['checkpoint'],
         '--data-root', data, *words, '--cfg-options', *TINY[:4], *options, **kwargs,
     )  # fmt: skip
     return record, done
@@ -114,6 +120,11 @@ def test_record_tells_where_its_numbers_come_from(trained):
     ]
     for measured in record.domains:
         assert 0 < measured.matrix.sum() <= 7 * 64 * 128
+    (of,) = (said := origin['training'])['pairs'].values()
+    assert (of['pairs'], of['published'], len(of['digest'])) == (6, 12403, 8)
+    assert said['settings']['train_cfg.max_iters'] == 4 and said['settings']['world_size'] == 1
+    meta = weights.read(work_dir / origin['checkpoint'])['meta']['trained']
+    assert said == {key: meta[key] for key in said}
 
 
 def test_checkpoint_is_selected_on_the_source(trained):
@@ -166,6 +177,91 @@ def test_test_repeats_the_matrices(trained, data, tmp_path, processes):
     assert again.provenance['training_iterations'] == 4
     assert records.read(trained[0] / 'ibn_b.record.json') == record
     assert done.stdout.count('cityscapes:val') >= 1
+
+
+def test_results_lie_side_by_side_and_a_report_takes_them_all(trained, data, tmp_path, capsys):
+    """Train, test again, by another protocol and of another checkpoint: README's own recipe."""
+    work_dir = tmp_path / 'run'
+    shutil.copytree(trained[0], work_dir)
+    (tmp_path / 'empty').mkdir()
+    before = (work_dir / 'ibn_b.record.json').read_bytes()
+    _, done = measure(data, work_dir, '--domains', 'cityscapes', 'cityscapes:train')
+    last = work_dir / 'iter_4.pth'
+    measure(data, work_dir, '--protocol', 'hrda-1024', '--domains', 'cityscapes', checkpoint=last)
+    measure(data, work_dir, '--domains', 'gta5', checkpoint=last)
+    assert (work_dir / 'ibn_b.record.json').read_bytes() == before
+    found = sorted((work_dir / 'test').glob('*.record.json'))
+    assert len(found) == 3 and all(matrices.beside(path).is_file() for path in found)
+    named = r'ibn_b\.(iter_4|best_iter_\d)\.[0-9a-f]{8}\.record\.json'
+    assert all(re.fullmatch(named, path.name) for path in found)
+    assert f'{found[0]}\n' in done.stdout
+    assert pictures.selected(work_dir).name.startswith('best_')
+    words = [str(work_dir), str(tmp_path / 'empty'), '--out', str(tmp_path / 'report')]
+    assert report_tool.main(words) == 0
+    said = capsys.readouterr().out
+    assert f'passed over, holds no record: {tmp_path / "empty"}' in said
+    assert said.count('Trained on gta5:train, protocol native · mIoU') == 1
+    assert said.count('Trained on gta5:train, protocol hrda-1024 · mIoU') == 1
+    content = json.loads((tmp_path / 'report' / 'report.json').read_text())
+    rows = {(row['protocol'], row['selected_by']): row['runs'][0] for row in content['rows']}
+    assert len(rows) == len(content['rows']) == 3
+    best = rows['native', 'source validation']
+    assert [Path(one['file']) for one in best['records']] == [
+        work_dir / 'ibn_b.record.json',
+        found[0],
+    ]
+    assert [*best['domains']] == ['cityscapes:val', 'cityscapes:train', 'gta5:val']
+
+
+@pytest.mark.parametrize('holds', ['another result', 'no record', 'the same'])
+def test_test_overwrites_no_other_result(trained, data, tmp_path, monkeypatch, holds):
+    checkpoint = next(trained[0].glob('best_iter_*.pth'))
+    out = tmp_path / 'x.record.json'
+    shutil.copy(trained[0] / 'ibn_b.record.json', out)
+    if holds == 'no record':
+        out.write_text('mine')
+    before = out.read_bytes()
+    config = load_config(ROOT / 'configs/miniature/ibn_b.py', data_root=str(data))
+    monkeypatch.setattr(testing, 'build', lambda config: None)
+    monkeypatch.setattr(testing, 'measure', lambda *_, **__: 'measured')
+    # Of fewer domains, the others' numbers would be lost.
+    domains = ['gta5'] if holds == 'another result' else None
+    if holds == 'the same':
+        assert testing.test(config, checkpoint, out=out) == 'measured'
+    else:
+        what = 'the result of ibn_b on gta5:val' if holds == 'another result' else 'something else'
+        with pytest.raises(FileExistsError, match=f'x.record.json holds {what}'):
+            testing.test(config, checkpoint, out=out, domains=domains)
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize('change', ['', 'seed', 'pairs', 'settings', 'old', 'junk'])
+def test_train_overwrites_no_other_result(trained, data, tmp_path, change):
+    """The checkpoints of a finished run may be gone, its record is there."""
+    options = parse_options(TINY)
+    config = load_config(ROOT / 'configs/miniature/ibn_b.py', data_root=data, options=options)
+    checks.choose_rule(config, None)
+    used = checks.find_pairs(config, 'train_dataloader')
+    now = dict(pairs={d: one.summary() for d, one in used.items()}, settings=settings.of(config))
+    now['settings']['world_size'] = resume.processes(config)
+    record = records.read(trained[0] / 'ibn_b.record.json')
+    out, facts = tmp_path / 'ibn_b.record.json', record.provenance
+    if change == 'seed':
+        facts['seed'] = 1
+    elif change == 'old':
+        del facts['training']
+    elif change == 'pairs':
+        facts['training']['pairs']['gta5:train']['digest'] = '0' * 8
+    elif change == 'settings':
+        facts['training']['settings']['train_cfg.max_iters'] = 8
+    records.write(record, out)
+    if change == 'junk':
+        out.write_text('mine')
+    if change:
+        with pytest.raises(FileExistsError, match='holds the result of another training'):
+            training._check_free(out, config, now)
+    else:
+        training._check_free(out, config, now)
 
 
 def test_sliding_inference(trained, data, tmp_path):
@@ -231,8 +327,9 @@ def test_training_without_the_skipped(data, tmp_path):
     config = load_config(ROOT / 'configs/miniature/ibn_b.py', data_root=str(data))
     meta = weights.read(tmp_path / 'run' / 'iter_4.pth')['meta']
     used = checks.find_pairs(config, 'train_dataloader')
+    now = dict(pairs={d: one.summary() for d, one in used.items()}, settings={})
     with pytest.raises(ValueError, match='the same files and the same --skip-list'):
-        training._check_as_begun(config, used, Path('iter_4.pth'), meta)
+        resume.check(config, Path('iter_4.pth'), meta, now)
 
 
 def test_odd_pairs_never_end_a_training(data, tmp_path):
@@ -261,6 +358,12 @@ def test_odd_pairs_never_end_a_training(data, tmp_path):
     assert record.provenance['odd'] == left_out
     assert record.domains[0].images == 6
     assert record.domains[0].protocol['pairs'] == domains.use('gta5:val', root).digest
+    out = tmp_path / 'again.record.json'
+    _, done = measure(root, tmp_path / 'run', '--out', out, '--domains', 'gta5', code=1)
+    assert (
+        done.stderr.startswith(f'error: {cut}: unreadable photo') and '--skip-list' in done.stderr
+    )
+    assert records.read(out).domains[0].protocol_hash == record.domains[0].protocol_hash
 
 
 def equal(one, other):

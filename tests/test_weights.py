@@ -1,9 +1,11 @@
+import argparse
 import copy
 import hashlib
 import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.logging import MessageHub
@@ -238,7 +240,29 @@ def segmentor(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return below('backbone.', without_fc(state)) | SEGMENTOR_HEADS
 
 
+def with_parts(state: dict[str, Tensor], *keys: str) -> dict[str, Tensor]:
+    return state | {key: torch.ones(1) for key in keys}
+
+
 WRAPPINGS = {
+    'any wrapper': lambda s: dict(epoch=3, model_state=s, optimizer={'state': {0: torch.ones(1)}}),
+    'Lightning': lambda s: dict(state_dict=below('model.', s)),
+    'torch.compile': lambda s: below('_orig_mod.', s),
+    'torchvision segmentation': lambda s: with_parts(
+        below('backbone.', without_fc(s)), 'classifier.4.weight', 'aux_classifier.4.weight'
+    ),
+    'MMDetection': lambda s: dict(
+        state_dict=with_parts(
+            below('backbone.', without_fc(s)), 'neck.conv.weight', 'roi_head.bbox_head.fc.weight'
+        )
+    ),
+    'SwAV': lambda s: below('module.', with_parts(without_fc(s), 'projection_head.0.weight')),
+    'smp': lambda s: with_parts(below('encoder.', without_fc(s)), 'decoder.blocks.0.weight'),
+    'one of two, by rank': lambda s: dict(state_dict=s, ema_state_dict=plain()),
+    'numpy': lambda s: dict(
+        state_dict=s, rank1=np.float32(0.5), n=np.int64(3), name=np.str_('x'), odd=np.float16(1),
+        args=argparse.Namespace(lr=0.1),
+    ),
     'state_dict': lambda s: dict(state_dict=s, epoch=3),
     'model': lambda s: dict(model=s, optimizer={'state': {}}),
     'module.': lambda s: below('module.', s),
@@ -251,7 +275,7 @@ WRAPPINGS = {
     'mmpretrain': lambda s: dict(
         state_dict=below('backbone.', without_fc(s)) | {'head.fc.weight': torch.rand(10, 8)}
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize('way', [from_mapping, from_init_cfg])
@@ -274,6 +298,67 @@ def test_prefix_chooses_one_of_two_networks(prefix, tmp_path):
     net = build('ibn_b', init_cfg=config)
     net.init_weights()
     assert_state(net, expected_b(teacher))
+
+
+def test_numbers_of_numpy_become_plain_ones(tmp_path):
+    path = tmp_path / 'x.pth'
+    given = dict(a=np.float32(0.5), b=np.int64(-3), c=np.bool_(True), d=np.str_('x'))
+    torch.save(given, path)
+    found = read(path)
+    assert found == dict(a=0.5, b=-3, c=True, d='x')
+    assert [type(value) for value in found.values()] == [float, int, bool, str]
+    torch.save(np.datetime64('2020-01-01'), path)
+    with pytest.raises(ValueError, match=r'a numpy scalar of type M8'):
+        read(path)
+
+
+def two_networks(student: str, teacher: str) -> dict:
+    return dict(state_dict=below(student, plain()) | below(teacher, plain()))
+
+
+#: What must be told apart or does not match: (content, prefix) -> what to type.
+UNCLEAR = {
+    'two wrappers': (lambda: dict(student=plain(), teacher=plain()), None, "prefix='teacher'"),
+    'mean teacher': (
+        lambda: two_networks('model.backbone.', 'ema_model.backbone.'), None,
+        "prefix='state_dict.ema_model.backbone'",
+    ),
+    'typo': (
+        lambda: below('backbone.', plain()), 'bakbone',
+        "no key begins with prefix='bakbone'.*backbone\\.\\* \\(tensors\\).*prefix='backbone'",
+    ),
+    'another network': (
+        lambda: dict(epoch=3, net={'features.0.weight': torch.ones(1)}), None,
+        'the file lacks: conv1.weight.*holds epoch \\(int\\), net \\(dict of 1\\)',
+    ),
+    'a part of its own': (
+        lambda: plain() | {'novel.weight': torch.ones(1)}, None,
+        r'no place in the backbone: novel.weight. .*torch.save\(state',
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('case', UNCLEAR)
+def test_the_message_says_what_to_type(case):
+    content, prefix, expected = UNCLEAR[case]
+    with pytest.raises(ValueError, match=expected):
+        load_weights(build('ibn_a'), content(), prefix)
+
+
+@pytest.mark.parametrize('prefix', ['encoder_q', 'module.encoder_q', 'encoder_q.'])
+def test_a_prefix_is_found_behind_wrappers(prefix):
+    content = two_networks('module.encoder_q.', 'module.encoder_k.')
+    net = build('ibn_a')
+    load_weights(net, content, prefix)
+    start = 'module.encoder_q.'
+    own = {k.removeprefix(start): v for k, v in content['state_dict'].items() if start in k}
+    assert_state(net, expected_a(own))
+
+
+@pytest.mark.parametrize('address', ['torchvision://resnet50', 'open-mmlab://resnet50_v1c'])
+def test_addresses_of_mmengine_are_told_from_files(address):
+    with pytest.raises(ValueError, match=r'reads no .*ibn://NAME'):
+        load_weights(build(), address)
 
 
 @pytest.mark.parametrize('placement', EXPECTED)
@@ -363,7 +448,10 @@ MISFITS = {
         lambda: (build('ibn_b'), plain(50)),
         ['layer1.0.conv3.weight', 'layer1.0.conv1.weight (8, 16, 1, 1), expected (8, 16, 3, 3)'],
     ),
-    'no tensors': (lambda: (build(), dict(epoch=3)), ['the file lacks: conv1.weight']),
+    'no tensors': (
+        lambda: (build(), dict(epoch=3)),
+        ['the file lacks: conv1.weight', 'At its top the file holds epoch (int)'],
+    ),
 }
 
 
@@ -384,7 +472,7 @@ def test_what_does_not_fit_is_named_and_changes_nothing(case, tmp_path):
 
 
 def test_a_prefix_that_is_not_there():
-    with pytest.raises(ValueError, match=r'the file lacks: conv1\.weight'):
+    with pytest.raises(ValueError, match=r"prefix='teacher'\. At its top .* conv1\.\* \(tensors"):
         load_weights(build(), plain(), prefix='teacher')
 
 

@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Print what was found; 0, 1 where there are errors, or 2 after one line on what was wrong."""
     args = parser().parse_args(argv)
-    return command.run(lambda: _job(args), 'interrupted; the same command continues where it was')
+    return command.run(lambda: _job(args), 'the same command continues where it was')
 
 
 def _job(args: argparse.Namespace) -> int:

@@ -1,9 +1,9 @@
 """The command `ibnseg`: each subcommand is the script of that name in tools/."""
 
 import importlib
-import os
 import sys
 
+from ibnseg.ending import go_on_unread
 from ibnseg.text import meant
 
 COMMANDS = {
@@ -21,13 +21,10 @@ COMMANDS = {
 
 
 def main() -> int:
+    go_on_unread()
     name = sys.argv[1] if len(sys.argv) > 1 else '--help'
     if name in COMMANDS:
-        try:
-            return importlib.import_module(f'{__package__}.{name}').main(sys.argv[2:])
-        except BrokenPipeError:  # `| head` has read enough; Python would flush once more at its end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
+        return importlib.import_module(f'{__package__}.{name}').main(sys.argv[2:])
     print('usage: ibnseg COMMAND ... (COMMAND --help for more)\n')
     for command, text in COMMANDS.items():
         print(f'  {command:10} {text}')

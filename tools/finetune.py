@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    return command.run(lambda: _job(args), 'interrupted; the same command continues')
+    return command.run(lambda: _job(args), 'the same command continues')
 
 
 def _job(args: argparse.Namespace) -> None:
@@ -78,7 +78,8 @@ def _job(args: argparse.Namespace) -> None:
                 f'{run.folder}: fine-tuning ended with exit code {code}; what went wrong is said '
                 'above. The same command continues'
             )
-    found = [records.read(path) for path in records.find([args.work_dir])]
+    # The runs' own records; `ibnseg test` puts further ones into folders of theirs.
+    found = [*map(records.read, sorted(Path(args.work_dir).glob('*/*/*/*/*.record.json')))]
     measured = config.test_dataloader.dataset.domains
     tables = [finetune.tabulate(found, train, domain) for domain in measured]
     out = Path(args.work_dir, f'{train.replace("/", "-").replace(":", "-")}.md')

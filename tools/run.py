@@ -28,8 +28,9 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    resume = '; continue with --resume' if args.job == 'train' else ''
-    return command.run(lambda: _job(args), f'interrupted{resume}')
+    if args.job == 'test':
+        return command.run(lambda: _job(args))
+    return command.run(lambda: _job(args), lambda: command.resuming(args.work_dir, 'epoch_*.pth'))
 
 
 def _job(args: argparse.Namespace) -> None:
@@ -46,6 +47,7 @@ def _job(args: argparse.Namespace) -> None:
         launcher=args.launcher,
         options=parse_options(args.cfg_options),
     )
+    args.work_dir = config.work_dir
     if args.job == 'train':
         training.train(config, resume=args.resume, seed=args.seed)
     else:

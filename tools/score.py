@@ -63,6 +63,9 @@ def _job(args: argparse.Namespace) -> None:
     folder = Path(args.predictions).absolute()
     domain = '.'.join(predictions.place(args.domain).parts)
     out = args.out or folder.with_name(f'{folder.name}.{domain}.record.json')
+    hashes = {one.domain: one.protocol_hash for one in record.domains}
+    sha256 = record.provenance.get('checkpoint_sha256')
+    records.check_free(Path(out), record.model, sha256, hashes)
     matrices.save(record, packed, out)
     report.show(report.tabulate([record]))
     print(f'record      {out}')

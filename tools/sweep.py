@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """0; 1 where a run failed, 2 for bad input, 130 where interrupted."""
     args = parser().parse_args(argv)
-    return command.run(lambda: _job(args), 'interrupted; the same command continues')
+    return command.run(lambda: _job(args), 'the same command continues')
 
 
 def _job(args: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from ibnseg import command
 
@@ -26,13 +27,19 @@ def parser() -> argparse.ArgumentParser:
         choices=['19', '16', '13'],
         help='number of classes that count; 16 and 13 as usual for SYNTHIA',
     )
-    p.add_argument('--out', help='record file; default <work dir>/test/<model>.record.json')
+    p.add_argument(
+        '--out',
+        help='record file; default <model>.<checkpoint>.<digits>.record.json in test/ below the '
+        'work dir, with other digits for another checkpoint, protocol or choice of domains',
+    )
     p.add_argument(
         '--save-predictions',
         metavar='DIR',
-        help='also write each prediction as a PNG, for ibnseg score',
+        help='also write each prediction as a PNG, for ibnseg score; one that is there already, '
+        'of the same checkpoint and protocol, is kept',
     )
-    log = 'folder of the run; default work_dirs/<config>; logs go to test/ in it'
+    log = 'folder whose test/ gets the record and the log; default that of the checkpoint'
+    p.add_argument('--audit', action='store_true', help='audit the data first; stop at errors')
     command.add(p, '--work-dir', work_dir=dict(help=log))
     command.add(p, '--data-root', '--name', '--compile', '--skip-list', '--launcher')
     command.add(p, '--cfg-options')
@@ -42,14 +49,23 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return command.run(lambda: _job(args))
+    kept = 'no record was written'
+    if args.save_predictions:
+        kept += f'; the same command continues with the predictions in {args.save_predictions}'
+    return command.run(lambda: _job(args), kept)
 
 
 def _job(args: argparse.Namespace) -> None:
+    from ibnseg.train import checks
     from ibnseg.train.config import from_arguments
 
-    config = from_arguments(args)
+    # By default beside the run of the checkpoint.
+    work_dir = args.work_dir or str(Path(args.checkpoint).parent)
+    config = from_arguments(args, work_dir=work_dir)
     measured = args.domains or config.test_dataloader.dataset.domains
+    if args.audit:
+        config.test_dataloader.dataset.domains = list(measured)
+        checks.audit_data(config, ('test_dataloader',))
     command.say(f'testing {args.checkpoint} on {", ".join(measured)}')
     from ibnseg.train.test import test
 

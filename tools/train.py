@@ -20,6 +20,11 @@ def parser() -> argparse.ArgumentParser:
         help='checkpoint to report: the last, the best on the source (default), or the best on the '
         'targets (tables mark it as an oracle)',
     )
+    p.add_argument(
+        '--iterations',
+        type=int,
+        help="in all; the schedule is stretched to them; default the config's",
+    )
     p.add_argument('--audit', action='store_true', help='audit the data first; stop at errors')
     p.add_argument('--no-table', action='store_true', help='do not print the table')
     command.add(p, '--work-dir', '--data-root', '--name', '--amp', '--compile', '--skip-list')
@@ -30,14 +35,17 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return command.run(lambda: _job(args), 'interrupted; continue with --resume')
+    return command.run(lambda: _job(args), lambda: command.resuming(args.work_dir))
 
 
 def _job(args: argparse.Namespace) -> None:
     from ibnseg.train import checks
-    from ibnseg.train.config import from_arguments
+    from ibnseg.train.config import from_arguments, stretch
 
     config = from_arguments(args)
+    if args.iterations is not None:
+        stretch(config, args.iterations)
+    args.work_dir = config.work_dir
     if args.audit:
         checks.audit_data(config)
     pairs = checks.find_pairs(config, 'train_dataloader')

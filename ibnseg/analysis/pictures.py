@@ -4,7 +4,6 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -15,6 +14,7 @@ from PIL import Image, ImageDraw
 from .. import disk, domains, labels, registered, weights  # noqa: F401
 from ..measure import records, selection
 from ..measure.confusion import confusion, score
+from ..pipeline import photos
 from ..train.checkpoint import chosen
 
 _GAP, _CAPTION = 4, 16
@@ -80,7 +80,8 @@ def panel(
     if not 0 <= index < len(pairs):
         raise ValueError(f'image {index}: {domain} has images 0 to {len(pairs) - 1}')
     row, _ = domains.parse(domain)
-    photo = mmcv.imread(pairs[index][0], channel_order='rgb', backend='pillow')
+    path = pairs[index][0]
+    photo = photos.read(path.read_bytes(), path, labelled=True)[..., ::-1]
     truth = domains.read_labels(pairs[index][1], row.space)
     task = labels.task(row.space)
     colours = np.zeros((256, 3), np.uint8)  # ignored is black

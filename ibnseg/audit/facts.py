@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from .. import labels
-from ..domains import DataError, read_raw
+from ..domains import DataError, pixels, read_raw
 
 #: Version of `look`: facts that another one found are not read from the cache.
-FACTS = 2
+FACTS = 3
 
 Facts = dict[str, Any]
 
@@ -49,50 +49,38 @@ def look(path: Path, role: str, space: str) -> Facts:
 
 def _photo(facts: Facts, data: bytes) -> None:
     image = _picture(facts, data)
-    pixels, wrong = np.asarray(image), facts['wrong']
-    if _all(pixels, lambda part: part == pixels[0, 0]):
+    if fault := pixels.photo_fault(image):
+        raise DataError(fault, 'depth')
+    values, wrong = np.asarray(image), facts['wrong']
+    if _all(values, lambda part: part == values[0, 0]):
         wrong.append(['constant', 'every pixel is the same'])
         del facts['pixels']
-    elif image.mode in ('1', 'L', 'LA', 'I;16') or (
-        image.mode in ('RGB', 'RGBA') and _all(pixels[..., :3], lambda part: part == part[..., :1])
+    elif image.mode in ('1', 'L', 'LA', 'I', 'I;16') or (
+        image.mode in ('RGB', 'RGBA') and _all(values[..., :3], lambda part: part == part[..., :1])
     ):
         wrong.append(['grey', f'mode {image.mode}, red, green and blue are equal'])
-    if image.mode not in ('RGB', 'L') or image.format not in ('PNG', 'JPEG'):
-        text = f'{image.format}, mode {image.mode}; expected 8-bit RGB'
+    deep = pixels.is_deep(data)
+    if deep or image.mode not in ('RGB', 'L') or image.format not in ('PNG', 'JPEG'):
+        depth = ' of 16 bits' if deep else ''
+        text = f'{image.format}{depth}, mode {image.mode}; expected 8-bit RGB'
         wrong.append(['photo-form', text])
 
 
 def _label(facts: Facts, path: Path, data: bytes, space: str) -> None:
     if labels.space(space).encoding != 'polygons':
-        if _picture(facts, data).format == 'JPEG':
-            raise DataError('JPEG data', 'lossy')
+        _picture(facts, data)
     elif not data.lstrip().startswith(b'{'):
         raise DataError(_guess(data), 'wrong-type')
     raw = read_raw(path, space)
     ids = np.unique(raw).tolist()
     drawn = _digest(raw.shape, raw.tobytes()) if len(ids) > 1 else None
-    facts |= {'size': [*raw.shape[::-1]], 'orientation': 1, 'drawn': drawn} | facts
+    facts |= {'size': [*raw.shape[::-1]], 'drawn': drawn} | facts
     names, lut = labels.space(space).names, labels.lut(space)
-    if _is_converted(space, ids):
-        text = 'ids 0 to 18 only, road (0) among them, and no sky, vegetation or car'
-        facts['wrong'].append(['train-ids', text])
-    elif all(lut[raw] == labels.IGNORE for raw in ids):
+    if all(lut[raw] == labels.IGNORE for raw in ids):
         text = ', '.join(f'{raw} ({names[raw]})' if raw < len(names) else str(raw) for raw in ids)
         facts['wrong'].append(['all-ignored', f'its ids have no class: {text:.200}'])
     elif len(ids) == 1:
         facts['wrong'].append(['single-class', f'id {ids[0]} in every pixel'])
-
-
-def _is_converted(space: str, ids: list[int]) -> bool:
-    """Whether raw ids look like training classes where those never stand for themselves."""
-    usual = [labels.raw_id(space, name) for name in ('road', 'vegetation', 'sky', 'car')]
-    used, last = set(ids) - {labels.IGNORE}, len(labels.CLASSES) - 1
-    return (
-        None not in usual
-        and usual[0] > 0
-        and min(usual[1:]) > last >= max(used, default=0)
-        and {0} < used
-    )
 
 
 def _picture(facts: Facts, data: bytes) -> Image.Image:
@@ -103,7 +91,7 @@ def _picture(facts: Facts, data: bytes) -> Image.Image:
             Image.open(io.BytesIO(data)).verify()  # checksums, which load() passes over
             image = Image.open(io.BytesIO(data))
             image.load()
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            orientation = pixels.orientation(image)
     except Exception as error:  # Pillow raises nearly anything of bad files
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         if isinstance(error, UnidentifiedImageError):
@@ -112,7 +100,7 @@ def _picture(facts: Facts, data: bytes) -> Image.Image:
             reason = 'its header does not decode'
         raise DataError(f'{reason}, {len(data):,} bytes', 'damaged') from None
     facts['size'] = list(image.size)
-    facts['orientation'] = orientation if orientation in range(1, 9) else 1
+    facts['orientation'] = orientation
     facts['pixels'] = _digest((image.mode, image.size), image.tobytes())
     return image
 

@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from ..domains import Domain
+from ..domains import Domain, pixels
 from .facts import Facts
 from .kinds import KINDS
 
@@ -82,18 +82,17 @@ def _pair(pair: Pair, look: Look) -> list[_Wrong]:
 
 def _sizes_of(pair: Pair, photo: Facts, label: Facts) -> Iterable[_Wrong]:
     """Compare sizes as they are read: a photo is turned by its EXIF tag, a label is not."""
-    size, turned = tuple(photo['size']), photo['orientation'] > 4
-    as_read = size[::-1] if turned else size
-    truth = tuple(label['size'])
-    both = f'label is {_x(truth)}, its photo {_x(as_read)}'
-    if label['orientation'] > 1:
-        yield 'orientation', pair.label, f'EXIF orientation {label["orientation"]}', pair.photo
-    if photo['orientation'] > 1 and not (turned and truth == as_read != size):
-        text = f'EXIF orientation {photo["orientation"]}, its label is not turned'
+    size, turn, truth = tuple(photo['size']), photo['orientation'], tuple(label['size'])
+    shown = pixels.as_shown(size, turn)
+    both = f'label is {_x(truth)}, its photo {_x(shown)}'
+    if not pixels.is_clear(size, turn):
+        yield 'orientation', pair.photo, pixels.unclear(turn), pair.label
+    elif shown != truth == size:
+        text = f'EXIF orientation {turn} turns the photo, its label is not turned'
         yield 'orientation', pair.photo, text, pair.label
-    elif truth == as_read[::-1] != as_read:
+    elif truth == shown[::-1] != shown:
         yield 'rotated', pair.label, both, pair.photo
-    elif truth != as_read:
+    elif truth != shown:
         yield 'size', pair.label, both, pair.photo
 
 

@@ -99,9 +99,9 @@ def before_training(
         if report.errors:
             raise DataError(
                 '\n'.join(report.lines())
-                + '\nTraining would use these. Mend them, or leave them out:\n'
+                + '\nThe run would use these. Mend them, or leave them out:\n'
                 f'  ibnseg audit {name} {shlex.quote(str(root))} --write-skip-list skip.txt\n'
-                'and train with --skip-list skip.txt'
+                'and run it with --skip-list skip.txt'
             )
         reports.append(report)
     return reports

@@ -38,7 +38,9 @@ class IBNDenseNet(DenseNetwork, IBNBackbone, BaseModule):
         out_indices: stages, from 0, whose maps are given.
         frozen_stages: the stem (0) and stages up to this one, each with the transition into it,
             are not trained and keep their statistics; -1 for none.
-        norm_cfg, norm_eval, with_cp, init_cfg: as those of MMSeg's `ResNet`.
+        norm_cfg, norm_eval, init_cfg: as those of MMSeg's `ResNet`.
+        with_cp: compute the dense layers anew in the backward pass, which saves memory; running
+            statistics move once a step.
         placement: a name in `ibnseg.placement.DENSENET_PLACEMENTS`, or a list of Puts; sites are
             `stem`, `norm1`, `norm2` (of the dense layers) and `every_norm`.
         ratio: share of InstanceNorm in IBN layers; None for each layer's default.

@@ -29,7 +29,8 @@ class IBNNeXtBottleneck(ResidualBlock, NeXtBottleneck):
 class IBNResNet(ResidualNetwork, IBNBackbone, ResNet):
     """ResNet 18/34/50/101/152 with normalisation layers placed by `placement`.
 
-    Takes every argument of MMSeg's `ResNet`. State-dict keys are those of the original IBN-Net
+    Takes every argument of MMSeg's `ResNet`. With `with_cp`, running statistics move once a step;
+    those of MMSeg's move twice. State-dict keys are those of the original IBN-Net
     release without `fc`; `init_cfg=dict(type='Pretrained', checkpoint=...)` reads the release's
     files and plain ImageNet weights alike (`ibnseg.weights.load_weights`).
 

@@ -1,16 +1,18 @@
 """Label files, read into raw ids and into training classes."""
 
+import io
 import json
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, UnidentifiedImageError
 
 from .. import labels
 from ..errors import DataError
+from . import pixels
 
 
 def read_raw(path: str | Path, space: str) -> np.ndarray:
@@ -19,8 +21,9 @@ def read_raw(path: str | Path, space: str) -> np.ndarray:
     Ids are as `labels.space(space)` names them; where files hold colours or polygons, the index of
     the colour or of the polygon's name there.
 
-    Raises DataError: unreadable, not in the encoding of the label space, or an id that it can't
-    hold.
+    Raises DataError, its kind one of the audit's (`audit.KINDS`): unreadable, not in the encoding
+    of the label space, turned by a tag, compressed with loss, an id that the space can't hold, a
+    palette that contradicts the published colours, or training classes in place of raw ids.
     """
     return _read(path, space)[0]
 
@@ -38,7 +41,47 @@ def _read(path: str | Path, space: str) -> tuple[np.ndarray, np.ndarray]:
     classes = cv2.LUT(raw, _table(space))
     if (classes == _IMPOSSIBLE).any():
         raise _unknown(path, space, 'ids', raw[~labels.possible(space)[raw]])
+    if _is_converted(raw, space):
+        raise DataError(
+            f'{path}: seems to hold training classes, not {space} ids: ids 0 to 19 alone, 0 (road '
+            f'as a class) among them, and no sky, vegetation or car. {_ORIGINAL}; or leave this '
+            'file out with --skip-list, if it is right',
+            'train-ids',
+        )
     return raw, classes
+
+
+_ORIGINAL = "Take the dataset's original label file, not one converted for another tool"
+
+
+def _is_converted(raw: np.ndarray, space: str) -> bool:
+    """Whether raw ids look like training classes where those never stand for themselves.
+
+    Such a file has no id above 18, or 19 for the ignored, and 0 for the road. Original files of
+    that kind exist, of a tunnel say: they have no 255, and more road than id 0.
+    """
+    road, above = _unlike_classes(space)
+    if not road or above[raw[::32, ::32]].any():  # all but a few files end here
+        return False
+    count = np.bincount(raw.ravel(), minlength=256)
+    others = np.flatnonzero(count[1 : labels.IGNORE])
+    if not count[0] or not others.size or above[others + 1].any():
+        return False
+    return bool(count[labels.IGNORE] or (others.size > 1 and count[0] > count[road]))
+
+
+@cache
+def _unlike_classes(space: str) -> tuple[int, np.ndarray]:
+    """The id of the road, and bool (256,): which ids no file of training classes has.
+
+    0 for the road where training classes and raw ids can't be told apart.
+    """
+    last = len(labels.CLASSES)  # some tools' number of the ignored
+    ids = np.arange(256)
+    usual = [labels.raw_id(space, name) for name in ('vegetation', 'sky', 'car')]
+    told = None not in usual and min(usual) > last
+    road = labels.raw_id(space, 'road') if told else None
+    return road or 0, (ids > last) & (ids < labels.IGNORE)
 
 
 _IMPOSSIBLE = 254
@@ -68,31 +111,105 @@ def _unreadable(path: str | Path, why: object, kind: str = 'damaged') -> DataErr
     return DataError(f'{path}: unreadable label file ({why}). Unpack it again', kind)
 
 
-def _open(path: str | Path, use: Callable[[Image.Image], object]) -> tuple[object, str]:
-    """Return use(image) and the image's mode. Raises DataError where Pillow can't read it."""
+def _open(
+    path: str | Path, use: Callable[[Image.Image], object]
+) -> tuple[object, Image.Image, bytes]:
+    """Return use(image), the image and the file's content.
+
+    Raises DataError where Pillow can't read it, and where it is no PNG or turned by a tag.
+    """
     try:
-        with Image.open(path) as image:
-            return use(image), image.mode
+        data = Path(path).read_bytes()
+        with Image.open(io.BytesIO(data)) as image:
+            found = use(image)
+        turn = pixels.orientation(Image.open(io.BytesIO(data))) if pixels.may_turn(data) else 1
+    except UnidentifiedImageError:
+        raise _unreadable(path, 'it is no picture') from None
     except Exception as error:  # Pillow raises OSError, ValueError and SyntaxError of bad files
         raise _unreadable(path, error) from None
+    if image.format != 'PNG':
+        kind = 'lossy' if image.format in pixels.LOSSY else 'encoding'
+        raise DataError(f'{path}: {image.format} data; expected PNG. {_ORIGINAL}', kind)
+    if turn > 1:
+        text = f'{path}: EXIF orientation {turn}; expected a label without one. {_ORIGINAL}'
+        raise DataError(text, 'orientation')
+    return found, image, data
 
 
 def _index(path: str | Path, space: str) -> np.ndarray:
-    raw, mode = _open(path, np.asarray)
-    if raw.ndim != 2 or raw.dtype != np.uint8:
+    raw, image, data = _open(path, np.asarray)
+    few = image.mode == 'L' and data[24] < 8  # of fewer bits, Pillow scales the values up
+    if raw.ndim != 2 or raw.dtype != np.uint8 or few:
+        depth = f'{data[24]} bits, ' if few else ''
         raise DataError(
-            f'{path}: label file of mode {mode}, shape {raw.shape}; expected one 8-bit channel of '
-            f'{space} ids. A colour rendering is not a label file',
+            f'{path}: label file of {depth}mode {image.mode}, shape {raw.shape}; expected one '
+            f'8-bit channel of {space} ids. A colour rendering is not a label file',
             'colour' if raw.ndim == 3 and raw.shape[2] > 2 else 'encoding',
         )
+    if image.mode == 'P':
+        _check_palette(path, space, bytes(image.getpalette()), raw)
     return raw
+
+
+def _check_palette(path: str | Path, space: str, palette: bytes, raw: np.ndarray) -> None:
+    """Refuse a palette that says of the used ids something else than the dataset's publishers.
+
+    A tool that sorts or shortens a palette keeps each pixel's colour and changes its id.
+    """
+    if not _contradicted(space, palette):
+        return  # whichever ids are used
+    used = np.flatnonzero(np.bincount(raw.ravel(), minlength=256)).tolist()
+    wrong = _contradicted(space, palette, tuple(used))
+    if wrong:
+        row = labels.space(space)
+        names, own = (*row.names, *['unnamed'] * 256), (*(row.colours or ()), *['grey'] * 256)
+        found = [
+            f'id {i} ({names[i]}) is {_colour_of(palette, i)}, expected {own[i]}' for i in wrong[:3]
+        ]
+        raise DataError(
+            f'{path}: the palette contradicts {space} in {len(wrong)} of {len(used)} ids: '
+            f'{"; ".join(found)}. A tool has changed the ids or the palette. {_ORIGINAL}; or, if '
+            'the ids are right, save them as 8-bit grey',
+            'palette',
+        )
+
+
+def _colour_of(palette: bytes, i: int) -> tuple[int, ...]:
+    return tuple(palette[3 * i : 3 * i + 3]) or (0, 0, 0)
+
+
+@lru_cache(64)
+def _contradicted(space: str, palette: bytes, used: tuple[int, ...] | None = None) -> list[int]:
+    """The used ids, by default of all that exist, whose palette colours say that they are others.
+
+    - Plain grey, id i being (i, i, i), says nothing: it is a grey file.
+    - Where colours are published, an id with a class has its own, and one without has none of
+      another's class. Black, say, may stand for any of the ignored.
+    - Where none are published, greys that are not plain are those of a grey file, sorted.
+    """
+    row = labels.space(space)
+    ids = np.flatnonzero(labels.possible(space)).tolist() if used is None else used
+    colours = {i: _colour_of(palette, i) for i in ids}
+    odd = [i for i, colour in colours.items() if colour != (i, i, i)]
+    if not odd or not row.colours:
+        return odd if all(len(set(colour)) == 1 for colour in colours.values()) else []
+    classes = {name for other in labels.maps(space) or (space,)
+               for names in labels.space(other).groups.values() for name in names}  # fmt: skip
+    published = dict(enumerate(zip(row.names, row.colours, strict=True)))
+    taken = {colour for name, colour in published.values() if name in classes}
+    wrong = []
+    for i, colour in colours.items():
+        name, own = published.get(i, (None, None))
+        if colour != own and (name in classes or colour in taken):
+            wrong.append(i)
+    return wrong
 
 
 def _red16(path: str | Path, space: str) -> np.ndarray:
     # Pillow cuts 16-bit RGB down to 8, so OpenCV reads it; its decoder would complain on stderr
     # of a damaged file, so Pillow checks the checksums before.
-    _open(path, lambda image: image.verify())
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    _, _, data = _open(path, lambda image: image.verify())
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise _unreadable(path, 'its image data')
     if image.dtype != np.uint16 or image.ndim != 3 or image.shape[2] != 3:
@@ -110,11 +227,11 @@ def _red16(path: str | Path, space: str) -> np.ndarray:
 
 def _colour(path: str | Path, space: str) -> np.ndarray:
     colours = labels.space(space).colours
-    rgb, mode = _open(path, lambda image: np.asarray(image.convert('RGB')))
-    if mode not in ('RGB', 'P'):
+    rgb, image, _ = _open(path, lambda image: np.asarray(image.convert('RGB')))
+    if image.mode not in ('RGB', 'P'):
         raise DataError(
-            f'{path}: label file of mode {mode}; expected RGB with the {len(colours)} colours of '
-            f'{space}',
+            f'{path}: label file of mode {image.mode}; expected RGB with the {len(colours)} '
+            f'colours of {space}',
             'encoding',
         )
     code = rgb @ np.array([1 << 16, 1 << 8, 1], np.int32)

@@ -17,6 +17,7 @@ from PIL import Image
 
 from .. import disk, progress
 from ..errors import DataError
+from . import pixels
 from .table import Pairs, by_key, parse
 
 #: What a config's `odd_pairs` may say: pairs whose files do not fit are named and left out, or end
@@ -37,7 +38,8 @@ class Used:
         keys: of each pair, what its photo and label share, whatever layout they lie in.
         published: the published number of pairs, or None.
         skipped: how many pairs the skip lists left out.
-        odd: pairs that were left out since their files do not fit -> what is wrong.
+        odd: pairs that were left out since their files do not fit -> what is wrong, of kind 'size'
+            or 'unreadable'.
     """
 
     domain: str
@@ -46,7 +48,7 @@ class Used:
     keys: tuple[str, ...] = field(repr=False)
     published: int | None
     skipped: int
-    odd: dict[tuple[Path, Path], str]
+    odd: dict[tuple[Path, Path], DataError]
 
     @property
     def photos(self) -> tuple[str, ...]:
@@ -73,7 +75,7 @@ class Used:
         """Return the lines that name pairs that do not fit; '' without any."""
         if not self.odd:
             return ''
-        shown = '\n  '.join([*self.odd.values()][:3])
+        shown = '\n  '.join(map(str, [*self.odd.values()][:3]))
         more = f'\n  and {len(self.odd) - 3:,} more' if len(self.odd) > 3 else ''
         return (
             f'{self.domain}: {len(self.odd):,} of {len(self.pairs) + len(self.odd):,} pairs left '
@@ -106,26 +108,16 @@ def use(
     pairs, skipped = by_key(domain, data_root, skip_lists)
     sizes = _sizes([file for pair in pairs.values() for file in pair], row.folder)
     wrong = {pair: _wrong(*pair, sizes) for pair in pairs.values()}
-    odd = {pair: text for pair, text in wrong.items() if text}
+    odd = {pair: error for pair, error in wrong.items() if error}
     fit = {key: pair for key, pair in pairs.items() if pair not in odd}
+    name, root, published = f'{row.name}:{split}', Path(data_root), row.splits.get(split)
     if odd and (odd_pairs == 'refuse' or not fit):
         raise DataError(
-            f'{next(iter(odd.values()))} ({len(odd):,} of the {len(pairs):,} pairs of '
-            f'{row.name}:{split} do not fit). '
-            f'Unpack these files again, or leave the pairs out: ibnseg audit {row.name} '
-            f'{shlex.quote(str(data_root))} --write-skip-list skip.txt, then --skip-list skip.txt'
-            + " (or odd_pairs = 'leave_out' in the config)"
-            * (odd_pairs == 'refuse')
+            f'{next(iter(odd.values()))} ({len(odd):,} of the {len(pairs):,} pairs of {name} do '
+            f'not fit). Unpack these files again, or leave the pairs out: ibnseg audit {row.name} '
+            f'{shlex.quote(str(root))} --write-skip-list skip.txt, then --skip-list skip.txt'
         )
-    return Used(
-        f'{row.name}:{split}',
-        Path(data_root),
-        [*fit.values()],
-        tuple(fit),
-        row.splits.get(split),
-        skipped,
-        odd,
-    )
+    return Used(name, root, [*fit.values()], tuple(fit), published, skipped, odd)
 
 
 def _sizes(files: list[Path], name: str) -> dict[Path, list[int] | None]:
@@ -169,21 +161,22 @@ def _of_polygons(content: bytes) -> list[int] | None:
     return [int(found[b'Width']), int(found[b'Height'])] if whole else None
 
 
-def _wrong(photo: Path, label: Path, sizes: dict[Path, list[int] | None]) -> str | None:
+def _wrong(photo: Path, label: Path, sizes: dict[Path, list[int] | None]) -> DataError | None:
     """Return what is wrong with a pair, None where it fits."""
     for file, what in ((photo, 'photo'), (label, 'label file')):
         if sizes[file] is None:
-            return f'{file}: unreadable {what} ({_reason(file)})'
+            return DataError(f'{file}: unreadable {what} ({_reason(file)})', 'unreadable', file)
     size, truth = sizes[photo], sizes[label]
     if size == truth or (size == truth[::-1] and _turned(photo)):
         return None
-    return f'{label}: label is {truth[0]}x{truth[1]}, its photo {photo} is {size[0]}x{size[1]}'
+    both = f'label is {truth[0]}x{truth[1]}, its photo {photo} is {size[0]}x{size[1]}'
+    return DataError(f'{label}: {both}', 'size', label)
 
 
 def _turned(photo: Path) -> bool:
     """Whether a photo's EXIF tag turns it by a quarter."""
     with contextlib.suppress(Exception), Image.open(photo) as image:
-        return image.getexif().get(0x0112, 1) > 4
+        return pixels.orientation(image) > 4
     return False
 
 

@@ -68,7 +68,8 @@ class Space:
         absent: classes that have an id, but no pixel in the whole dataset.
         encoding: how files hold raw ids: 'index' is one 8-bit channel, grey or palette; 'red16'
             the red of 16-bit RGB; 'colour' the RGB of `colours`; 'polygons' Cityscapes' JSON.
-        colours: RGB of each raw id, for 'colour'.
+        colours: RGB of each raw id, as published: what files hold for 'colour', and what a palette
+            must agree with for 'index'; None where none are published for it.
         task: the classes.
     """
 
@@ -94,6 +95,21 @@ _CITYSCAPES = (
     'trailer', 'train', 'motorcycle', 'bicycle',
 )  # fmt: skip
 
+_CITYSCAPES_COLOURS = dict(zip(STREETS.classes, map(tuple, STREETS.palette.tolist()), strict=True))
+_CITYSCAPES_COLOURS |= dict.fromkeys(_CITYSCAPES[:5], (0, 0, 0)) | {
+    'dynamic': (111, 74, 0),
+    'ground': (81, 0, 81),
+    'parking': (250, 170, 160),
+    'rail track': (230, 150, 140),
+    'guard rail': (180, 165, 180),
+    'bridge': (150, 100, 100),
+    'tunnel': (150, 120, 90),
+    'polegroup': (153, 153, 153),
+    'caravan': (0, 0, 90),
+    'trailer': (0, 0, 110),
+    'license plate': (0, 0, 142),
+}
+
 _SYNTHIA = (
     'void', 'sky', 'building', 'road', 'sidewalk', 'fence', 'vegetation', 'pole', 'car',
     'traffic sign', 'person', 'bicycle', 'motorcycle', 'parking slot', 'road work',
@@ -111,6 +127,22 @@ _MAPILLARY = (
     'Utility Pole', 'Traffic Light', 'Traffic Sign (Back)', 'Traffic Sign (Front)', 'Trash Can',
     'Bicycle', 'Boat', 'Bus', 'Car', 'Caravan', 'Motorcycle', 'On Rails', 'Other Vehicle',
     'Trailer', 'Truck', 'Wheeled Slow', 'Car Mount', 'Ego Vehicle', 'Unlabeled',
+)  # fmt: skip
+
+# `config_v1.2.json` of Vistas.
+_MAPILLARY_COLOURS = (
+    (165, 42, 42), (0, 192, 0), (196, 196, 196), (190, 153, 153), (180, 165, 180), (90, 120, 150),
+    (102, 102, 156), (128, 64, 255), (140, 140, 200), (170, 170, 170), (250, 170, 160),
+    (96, 96, 96), (230, 150, 140), (128, 64, 128), (110, 110, 110), (244, 35, 232),
+    (150, 100, 100), (70, 70, 70), (150, 120, 90), (220, 20, 60), (255, 0, 0), (255, 0, 100),
+    (255, 0, 200), (200, 128, 128), (255, 255, 255), (64, 170, 64), (230, 160, 50),
+    (70, 130, 180), (190, 255, 255), (152, 251, 152), (107, 142, 35), (0, 170, 30),
+    (255, 255, 128), (250, 0, 30), (100, 140, 180), (220, 220, 220), (220, 128, 128),
+    (222, 40, 40), (100, 170, 30), (40, 40, 40), (33, 33, 33), (100, 128, 160), (142, 0, 0),
+    (70, 100, 150), (210, 170, 100), (153, 153, 153), (128, 128, 128), (0, 0, 80),
+    (250, 170, 30), (192, 192, 192), (220, 220, 0), (140, 140, 20), (119, 11, 32),
+    (150, 0, 255), (0, 60, 100), (0, 0, 142), (0, 0, 90), (0, 0, 230), (0, 80, 100),
+    (128, 64, 64), (0, 0, 110), (0, 0, 70), (0, 0, 192), (32, 32, 32), (120, 10, 10), (0, 0, 0),
 )  # fmt: skip
 
 _MAPILLARY_COARSE = {name: (name.title(),) for name in STREETS.classes} | {
@@ -211,21 +243,27 @@ _CAMVID_32 = {
     'bicycle': ('Bicyclist', 'MotorcycleScooter'),
 }
 
-_TRAIN_IDS = Space(STREETS.classes, _own())
+
+def _coloured(names: tuple[str, ...]) -> Space:
+    """Return a space whose names have the classes and the colours of Cityscapes."""
+    return Space(names, _own(), colours=tuple(_CITYSCAPES_COLOURS[name] for name in names))
+
+
+_TRAIN_IDS = _coloured(STREETS.classes)
 
 SPACES: dict[str, Space] = {
     # 255 stands for Cityscapes' id -1 (license plate) in an 8-bit file.
-    'cityscapes': Space(_CITYSCAPES, _own()),
-    'gta5': Space((*_CITYSCAPES, 'license plate'), _own()),
+    'cityscapes': _coloured(_CITYSCAPES),
+    'gta5': _coloured((*_CITYSCAPES, 'license plate')),
     'synthia': Space(
         _SYNTHIA, _own(), extra=(), absent=('terrain', 'truck', 'train'), encoding='red16'
     ),
     'bdd100k': _TRAIN_IDS,
     'acdc': _TRAIN_IDS,
     'dark_zurich': _TRAIN_IDS,
-    'kitti': Space(_CITYSCAPES, _own()),
-    'mapillary-coarse': Space(_MAPILLARY, _MAPILLARY_COARSE, extra=()),
-    'mapillary-rich': Space(_MAPILLARY, _MAPILLARY_RICH, extra=()),
+    'kitti': _coloured(_CITYSCAPES),
+    'mapillary-coarse': Space(_MAPILLARY, _MAPILLARY_COARSE, extra=(), colours=_MAPILLARY_COLOURS),
+    'mapillary-rich': Space(_MAPILLARY, _MAPILLARY_RICH, extra=(), colours=_MAPILLARY_COLOURS),
     'idd': Space(
         _IDD, _own() | {'terrain': ('non-drivable fallback',)}, extra=(), encoding='polygons'
     ),

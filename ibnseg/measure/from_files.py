@@ -162,8 +162,21 @@ def _classes_of(ids: str, space: str) -> np.ndarray:
     same = [name for name in labels.SPACES if labels.task(name) is task]
     if chosen not in same:
         near = meant(ids, ['train', 'raw', *same])
-        raise ValueError(f"--ids {ids}{near}: choose 'train', 'raw', or a label space of {same}")
+        raise ValueError(f"--ids {ids}: choose 'train', 'raw', or a label space of {same}{near}")
     return labels.lut(chosen)
+
+
+def _meanings(values: np.ndarray, space: str) -> list[str]:
+    """Return which `ids` give every value a class: class numbers, the dataset's ids, labelIds."""
+    fits: dict[bytes, str] = {}
+    for ids in ('train', 'raw', 'cityscapes'):
+        try:
+            table = _classes_of(ids, space)
+        except ValueError:  # a label space of other classes
+            continue
+        if (table[values] != labels.IGNORE).all():
+            fits.setdefault(table.tobytes(), ids)
+    return list(fits.values())
 
 
 def _matrices(
@@ -183,9 +196,10 @@ def _matrices(
     counts = truth < number
     none = counts & (prediction == labels.IGNORE)
     if none.any():
+        fits = _meanings(np.unique(raw[counts]), space)
         values, pixels = np.unique(raw[none], return_counts=True)
         found = ', '.join(f'{v} ({n} px)' for v, n in zip(values[:5], pixels[:5], strict=True))
-        hint = " For the ids of the dataset's own label files give --ids raw" * (ids == 'train')
+        hint = f' Its values fit --ids {" or --ids ".join(fits)}' if fits else ''
         raise DataError(
             f'{file}: ids {found} are none of the {number} classes (--ids {ids}) where the '
             f'truth is one; every such pixel needs a class.{hint}'

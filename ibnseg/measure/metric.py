@@ -5,11 +5,12 @@
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import all_reduce
+from mmengine.dist import all_gather_object, all_reduce
 from mmengine.evaluator import BaseMetric
 from mmseg.registry import METRICS
 
@@ -40,6 +41,8 @@ class CrossDomainIoU(BaseMetric):
         images: after `evaluate`, the matrices of a domain's images in the order of the dataset;
             the same on every rank, however many there were. Until then each image costs the rank
             that saw it some hundred bytes: 8 a class pair that occurs in it.
+        unread: after `evaluate`, domain -> what is wrong with each pair that could not be read
+            (`CrossDomainDataset.goes_on`). Such a domain is in none of the above.
         watch: called with (domain, number, uint8 prediction (H, W)) of each image, if set.
 
     Raises:
@@ -55,11 +58,16 @@ class CrossDomainIoU(BaseMetric):
         self.raw: dict[str, np.ndarray] = {}
         self._seen: dict[str, _Rows] = {}
         self._raw: dict[str, np.ndarray] = {}
+        self.unread: dict[str, list[str]] = {}
+        self._unread: list[tuple[str, str]] = []
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         num_classes = len(self.dataset_meta['classes'])
         for sample in data_samples:
             name, number = sample['domain'], sample['sample_idx']
+            if 'unread' in sample:
+                self._unread.append((name, sample['unread']))
+                continue
             if name not in (expected := self.dataset_meta['domains']):
                 raise RuntimeError(f'an image of {name}; the dataset has {tuple(expected)}')
             prediction = sample['pred_sem_seg']['data'][0].cpu().numpy()
@@ -79,16 +87,24 @@ class CrossDomainIoU(BaseMetric):
         num_classes = len(self.dataset_meta['classes'])
         seen, self._seen, self.totals, self.images = self._seen, {}, {}, {}
         raw, self._raw, self.raw = self._raw, {}, {}
+        unread = sorted(chain.from_iterable(all_gather_object(self._unread)))
+        self._unread, self.unread = [], {name: [] for name, _ in unread}
+        for name, text in unread:
+            self.unread[name].append(text)
         self.images = {
             name: _gather(name, seen.get(name, _Rows()), count, (num_classes, num_classes))
             for name, count in self.dataset_meta['domains'].items()
+            if name not in self.unread
         }
         for name, space in self.dataset_meta.get('raw', {}).items():
+            if name in self.unread:
+                continue
             none = np.zeros((len(labels.space(space).names), num_classes), np.int64)
             self.raw[name] = _over_ranks(raw.get(name, none))
         self.totals = {name: of_domain.total() for name, of_domain in self.images.items()}
         scores = scores_of(self.totals)
-        metrics = {'mIoU': 100 * float(np.mean([s.miou for s in scores.values()]))}
+        mious = [of_domain.miou for of_domain in scores.values()]
+        metrics = {'mIoU': 100 * float(np.mean(mious))} if mious else {}
         for name, of_domain in scores.items():
             metrics[f'{name}/mIoU'] = 100 * of_domain.miou
             metrics[f'{name}/aAcc'] = 100 * of_domain.accuracy

@@ -35,6 +35,8 @@ def of_checkpoint(
         validated=trained.get('validated', []),
         shares=trained.get('shares'),
         fine_tuned=trained.get('fine_tuned'),
+        training={k: trained[k] for k in ('pairs', 'settings') if k in trained} or None,
+        weights=trained.get('weights', []),
         placement=config.model.backbone.get('placement'),
         method=method(config),
         seed=meta.get('seed'),

@@ -1,7 +1,9 @@
 """What an evaluation leaves behind: matrices and provenance in one JSON file a checkpoint."""
 
+import hashlib
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -165,20 +167,57 @@ def _counts(content: dict, key: str, height: int, width: int) -> np.ndarray:
     return np.array(rows, np.int64)
 
 
-def find(paths: list[str | Path]) -> list[Path]:
-    """Return the record files among `paths`; a folder stands for the `*.record.json` below it.
+def name(model: str, checkpoint: str | Path, hashes: Mapping[str, str]) -> str:
+    """Return the file name of a record, another one for another checkpoint or protocol.
 
-    Raises RecordError for a path that does not exist or a folder without records.
+    Args:
+        hashes: of the protocols, by domain.
+    """
+    what = json.dumps([disk.sha256(checkpoint), sorted(hashes.items())])
+    digits = hashlib.sha256(what.encode()).hexdigest()[:8]
+    return f'{model}.{Path(checkpoint).stem}.{digits}.record.json'
+
+
+def check_free(path: Path, model: str, sha256: str | None, hashes: Mapping[str, str]) -> None:
+    """Raise FileExistsError where a new record would overwrite what it does not measure again.
+
+    Args:
+        sha256: of its checkpoint.
+        hashes: of its protocols, by domain.
+    """
+    if not path.exists():
+        return
+    try:
+        found = read(path)
+        facts = found.model, found.provenance.get('checkpoint_sha256')
+        measured = {one.domain: one.protocol_hash for one in found.domains}
+        if facts == (model, sha256) and measured.items() <= hashes.items():
+            return
+        what = f'the result of {found.model} on {", ".join(measured)}'
+    except RecordError:
+        what = 'something else'
+    raise FileExistsError(
+        f'{path} holds {what}, and would be overwritten. Name another file with --out, or move it '
+        'away'
+    )
+
+
+def find(paths: Sequence[str | Path]) -> tuple[list[Path], list[Path]]:
+    """Return the record files among `paths`, and the other paths: what `work_dirs/*` holds besides.
+
+    A folder stands for the `*.record.json` below it; other records end in .json, too.
+
+    Raises RecordError for a path that does not exist, or where there is no record at all.
     """
     found: list[Path] = []
+    empty: list[Path] = []
     for path in map(Path, paths):
-        if path.is_dir():
-            below = sorted(path.rglob('*.record.json'))
-            if not below:
-                raise RecordError(f'{path}: no *.record.json below this folder')
-            found += below
-        elif path.is_file():
-            found.append(path)
-        else:
+        if not path.exists():
             raise RecordError(f'{path}: no such file or folder')
-    return list(dict.fromkeys(found))
+        one = [path] * (path.suffix == '.json')
+        files = sorted(path.rglob('*.record.json')) if path.is_dir() else one
+        found += files
+        empty += [path] * (not files)
+    if not found:
+        raise RecordError(f'{", ".join(map(str, paths))}: no *.record.json there')
+    return list(dict.fromkeys(found)), empty

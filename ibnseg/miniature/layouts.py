@@ -160,9 +160,7 @@ def _bdd100k(frame: Frame, photo: np.ndarray, label: np.ndarray) -> Files:
 def _mapillary(frame: Frame, photo: np.ndarray, label: np.ndarray) -> Files:
     """Labels are 8-bit palette PNGs."""
     part = {'train': 'training', 'val': 'validation'}[frame.split]
-    colours = np.zeros((256, 3), np.uint8)
-    table = labels.lut('mapillary-rich')
-    colours[table != IGNORE] = PALETTE[table[table != IGNORE]]
+    colours = np.array(labels.space('mapillary-rich').colours, np.uint8)
     return {
         f'{part}/images/{frame.seed:022d}.jpg': photo,
         f'{part}/labels/{frame.seed:022d}.png': _palette(

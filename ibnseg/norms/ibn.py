@@ -3,9 +3,30 @@
 from collections.abc import Callable, Mapping
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from .instance import InstanceNorm, in_channels
+
+
+# In training, BatchNorm is slow on slices, forward and backward; a clone is dense, in the same
+# layout. Compilers see to that themselves, and know no hooks.
+@torch.fx.wrap
+def _dense(x: Tensor) -> Tensor:
+    if torch.jit.is_scripting() or torch.compiler.is_compiling():
+        return x
+    return x.clone()
+
+
+@torch.fx.wrap
+def _dense_gradient(x: Tensor) -> Tensor:
+    if not (torch.jit.is_scripting() or torch.compiler.is_compiling()) and x.requires_grad:
+        x.register_hook(_cloned)
+    return x
+
+
+def _cloned(grad: Tensor | None) -> Tensor | None:
+    return grad if grad is None else grad.clone()
 
 
 class IBN(nn.Module):
@@ -50,18 +71,17 @@ class IBN(nn.Module):
             return self.BN(input)
         if self.BN is None:
             return self.IN(input)
-        sizes = self.num_in, self.num_features - self.num_in
+        rest = self.num_features - self.num_in
         if self.bn_first:
-            of_bn, of_in = input.split(sizes[::-1], 1)
+            of_bn, of_in = input.split([rest, self.num_in], 1)
         else:
-            of_in, of_bn = input.split(sizes, 1)
-        trains = self.training and not torch.compiler.is_compiling()
-        # In training, BatchNorm is slow on slices, forward and backward; a clone is dense, in the
-        # same layout.
-        parts = self.IN(of_in), self.BN(of_bn.clone() if trains else of_bn)
-        if trains and parts[1].requires_grad:
-            parts[1].register_hook(lambda grad: grad if grad is None else grad.clone())
-        return torch.cat(parts[::-1] if self.bn_first else parts, 1)
+            of_in, of_bn = input.split([self.num_in, rest], 1)
+        if self.training:
+            of_bn = _dense(of_bn)
+        of_in, of_bn = self.IN(of_in), self.BN(of_bn)
+        if self.training:
+            of_bn = _dense_gradient(of_bn)
+        return torch.cat([of_bn, of_in] if self.bn_first else [of_in, of_bn], 1)
 
     def from_plain(self, plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Give each part its channels: of scale and shift, BN also of the statistics."""

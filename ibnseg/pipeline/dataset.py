@@ -10,6 +10,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.dataset import ConcatDataset
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, TRANSFORMS
+from mmseg.structures import SegDataSample
 
 from .. import labels
 from ..domains.files import read_labels, read_raw
@@ -20,7 +21,7 @@ from ..errors import DataError
 from ..measure.protocols import describe
 
 #: Kinds of damage that training steps over; others say that the dataset is not what it seems.
-_DAMAGES = ('damaged', 'unreadable', 'size')
+_DAMAGES = ('damaged', 'unreadable', 'size', 'orientation')
 _OTHER = 0xDA  # a stream apart from that of the augmentation
 _TRIES = 10
 
@@ -29,13 +30,24 @@ _TRIES = 10
 class LoadLabels(BaseTransform):
     """Read `seg_map_path` as training classes through the look-up table of the sample's domain.
 
-    Adds `gt_seg_map`, uint8 (H, W); in the dataset's own ids where `raw_labels` says so.
+    Adds `gt_seg_map`, uint8 (H, W); in the dataset's own ids where `raw_labels` says so. A photo
+    without `seg_map_path`, as MMSeg's `inference_model` gives it, passes; a `DomainDataset` names
+    one for each.
 
-    Raises DataError as `read_labels`, and where the label's size differs from the photo's.
+    Raises DataError as `read_labels`, where the label's size differs from the photo's, and where
+    the sample does not say whose label it is.
     """
 
     def transform(self, results: dict) -> dict:
-        path = results['seg_map_path']
+        path = results.get('seg_map_path')
+        if path is None and 'domain' not in results:
+            return results
+        if path is None or 'label_space' not in results:
+            raise DataError(
+                f'{results.get("img_path")}: LoadLabels got seg_map_path={path!r} and label_space='
+                f'{results.get("label_space")!r}; expected both, as DomainDataset gives them. For '
+                "another dataset, load labels by MMSegmentation's LoadAnnotations"
+            )
         read = read_raw if results.get('raw_labels') else read_labels
         truth = read(path, results['label_space'])
         (height, width), (tall, wide) = truth.shape, results['ori_shape'][:2]
@@ -149,7 +161,7 @@ class DomainDataset(BaseSegDataset):
             data = self._other(entropy, index, error)
         return super().__getitem__(self._rand_another()) if data is None else data
 
-    def _other(self, entropy: Sequence[int], index: int, damage: DataError) -> dict:
+    def _other(self, entropy: Sequence[int], index: int, damage: DataError) -> Any:
         """Return another sample of the domain, drawn for the position of a damaged one.
 
         It carries {pair: what is wrong} as `replaced`. Raises `damage` where it is of another kind,
@@ -163,7 +175,10 @@ class DomainDataset(BaseSegDataset):
         for other in (first + others).tolist():
             if self.test_mode or self._odd_pairs == 'refuse' or damage.kind not in _DAMAGES:
                 raise damage
-            replaced[self._entry(index)] = str(damage)
+            info = self.get_data_info(index)
+            row, _ = parse(info['domain'])
+            photo = Path(info['img_path']).relative_to(row.root(self.data_root)).as_posix()
+            replaced[f'{row.name}/{photo}'] = str(damage)  # as a skip list names it
             try:
                 data = self.prepare_data(index := other)
             except DataError as error:
@@ -171,15 +186,8 @@ class DomainDataset(BaseSegDataset):
                 continue
             if data is not None:
                 data['data_samples'].set_metainfo(dict(replaced=replaced))
-                return data
+            return data
         raise damage
-
-    def _entry(self, index: int) -> str:
-        """Return how a skip list names a sample."""
-        info = self.get_data_info(index)
-        row, _ = parse(info['domain'])
-        photo = Path(info['img_path']).relative_to(row.root(self.data_root))
-        return f'{row.name}/{photo.as_posix()}'
 
     def prepare_data(self, idx: int, aim: Mapping[str, Any] | None = None) -> Any:
         info = self.get_data_info(idx) | dict(aim or {})
@@ -221,6 +229,8 @@ class CrossDomainDataset(ConcatDataset):
 
     Attributes:
         used: {'name:split': `ibnseg.domains.Used`}.
+        goes_on: of a pair that cannot be read, give a sample without inputs, whose metainfo says
+            why (`unread`), instead of raising DataError. `CrossDomainLoop` knows what to do.
     """
 
     def __init__(
@@ -255,3 +265,15 @@ class CrossDomainDataset(ConcatDataset):
             domains={part.domain: len(part) for part in parts},
             raw={part.domain: part.space for part in parts if part.raw},
         )
+        self.goes_on = False
+
+    def __getitem__(self, index: int) -> dict:
+        try:
+            return super().__getitem__(index)
+        except DataError as error:
+            if not self.goes_on:
+                raise
+            part, number = self._get_ori_dataset_idx(index)
+            domain = self.datasets[part].domain
+            meta = dict(domain=domain, sample_idx=number, unread=str(error))
+            return dict(inputs=None, data_samples=SegDataSample(metainfo=meta))

@@ -16,10 +16,10 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import set_random_seed
 
-from .. import disk
+from .. import disk, weights
 from ..measure import origin
 from ..train import parts
-from ..train.checkpoint import begin, check_finite, newest, save
+from ..train.checkpoint import begin, check_finite, newest, save, updated
 from ..train.config import LOADERS, read_config
 from ..train.progress import ProgressHook
 from ..train.runner import FOR_TRAINING, build
@@ -93,11 +93,13 @@ def train(config: Config, *, resume: bool = False, seed: int | None = None) -> N
             not as expected.
     """
     config.randomness = config.get('randomness') or dict(seed=0)
-    begin(config, resume, seed, _PATTERN)
+    continued = begin(config, resume, seed, _PATTERN)
     _prepare(config)
     with _stdout_to_log():
         parts.check(config)
         runner = build(config)
+        if continued:
+            runner.begin_with(continued[0], resume=True)
         runner.train()
     if is_main_process():
         print(f'checkpoint  {newest(config.work_dir, _PATTERN)[0]}')
@@ -120,7 +122,8 @@ def test(config: Config, checkpoint: str | Path) -> None:
     config.custom_hooks = [*(config.get('custom_hooks') or []), dict(type='PlainProgressHook')]
     with _stdout_to_log():
         runner = build(config)
-        meta = runner.load_checkpoint(str(checkpoint)).get('meta', {})
+        meta = weights.read(checkpoint).get('meta', {})
+        runner.begin_with(checkpoint, resume=False)
         metrics = {key: float(value) for key, value in runner.test().items()}
     out = Path(config.work_dir) / 'metrics.json'
     if is_main_process():
@@ -181,6 +184,8 @@ def _prepare(config: Config) -> None:
 class EpochCheckpointHook(Hook):
     """Save `epoch_N.pth` every `interval` epochs and after the last; keep the newest `keep`.
 
+    Where gradients are accumulated over an epoch's end, it waits for an epoch that ends with an
+    update.
     An older file is deleted only after the newer one is whole on disk.
 
     Raises:
@@ -191,13 +196,16 @@ class EpochCheckpointHook(Hook):
 
     def __init__(self, interval: int = 1, keep: int = 1):
         self.interval, self.keep = interval, keep
+        self._due = False
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         check_finite(outputs, data_batch, runner.iter + 1)
 
     def after_train_epoch(self, runner) -> None:
         done = runner.epoch + 1
-        if done % self.interval == 0 or done == runner.max_epochs:
+        self._due |= done % self.interval == 0
+        if (self._due and updated(runner)) or done == runner.max_epochs:
+            self._due = False
             save(runner, f'epoch_{done}.pth', _PATTERN, self.keep)
 
 

@@ -54,14 +54,18 @@ def make(
 ) -> None:
     """Read record files (see `records.find`), write their report and print it.
 
+    Paths without records are named and passed over: `work_dirs/*` may hold other reports.
+
     Raises what `records.find`, `records.read` and `tabulate` raise, before anything is written.
     """
-    files = records.find(paths)
+    files, empty = records.find(paths)
     table = tabulate([records.read(file) for file in files], baseline, mixed, files, classes)
     found = gather(table)
     made = {Path(out_dir) / name: text for name, text in texts(table, found).items()}
     for path, text in made.items():
         disk.write_atomically(path, text)
     show(table, found)
+    for path in empty:
+        print(clean(f'passed over, holds no record: {path}'))
     for path in made:
         print(clean(str(path)))

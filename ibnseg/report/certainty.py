@@ -22,6 +22,7 @@ class Estimate:
     """A row on a domain, or the difference of two rows there.
 
     Args:
+        protocol: the hash of the domain's.
         against: the row that is subtracted; None for a row alone.
         seeds: how many runs a side the mean is over.
         by_seed: over the seeds; of differences, those of runs of one seed.
@@ -30,6 +31,7 @@ class Estimate:
 
     source: str
     domain: str
+    protocol: str
     model: str
     against: str | None
     images: int
@@ -43,11 +45,14 @@ class Photos:
     """All images of a domain, the lowest mIoU (mean over the models) first.
 
     `images` are (key, mIoU, pixel accuracy), with an array of the models' values each: means over
-    a model's seeds. mIoU is over the classes in the image's ground truth or prediction.
+    a model's seeds. mIoU is over the classes in the image's ground truth or prediction. `title`
+    says domain and source.
     """
 
+    title: str
     source: str
     domain: str
+    protocol: str
     models: list[str]
     images: list[tuple[str, np.ndarray, np.ndarray]]
 
@@ -71,9 +76,9 @@ def gather(table: Table) -> Certainty | None:
     found = Certainty([], [], [], [])
     for group in table.groups:
         for domain in group.domains:
-            runs = _same_photos(table, group, domain, known, found.notes)
+            runs = _same_photos(group, domain, known, found.notes)
             if runs:
-                _estimate(found, table.baseline, group.source, domain, runs)
+                _estimate(found, group, domain, runs)
     return found if found.alone else None
 
 
@@ -81,7 +86,12 @@ def _read(run: Run) -> dict[str, Images]:
     found: dict[str, Images] = {}
     for path in (origin['file'] for origin in run.origins):
         if Path(path).is_file():
-            found |= matrices.read(path, records.read(path)) or {}
+            record = records.read(path)
+            images = matrices.read(path, record) or {}
+            for one in record.domains:  # it may hold another protocol's, that the row is without
+                mine = run.measured.get(one.domain)
+                if one.domain in images and mine and np.array_equal(mine.matrix, one.matrix):
+                    found[one.domain] = images[one.domain]
     return found
 
 
@@ -89,7 +99,7 @@ _Runs = list[tuple[Row, Run, Images]]
 
 
 def _same_photos(
-    table: Table, group: Group, domain: str, known: dict[Run, dict[str, Images]], notes: list[str]
+    group: Group, domain: str, known: dict[Run, dict[str, Images]], notes: list[str]
 ) -> _Runs:
     """Return the runs that can be compared image by image; add notes on the others."""
     runs: _Runs = []
@@ -98,7 +108,7 @@ def _same_photos(
         before = len(runs)
         for run in measured:
             images = known[run].get(domain)
-            usual = run.measured[domain].protocol_hash == table.reference(domain)
+            usual = run.measured[domain].protocol_hash == group.reference[domain]
             if images and usual and (not runs or runs[0][2].keys == images.keys):
                 runs.append((row, run, images))
         if left := len(measured) - (len(runs) - before):
@@ -109,13 +119,14 @@ def _same_photos(
     return runs
 
 
-def _estimate(found: Certainty, baseline: str, source: str, domain: str, runs: _Runs) -> None:
+def _estimate(found: Certainty, group: Group, domain: str, runs: _Runs) -> None:
     """Add the rows, pairs and photos of runs on the same images of a domain."""
     _, run, images = runs[0]
     if len(images) < 2:
         found.notes.append(f'{domain}: one image, of which there is no interval.')
         return
     classes = run.measured[domain].classes
+    where = group.source, domain, group.reference[domain]
     margins = np.stack([images.margins() for *_, images in runs])
     drawn = bootstrap.resample(margins, classes)
     unit = np.eye(len(runs))  # a run's weight in a sum of the runs' mIoU
@@ -134,8 +145,7 @@ def _estimate(found: Certainty, baseline: str, source: str, domain: str, runs: _
             mean = by_seed.mean(0) if common else mean - unit[list(other.values())].mean(0)
         *limits, other_sign = astuple(drawn.interval(mean))
         return Estimate(
-            source=source,
-            domain=domain,
+            *where,
             model=row.name,
             against=against and against.name,
             images=len(images),
@@ -148,8 +158,8 @@ def _estimate(found: Certainty, baseline: str, source: str, domain: str, runs: _
     found.alone.extend(map(one, rows))
     if len(rows) <= _ALL_PAIRS:
         found.pairs.extend(one(row, against) for against, row in combinations(rows, 2))
-    elif rows[0].model == baseline:
-        found.pairs.extend(one(row, rows[0]) for row in rows[1:])
+    else:
+        found.pairs.extend(one(row, row.against) for row in rows if row.against in seeds)
     miou, accuracy = (
         100 * np.stack([values[list(of.values())].mean(0) for of in seeds.values()], 1)
         for values in (bootstrap.miou(margins, classes), bootstrap.accuracy(margins))
@@ -157,7 +167,8 @@ def _estimate(found: Certainty, baseline: str, source: str, domain: str, runs: _
     # Photos of which all is ignored have no mIoU (NaN), and come last.
     order = np.lexsort((images.keys, miou.mean(1)))
     photos = [(images.keys[i], miou[i], accuracy[i]) for i in order]
-    found.photos.append(Photos(source, domain, [row.name for row in rows], photos))
+    title = f'{domain}, trained on {group.title}'
+    found.photos.append(Photos(title, *where, [row.name for row in rows], photos))
 
 
 _CERTAINTY = (
@@ -178,19 +189,18 @@ def sections(found: Certainty | None, worst: int) -> Iterator[Section]:
     if not found:
         return
     for photos in found.photos:
-        of = photos.source, photos.domain
-        lines = [
-            _line(one) for one in (*found.alone, *found.pairs) if (one.source, one.domain) == of
-        ]
-        title = f'Certainty of mIoU on {photos.domain}, trained on {photos.source}'
+        of = photos.source, photos.domain, photos.protocol
+        every = (*found.alone, *found.pairs)
+        lines = [_line(one) for one in every if (one.source, one.domain, one.protocol) == of]
+        title = f'Certainty of mIoU on {photos.title}'
         header = ['model', 'n', 'mIoU', '95 % over images', 'other sign', 'by seed']
-        yield Section(title, _CERTAINTY.format(len(photos.images)), Grid(header, lines, cut=80))
+        yield Section(title, _CERTAINTY.format(len(photos.images)), Grid(header, lines, cut=160))
     for photos in found.photos if worst else ():
         lines = [
             [key, *(f'{percent(a)} / {percent(b)}' for a, b in zip(*values, strict=True))]
             for key, *values in photos.images[:worst]
         ]
-        title = f'Worst images of {photos.domain}, trained on {photos.source}'
+        title = f'Worst images of {photos.title}'
         header = ['image (mIoU / accuracy)', *photos.models]
         yield Section(title, _WORST, Grid(header, lines, cut=120))
     yield Section(items=found.notes)

@@ -1,8 +1,6 @@
 """Records -> `Table`: what may stand side by side, and the differences."""
 
-import json
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +9,10 @@ import numpy as np
 
 from ..measure.records import SCORED, Record
 from ..text import meant
+from .columns import Named, Protocols, by_protocol, contents, protocols
 from .recount import recount
 from .table import Cell, Group, Row, Run, Stat, Table, by_class, fractions, origin, scores
-
-_Protocols = dict[str, dict[str, dict[str, Any]]]
+from .training import Training, described, differing, marks
 
 
 def tabulate(
@@ -27,15 +25,17 @@ def tabulate(
     """Put records side by side.
 
     Args:
-        records: of one model and source and rule, those of different seeds become one row.
+        records: of one model, source, rule and training, those of different seeds become one row.
+            A network measured by several protocols is in a group for each of them.
         baseline: model to take differences against; by default the one that looks plain.
         mixed: show a domain measured by different protocols, marked, instead of refusing.
         files: where each record was read from, for messages; as many or none.
         classes: count another class set (see `recount`) than the protocols do.
 
     Raises:
-        ValueError: nothing to show, an unknown `baseline`, other training classes, one run given
-            twice, or (without `mixed`) one domain measured by different protocols.
+        ValueError: nothing to show, an unknown `baseline`, other training classes, two runs of one
+            seed, two results of one checkpoint, or (without `mixed`) one domain measured by
+            different protocols.
     """
     if not records:
         raise ValueError('no records; give the *.record.json files that an evaluation wrote')
@@ -44,18 +44,26 @@ def tabulate(
         records = [recount(record, classes) for record in records]
     named = list(zip(records, names, strict=True))
     _check(named)
-    protocols, notes = _protocols(named, mixed)
-    rows = _rows(named)
     baseline = _baseline(records, baseline)
-    rows.sort(key=lambda row: row.model != baseline)
-    groups = [_group(source, rows, protocols) for source in dict.fromkeys(r.source for r in rows)]
-    for group in groups:
-        _compare(group, baseline)
-        notes += _notes(group)
-    return Table(list(records[0].classes), baseline, groups, protocols, list(dict.fromkeys(notes)))
+    parts = [(words, part, _rows(part)) for words, part in by_protocol(named).items()]
+    _mark([row for *_, rows in parts for row in rows])
+    groups, every, notes = [], {}, []
+    for words, part, rows in parts:
+        known, said = protocols(part, mixed)
+        rows.sort(key=lambda row: row.model != baseline)
+        for source in dict.fromkeys(row.source for row in rows):
+            group = _group(source, rows, known)
+            group.protocol = words
+            _compare(group, baseline)
+            groups.append(group)
+            said += _notes(group)
+        notes += [f'Protocol {words}: {note}' if words else note for note in said]
+        for domain, by_hash in known.items():
+            every[domain] = every.get(domain, {}) | by_hash
+    return Table(list(records[0].classes), baseline, groups, every, list(dict.fromkeys(notes)))
 
 
-def _check(named: list[tuple[Record, str]]) -> None:
+def _check(named: Named) -> None:
     first, where = named[0]
     for record, name in named:
         if record.classes != first.classes:
@@ -68,80 +76,65 @@ def _check(named: list[tuple[Record, str]]) -> None:
         domains = [one.domain for one in record.domains]
         if len(set(domains)) < len(domains):
             raise ValueError(f'{name}: a domain is measured twice ({", ".join(domains)})')
+    contents(named)
 
 
-def _protocols(named: list[tuple[Record, str]], mixed: bool) -> tuple[_Protocols, list[str]]:
-    """Return domain -> hash -> protocol, the most frequent hash first, and notes on mixtures."""
-    measured = [(one, name) for record, name in named for one in record.domains]
-    times = Counter((one.domain, one.protocol_hash) for one, _ in measured)
-    first: dict[tuple[str, str], tuple[dict[str, Any], str]] = {}
-    for one, name in measured:
-        # Through JSON, so that a fresh record (tuples) equals one that was read (lists).
-        content = json.loads(json.dumps(one.protocol))
-        protocol, where = first.setdefault((one.domain, one.protocol_hash), (content, name))
-        if content != protocol:
-            raise ValueError(
-                f'{one.domain!r}: {where} and {name} have the same protocol hash '
-                f'{one.protocol_hash} but differ in {_differences(protocol, content)}; one was '
-                'edited: evaluate it again'
-            )
-    found: _Protocols = {domain: {} for domain, _ in first}
-    notes = []
-    for domain, by_hash in found.items():
-        usual, *others = (digest for (d, digest), _ in times.most_common() if d == domain)
-        reference, where = first[domain, usual]
-        by_hash[usual] = reference
-        for digest in others:
-            protocol, name = first[domain, digest]
-            by_hash[digest] = protocol
-            what = (
-                f'{domain} was measured by protocol {usual} in {where} and by {digest} in {name}, '
-                f'which differ in {_differences(reference, protocol)}'
-            )
-            if not mixed:
-                same = protocol | dict(classes=reference.get('classes')) == reference
-                way_out = 'count the same (--classes)' if same else 'evaluate both by one protocol'
-                raise ValueError(f'{what}; {way_out}, or accept marked numbers (--mixed)')
-            notes.append(f'† {what}: numbers so marked are not comparable with their column.')
-    return found, notes
-
-
-def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Return both values of the fields in which two protocols differ."""
-    fields = [key for key in one | other if one.get(key) != other.get(key)]
-    return '; '.join(f'{key}: {one.get(key)!r:.40} | {other.get(key)!r:.40}' for key in fields[:8])
-
-
-def _rows(named: list[tuple[Record, str]]) -> list[Row]:
+def _rows(named: Named) -> list[Row]:
     rows: dict[tuple, Row] = {}
     for record, name in named:
         known = origin(record, name)
+        training = Training.of(record, known)
         key = record.model, record.source, known['rule']
-        row = rows.setdefault(key, Row(*key))
-        measured = {one.domain: one for one in record.domains}
+        row = rows.setdefault((*key, training.key), Row(*key, training))
         run = next((run for run in row.runs if run.seed == known['seed']), None)
         if run is None:
             run = Run(known['seed'])
             row.runs.append(run)
-        # One checkpoint may have been measured in two sittings, on other domains each.
-        elif (
-            (known['sha256'] is None and known['rule'] != SCORED)
-            or known['sha256'] != run.origins[0]['sha256']
-            or measured.keys() & run.measured.keys()
-        ):
-            raise ValueError(
-                f'{run.origins[0]["file"]} and {name} are both of {record.model!r} from '
-                f'{record.source!r}, seed {known["seed"]}; give one of them, or tell them apart by '
-                'model name or seed'
-            )
+        else:
+            _check_same(run, record, known)
         run.origins.append(known)
-        run.measured |= measured
-        run.scores |= {domain: scores(one) for domain, one in measured.items()}
-    rules = Counter((row.model, row.source) for row in rows.values())
+        run.measured = {one.domain: one for one in record.domains} | run.measured
+        run.scores = {domain: scores(one) for domain, one in run.measured.items()}
     for row in rows.values():
-        row.ambiguous = rules[row.model, row.source] > 1
         row.runs.sort(key=lambda run: (run.seed is None, run.seed or 0))
     return list(rows.values())
+
+
+def _mark(rows: list[Row]) -> None:
+    """Tell rows of one model and source apart, by rule and by training."""
+    for row in rows:
+        alike = [r for r in rows if (r.model, r.source) == (row.model, row.source)]
+        row.ambiguous = len({other.rule for other in alike}) > 1
+        trainings = {other.training.key: other.training for other in alike}
+        found = marks([*trainings.values()])
+        row.variant = found[[*trainings].index(row.training.key)]
+
+
+def _check_same(run: Run, record: Record, known: Mapping[str, Any]) -> None:
+    """Refuse a record of the seed of a run, unless it is of the same checkpoint.
+
+    That may have been measured in several sittings, on other domains or again.
+    """
+    first = run.origins[0]
+    files = f'{first["file"]} and {known["file"]} are both of'
+    who = f'{record.model!r} from {record.source!r}, seed {known["seed"]}'
+    same = known['sha256'] == first['sha256']
+    if not same or (known['sha256'] is None and known['rule'] != SCORED):
+        raise ValueError(
+            f'{files} {who}, but of other checkpoints; give one of them, or tell them apart by '
+            'model name or seed'
+        )
+    for one in record.domains:
+        before = run.measured.get(one.domain, one)
+        if before.protocol_hash != one.protocol_hash or not np.array_equal(
+            before.matrix, one.matrix
+        ):
+            other = [o['file'] for o in run.origins]
+            raise ValueError(
+                f'{" or ".join(other)} and {known["file"]} measured {one.domain} with one '
+                f'checkpoint of {who}, by protocols {before.protocol_hash} and '
+                f'{one.protocol_hash}, with other results; give one of them'
+            )
 
 
 _PLAIN_NAME = re.compile(r'^(?!.*ibn).*(resnet|(?<![a-z0-9])(plain|bn)(?![a-z0-9]))')
@@ -166,7 +159,7 @@ def _baseline(records: Sequence[Record], wanted: str | None) -> str:
     return next((model for model in models if _PLAIN_NAME.search(model.lower())), models[0])
 
 
-def _group(source: str, rows: list[Row], protocols: _Protocols) -> Group:
+def _group(source: str, rows: list[Row], protocols: Protocols) -> Group:
     rows = [row for row in rows if row.source == source]
     runs = [run for row in rows for run in row.runs]
     domains = list(dict.fromkeys(domain for run in runs for domain in run.measured))
@@ -180,7 +173,8 @@ def _group(source: str, rows: list[Row], protocols: _Protocols) -> Group:
         for domain in domains:
             if any(domain in run.measured for run in row.runs):
                 row.cells[domain] = _cell(row, domain, home, next(iter(protocols[domain])))
-    return Group(source, home, domains, rows)
+    reference = {domain: next(iter(protocols[domain])) for domain in domains}
+    return Group(source, home, domains, rows, reference)
 
 
 def _cell(row: Row, domain: str, home: str | None, reference: str) -> Cell:
@@ -207,10 +201,10 @@ def _compare(group: Group, baseline: str) -> None:
     plain = [row for row in group.rows if row.model == baseline]
     for row in group.rows:
         # By the same rule if there is one; an honest row is never measured against an oracle.
-        same = (p for p in plain if p.rule == row.rule)
-        against = next(same, None) or next((p for p in plain if not p.oracle), None)
-        if against is None or row.model == baseline:
+        rivals = [p for p in plain if p.rule == row.rule] or [p for p in plain if not p.oracle]
+        if not rivals or row.model == baseline:
             continue
+        row.against = against = min(rivals, key=lambda plain: _distance(row, plain))
         for domain in row.cells.keys() & against.cells.keys():
             cell, other = row.cells[domain], against.cells[domain]
             cell.delta = cell.miou.mean - other.miou.mean
@@ -224,6 +218,17 @@ def _compare(group: Group, baseline: str) -> None:
             cell.best = len(shown) > 1 and round(cell.miou.mean, 1) == max(shown)
 
 
+def _trained_otherwise(row: Row, other: Row) -> list[str]:
+    """Return in what the trainings of two rows differ, but for their networks."""
+    names = differing([row.training, other.training])
+    return [name for name in names if not name.startswith('model.')]
+
+
+def _distance(row: Row, other: Row) -> tuple[bool, int]:
+    unlike = row.training.known is not other.training.known
+    return unlike, len(_trained_otherwise(row, other))
+
+
 def _notes(group: Group) -> list[str]:
     notes = []
     if any(row.oracle for row in group.rows):
@@ -231,12 +236,20 @@ def _notes(group: Group) -> list[str]:
             'Target oracle: the checkpoint was selected by its score on a target domain; an upper '
             'bound that cannot be had in practice, so it is never the best of a column.'
         )
+    variants: dict[tuple, list[Row]] = {}
+    for row in group.rows:
+        variants.setdefault((row.model, row.rule), []).append(row)
+    for rows in variants.values():
+        if len(rows) > 1:
+            trainings = [row.training for row in rows]
+            what = described(trainings, differing(trainings)) or 'the others do not say how'
+            names = ' | '.join(row.name for row in rows)
+            notes.append(f'Not trained alike, so not seeds of one row: {names}. {what}.')
     fewer: dict[str, list[str]] = {}
     for row in group.rows:
-        lengths = {one['training_iterations'] for run in row.runs for one in run.origins} - {None}
-        if len(lengths) > 1:
-            found = ', '.join(map(str, sorted(lengths)))
-            notes.append(f'{row.name}: its runs were trained for different lengths ({found}).')
+        if row.against and (names := _trained_otherwise(row, row.against)):
+            what = described([row.training, row.against.training], names)
+            notes.append(f'{row.name}, trained otherwise than {row.against.name}: {what}.')
         for domain, cell in row.cells.items():
             measured, every = len(cell.scores), len(row.runs)
             if measured < every:

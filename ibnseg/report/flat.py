@@ -8,18 +8,18 @@ from typing import Any
 from .certainty import Certainty
 from .grid import Grid
 from .recount import by_other_maps, relabelled
-from .table import Cell, Row, Run, Stat, Table, by_class, scores, short_commit
+from .table import Cell, Group, Row, Run, Stat, Table, by_class, scores, short_commit
 
 SCHEMA = 'ibnseg-report-1'
 
 _TABLE = (
     *('model', 'source', 'selected_by', 'oracle', 'seed', 'domain', 'measure', 'class', 'percent'),
     *('classes_counted', 'classes', 'images', 'label_space', 'protocol', 'protocol_hash'),
-    *('comparable', 'checkpoint_sha256', 'commit'),
+    *('comparable', 'checkpoint_sha256', 'commit', 'pairs', 'training'),
 )
 _STATISTICS = (
-    *('source', 'domain', 'model', 'against', 'images', 'seeds', 'value', 'low', 'high'),
-    *('other_sign', 'by_seed_mean', 'by_seed_std', 'by_seed_n'),
+    *('source', 'domain', 'protocol', 'model', 'against', 'images', 'seeds', 'value', 'low'),
+    *('high', 'other_sign', 'by_seed_mean', 'by_seed_std', 'by_seed_n'),
 )
 
 
@@ -28,14 +28,14 @@ def long(table: Table) -> Grid:
 
     Where a dataset has two label maps, its domain by the other map follows from the raw ids.
     """
-    runs = ((row, run) for row in table.rows for run in row.runs)
+    runs = ((group, row, run) for group in table.groups for row in group.rows for run in row.runs)
     return Grid(_TABLE, [line for of in runs for line in _lines(table, *of)])
 
 
-def _lines(table: Table, row: Row, run: Run) -> Iterator[list[Any]]:
+def _lines(table: Table, group: Group, row: Row, run: Run) -> Iterator[list[Any]]:
     origin = run.origins[0]
     for domain, measured in run.measured.items():
-        comparable = measured.protocol_hash == table.reference(domain)
+        comparable = measured.protocol_hash == group.reference[domain]
         others = (one for one in by_other_maps(measured) if one.domain not in run.measured)
         for one in (measured, *others):
             scored = scores(one)
@@ -48,11 +48,12 @@ def _lines(table: Table, row: Row, run: Run) -> Iterator[list[Any]]:
                     *(str(one.protocol.get(key, '')) for key in ('space', 'name')),
                     *(one.protocol_hash, 'yes' if comparable else 'no'),
                     *((origin['sha256'] or '')[:12], short_commit(origin['commit'])),
+                    *(row.training.pairs, row.training.words),
                 ]
 
 
 def statistics(found: Certainty) -> Grid:
-    """Return one line a row and domain, and one a pair and domain; `against` is empty for the
+    """Return one line a row and column, and one a pair and column; `against` is empty for the
     former. Percent, but for `other_sign`, a share."""
     lines = []
     for one in (*found.alone, *found.pairs):
@@ -64,12 +65,13 @@ def statistics(found: Certainty) -> Grid:
 def images(found: Certainty) -> Grid:
     """Return one line an image and model."""
     lines = [
-        [photos.source, photos.domain, key, model, float(miou), float(accuracy)]
+        [photos.source, photos.domain, photos.protocol, key, model, float(miou), float(accuracy)]
         for photos in found.photos
         for key, *values in photos.images
         for model, miou, accuracy in zip(photos.models, *values, strict=True)
     ]
-    return Grid(['source', 'domain', 'image', 'model', 'miou', 'accuracy'], lines)
+    header = ['source', 'domain', 'protocol', 'image', 'model', 'miou', 'accuracy']
+    return Grid(header, lines)
 
 
 def to_json(table: Table, found: Certainty | None = None) -> str:
@@ -82,9 +84,10 @@ def to_json(table: Table, found: Certainty | None = None) -> str:
         classes=table.classes,
         notes=table.notes,
         protocols=table.protocols,
-        rows=[_row(table, row) for row in table.rows],
+        rows=[_row(table, group, row) for group in table.groups for row in group.rows],
         label_maps=[
             {key: value for key, value in one.items() if key not in ('row', 'counted')}
+            | dict(training=one['row'].variant)
             | dict(iou_difference=_by_class(table, one['iou_difference']))
             for group in table.groups
             for rows in relabelled(group)
@@ -99,7 +102,7 @@ def to_json(table: Table, found: Certainty | None = None) -> str:
     return json.dumps(plain, indent=1, allow_nan=False) + '\n'
 
 
-def _row(table: Table, row: Row) -> dict[str, Any]:
+def _row(table: Table, group: Group, row: Row) -> dict[str, Any]:
     def shown(cell: Cell) -> dict[str, Any]:
         return dict(
             miou=cell.miou,
@@ -115,6 +118,13 @@ def _row(table: Table, row: Row) -> dict[str, Any]:
         source=row.source,
         selected_by=row.rule,
         oracle=row.oracle,
+        training=dict(
+            variant=row.variant,
+            digest=row.training.digest,
+            known=row.training.known,
+            facts=row.training.facts,
+        ),
+        protocol=group.protocol,
         domains={domain: shown(cell) for domain, cell in row.cells.items()},
         runs=[
             dict(

@@ -212,7 +212,7 @@ def _table(grid: Grid) -> Table:
     for i, cell in enumerate(grid.header):
         # A header is broken at its spaces, so that it does not make its column wide.
         width = max([6, *(len(row[i]) for row in rows)])
-        name = _rich(cell, 40)
+        name = _rich(cell, 80)
         unbroken = dict(break_long_words=False, break_on_hyphens=False)
         name.plain = textwrap.fill(name.plain, width, **unbroken)
         number = i >= grid.left

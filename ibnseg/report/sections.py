@@ -37,7 +37,9 @@ def page(table: Table) -> Iterator[Section]:
     yield Section('Results', _RESULTS.format(table.baseline), level=1)
     yield from numbers(table)
     origins = [
-        dict(model=row.model, source=row.source) | _facts(origin)
+        dict(model=row.model, source=row.source)
+        | dict(pairs=row.training.pairs or 'unknown', training=row.training.words)
+        | _facts(origin)
         for row in table.rows
         for run in row.runs
         for origin in run.origins
@@ -114,7 +116,8 @@ def _main(table: Table, group: Group, every: bool = False) -> Section:
         values = [
             Marked(percent(c.miou, mixed=c.mixed), best=c.best) if c else NOTHING for c in cells
         ]
-        (digest, content), *_ = table.protocols[domain].items()
+        digest = group.reference[domain]
+        content = table.protocols[domain][digest]
         counted = fractions(one for cell in cells if cell for one in cell.scores)
         columns.append([domain, *values, _short(content, digest), counted])
         if any(c and c.delta is not None for c in cells):
@@ -127,7 +130,7 @@ def _main(table: Table, group: Group, every: bool = False) -> Section:
             gaps = (percent(c.gap, '+', c.gap_mixed) if c else NOTHING for c in cells)
             columns.append(['gap', *gaps, '', ''])
     header, *lines = zip(*columns, strict=True)
-    title = f'Trained on {clean(group.source, 80)} · mIoU in %'
+    title = f'Trained on {clean(group.title, 120)} · mIoU in %'
     if 'Δ' in header:
         title += f', change against {clean(table.baseline, 30)}'
     return Section(title, grid=Grid(header, lines[:-2], lines[-2:], breaks=breaks))
@@ -148,7 +151,7 @@ def _classes(table: Table, group: Group, domain: str) -> Section:
         ['classes counted', *(fractions(cell.scores) for cell in cells)],
         ['protocol', *(', '.join(_short(known[d], d) for d in c.protocols) for c in cells)],
     ]
-    title = f'IoU of each class on {domain}, trained on {group.source}'
+    title = f'IoU of each class on {domain}, trained on {group.title}'
     header = ['class', *(Marked(row.model, row.mark) for row in rows)]
     return Section(title, grid=Grid(header, lines, foot), level=3)
 
@@ -168,7 +171,8 @@ def _other_map(table: Table, rows: list[dict[str, Any]], every: bool = False) ->
             name = f'change of {table.classes[index]}'
             lines.append([name, *(percent(change, '+') for change in changes)])
     header = ['mIoU', *(Marked(one['model'], one['row'].mark) for one in rows)]
-    (digest, content), *_ = table.protocols[first['domain']].items()
+    (digest,) = first['row'].cells[first['domain']].protocols
+    content = table.protocols[first['domain']][digest]
     title = (
         f'{first["domain"]} ({_short(content, digest)}) by the label map of {first["other"]} '
         f'({_short(first["protocol"], first["protocol_hash"])})'

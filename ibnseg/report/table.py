@@ -9,6 +9,7 @@ import numpy as np
 
 from ..measure.confusion import Scores, score
 from ..measure.records import Measurement, Record
+from .training import Training
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,20 @@ class Cell:
 
 @dataclass(eq=False)
 class Row:
-    """A model x source x selection rule; `runs` differ in seed, `cells` are by domain."""
+    """A model x source x selection rule x training; `runs` differ in seed, `cells` are by domain.
+
+    `variant` tells it from rows that differ in training alone; `against` is the row of the baseline
+    that deltas are taken to.
+    """
 
     model: str
     source: str
     rule: str | None
+    training: Training
     runs: list[Run] = field(default_factory=list)
     ambiguous: bool = False
+    variant: str = ''
+    against: 'Row | None' = None
     cells: dict[str, Cell] = field(default_factory=dict)
 
     @property
@@ -127,9 +135,10 @@ class Row:
     @property
     def mark(self) -> str:
         """What must follow the model's name wherever it stands."""
-        if self.oracle:
-            return ' (target oracle)'
-        return f' ({self.rule or "rule unknown"})' if self.ambiguous else ''
+        rule = [self.rule or 'rule unknown'] if self.ambiguous else []
+        words = ['target oracle'] if self.oracle else rule
+        words += [self.variant] * bool(self.variant)
+        return f' ({", ".join(words)})' if words else ''
 
     @property
     def name(self) -> str:
@@ -138,12 +147,22 @@ class Row:
 
 @dataclass
 class Group:
-    """The rows of one source. `domains` are the columns; `home` is the source's own, or None."""
+    """The rows of one source, and of one protocol where a network was measured by several.
+
+    `domains` are the columns, whose numbers are compared by the protocol whose hash is in
+    `reference`; `home` is the source's own, or None. `protocol` is in words, or ''.
+    """
 
     source: str
     home: str | None
     domains: list[str]
     rows: list[Row]
+    reference: dict[str, str]
+    protocol: str = ''
+
+    @property
+    def title(self) -> str:
+        return self.source + (f', protocol {self.protocol}' if self.protocol else '')
 
 
 @dataclass
@@ -153,8 +172,8 @@ class Table:
     Args:
         classes: names of the training classes.
         baseline: the model that deltas are against.
-        groups: one a source.
-        protocols: domain -> hash -> protocol; a column's reference is first.
+        groups: one a source and protocol.
+        protocols: domain -> hash -> protocol.
         notes: what a reader must know to read the numbers, one sentence each.
     """
 
@@ -167,10 +186,6 @@ class Table:
     @property
     def rows(self) -> list[Row]:
         return [row for group in self.groups for row in group.rows]
-
-    def reference(self, domain: str) -> str:
-        """Return the hash that a column's numbers are compared by."""
-        return next(iter(self.protocols[domain]))
 
 
 def short_commit(commit: str | None) -> str:

@@ -23,6 +23,7 @@ _NAME = re.compile(r'(?:best_iter|iter|epoch)_(\d+)\.pth')
 class AtomicCheckpointHook(Hook):
     """Save `iter_N.pth` every `interval` iterations and `best_iter_N.pth` by source validation.
 
+    Where gradients are accumulated, `iter_N.pth` waits for the update, so none are lost.
     An older file is deleted only after the newer one is whole on disk. Each file says what it was
     trained on and by which rule it was selected: 'target oracle' where the validation holds
     another dataset than the source.
@@ -39,7 +40,7 @@ class AtomicCheckpointHook(Hook):
 
     def __init__(self, interval: int = 1000, keep: int = 1):
         self.interval, self.keep = interval, keep
-        self.best_score = -math.inf
+        self.best_score, self._due = -math.inf, False
 
     def before_train(self, runner) -> None:
         best = newest(runner.work_dir, 'best_iter_*.pth') if runner.iter > 0 else None
@@ -49,7 +50,9 @@ class AtomicCheckpointHook(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         done = runner.iter + 1
         check_finite(outputs, data_batch, done)
-        if done % min(self.interval, runner.val_interval) == 0 or done == runner.max_iters:
+        self._due |= done % min(self.interval, runner.val_interval) == 0
+        if (self._due and updated(runner)) or done == runner.max_iters:
+            self._due = False
             self._save(runner, f'iter_{done}.pth', 'iter_*.pth', self.keep, {}, done)
 
     def after_val_epoch(self, runner, metrics=None) -> None:
@@ -70,6 +73,7 @@ def _trained(runner) -> dict:
     config = runner.cfg
     data = getattr(getattr(runner, 'train_dataloader', None), 'dataset', None)
     data = getattr(data, 'used', ())
+    stated = getattr(runner, 'training', {})
     validated = domain_names(config.val_dataloader.dataset)
     return dict(
         source=config.source,
@@ -81,6 +85,7 @@ def _trained(runner) -> dict:
         pairs={used.domain: used.summary() for used in data},
         skipped={used.domain: used.skipped for used in data if used.skipped},
         replaced=sorted(replaced.known(runner)),
+        **{key: stated[key] for key in ('settings', 'weights') if key in stated},
     )
 
 
@@ -91,8 +96,14 @@ def check_finite(outputs: dict | None, data_batch: dict, iteration: int) -> None
         files = np.ravel([sample.img_path for sample in data_batch['data_samples']])
         raise ValueError(
             f'the loss is {loss} at iteration {iteration}, on {", ".join(files)}. Nothing was '
-            'saved of it; lower the learning rate or clip gradients, then --resume'
+            'saved of it; lower the learning rate or clip gradients, then --resume (begin anew '
+            'where no checkpoint was saved yet)'
         )
+
+
+def updated(runner) -> bool:
+    """Whether no accumulated gradients wait for an update; a checkpoint would not hold them."""
+    return runner.optim_wrapper.should_update()
 
 
 def save(runner, name: str, pattern: str, keep: int, **kwargs: Any) -> None:
@@ -147,7 +158,8 @@ def begin(
 ) -> tuple[Path, dict[str, Any]] | None:
     """Have the config begin a run in its work dir, or continue the one that is there.
 
-    Returns path and meta of the checkpoint to continue from, None for a run that begins.
+    Returns path and meta of the checkpoint to continue from (`SegRunner.begin_with`), None for a
+    run that begins.
 
     Args:
         resume: continue from the newest checkpoint, with its seed.
@@ -156,7 +168,7 @@ def begin(
 
     Raises:
         FileNotFoundError, FileExistsError: nothing to continue, or a run to begin over another.
-        ValueError: the run was begun with another seed.
+        ValueError: the run was begun with another seed, or resume=True in a config.
     """
     work_dir = Path(config.work_dir)
     found = newest(work_dir, pattern)
@@ -173,7 +185,7 @@ def begin(
                 f'--seed {seed}: {latest} was trained with seed {meta["seed"]}. Leave --seed away '
                 'to continue it'
             )
-        config.resume, config.load_from, seed = True, str(latest), meta['seed']
+        seed = meta['seed']
     else:
         if begun := sorted(work_dir.glob(f'*{pattern}')):
             way_out = 'Continue it with --resume, name' if found else 'Name'
@@ -181,8 +193,11 @@ def begin(
                 f'{work_dir} holds a run already ({begun[0].name}). {way_out} another folder with '
                 '--work-dir, or delete it'
             )
-        if config.get('resume'):  # a dumped config of a resumed run would continue that one
-            config.resume, config.load_from = False, None
+        if config.get('resume'):
+            raise ValueError(
+                'the config says resume=True. Leave it away, and say --resume to continue the run '
+                f'in {work_dir}'
+            )
     if seed is not None:
         config.randomness = dict(config.get('randomness') or {}, seed=seed)
     return continued

@@ -29,6 +29,28 @@ def check_source(config: Config) -> None:
         )
 
 
+def check_hooks(config: Config) -> None:
+    """Raise ValueError unless checkpoints are saved by ibnseg's hook, and by it alone.
+
+    What MMEngine's saves does not say what it was trained on, and its name is not looked for.
+    """
+    hooks = {f'default_hooks.{k}': hook for k, hook in (config.get('default_hooks') or {}).items()}
+    hooks |= {f'custom_hooks.{i}': h for i, h in enumerate(config.get('custom_hooks') or ())}
+    hooks.setdefault('default_hooks.checkpoint', None)
+    for key, hook in hooks.items():
+        given = (hook or {}).get('type')
+        name = getattr(given, '__name__', str(given)).rpartition('.')[2]
+        ours = name == 'AtomicCheckpointHook'
+        if name == 'CheckpointHook' or (key == 'default_hooks.checkpoint' and not ours):
+            interval = (hook or {}).get('interval', 1000)
+            raise ValueError(
+                f"{key} is {given}. Checkpoints are saved by ibnseg's own hook, which resumes, "
+                'selects by validation and says what was trained on: expected '
+                f"default_hooks.checkpoint = dict(type='AtomicCheckpointHook', interval="
+                f'{interval}, keep=1), and no CheckpointHook beside it'
+            )
+
+
 def check_trained_on(checkpoint: str | Path, meta: Mapping[str, Any], config: Config) -> None:
     """Raise ValueError where a checkpoint says that it was trained on another source."""
     source = meta.get('trained', {}).get('source', config.source)
@@ -79,20 +101,20 @@ def find_pairs(config: Config, loader: str) -> dict[str, domains.Used]:
     return found
 
 
-def audit_data(config: Config) -> None:
-    """Audit all the data of a config.
+def audit_data(config: Config, loaders: Sequence[str] = LOADERS) -> None:
+    """Audit the data of a config's loaders.
 
-    Raises DataError where training would use what is damaged; ValueError with a launcher: while one
+    Raises DataError where what is damaged would be used; ValueError with a launcher: while one
     process audits, the others' wait for it would time out.
     """
-    used = [config[loader].dataset for loader in LOADERS]
+    used = [config[loader].dataset for loader in loaders]
     sets = [(name, data.data_root) for data in used for name in domain_names(data)]
     if config.launcher != 'none':
         each = (f'ibnseg audit {name.split(":")[0]} {shlex.quote(root)}' for name, root in sets)
         commands = ' && '.join(dict.fromkeys(each))
         raise ValueError(
             f'--audit with --launcher {config.launcher}: an audit is for one process. Run it '
-            f'before, and train without --audit: {commands}'
+            f'before, and this without --audit: {commands}'
         )
     with progress.bar('audit') as bar:
         lists = {path for data in used for path in data.get('skip_lists', ())}

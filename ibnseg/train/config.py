@@ -160,6 +160,21 @@ def state_protocol(config: Config) -> None:
         config.val_dataloader.dataset.protocol = protocol
 
 
+def stretch(config: Config, iterations: int) -> None:
+    """Have a config train for another number of iterations, and its schedule follow.
+
+    Raises ValueError for less than one.
+    """
+    if iterations < 1:
+        raise ValueError(f'--iterations {iterations}: expected at least 1')
+    before = config.train_cfg.max_iters
+    for scheduler in config.param_scheduler:
+        for key in ('begin', 'end'):
+            if key in scheduler:
+                scheduler[key] = round(scheduler[key] * iterations / before)
+    config.train_cfg.max_iters = iterations
+
+
 def below_configs(path: str | Path) -> tuple[str, ...]:
     """Return the parts of a config's path below `configs/`, without suffix; else its name."""
     parts = Path(path).with_suffix('').parts

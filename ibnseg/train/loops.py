@@ -5,9 +5,12 @@ from typing import Any
 import torch
 from mmengine.dist import broadcast, get_rank, get_world_size
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, TestLoop
+from mmengine.structures import PixelData
 from mmseg.registry import LOOPS
+from mmseg.structures import SegDataSample
 
 from ..measure.predict import Predictor
+from ..measure.predictions import Saver
 from . import replaced
 
 
@@ -68,7 +71,12 @@ class CrossDomainLoop(TestLoop):
     """Measure the model on every image of a loader; validation and testing are this loop.
 
     Whole-image or sliding inference is the segmentor's own (`model.test_cfg`).
+
+    Attributes:
+        saver: of the predictions; those that it keeps are not predicted again.
     """
+
+    saver: Saver | None = None
 
     @torch.no_grad()
     def run(self) -> dict[str, float]:
@@ -86,10 +94,30 @@ class CrossDomainLoop(TestLoop):
             at = dict(batch_idx=i, data_batch=batch)
             runner.call_hook(f'before_{mode}_iter', **at)
             with torch.autocast(device, torch.bfloat16, enabled=self.fp16):
-                outputs = predict(batch)
+                outputs = self._outputs(predict, batch)
             self.evaluator.process(data_samples=outputs, data_batch=batch)
             runner.call_hook(f'after_{mode}_iter', **at, outputs=outputs)
         metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
         runner.call_hook(f'after_{mode}_epoch', metrics=metrics)
         runner.call_hook(f'after_{mode}')
         return metrics
+
+    def _outputs(self, predict: Predictor, batch: dict) -> list:
+        """Return the samples of a batch with their predictions, but for those that are unread."""
+        samples = batch['data_samples']
+        left = [i for i, sample in enumerate(samples) if not self._is_done(sample)]
+        if len(left) == len(samples):
+            return predict(batch)
+        rest = {key: [batch[key][i] for i in left] for key in ('inputs', 'data_samples')}
+        done = [sample for i, sample in enumerate(samples) if i not in left]
+        return done + (predict(rest) if left else [])
+
+    def _is_done(self, sample: SegDataSample) -> bool:
+        """Whether nothing is to be predicted: it is unread, or its saved prediction is kept."""
+        if 'unread' in sample or self.saver is None:
+            return 'unread' in sample
+        size = tuple(sample.gt_sem_seg.data.shape[-2:])
+        kept = self.saver.kept(sample.domain, sample.sample_idx, size)
+        if kept is not None:
+            sample.pred_sem_seg = PixelData(data=torch.from_numpy(kept)[None])
+        return kept is not None

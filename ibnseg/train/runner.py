@@ -1,7 +1,9 @@
 """MMEngine's Runner with a quiet console and checkpoints that hold no code."""
 
+import copy
 import logging
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -118,32 +120,64 @@ class SegRunner(mmengine.runner.Runner):
                 f'({error})'
             ) from error
 
+    def begin_with(self, checkpoint: str | Path, resume: bool, anew: bool = False) -> None:
+        """Have the next `train` or `test` load a checkpoint, when its hooks are ready for it.
+
+        Args:
+            resume: continue the run that wrote it; else only the weights count.
+            anew: take optimiser's options and schedule from the config, as if they had been so
+                from the first iteration; else those of the checkpoint.
+        """
+        self._load_from, self._resume, self._has_loaded = str(checkpoint), resume, False
+        self._anew = anew
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        fresh = [_options(group) for group in self.optim_wrapper.param_groups]
+        super().resume(filename, *args, **kwargs)
+        if not self._anew:
+            return
+        for group, options in zip(self.optim_wrapper.param_groups, fresh, strict=True):
+            for key in [key for key in group if key.startswith('initial_')]:
+                del group[key]  # the schedules set it
+            group.update(options)
+        if self.param_schedulers:
+            given = copy.deepcopy(self.cfg.param_scheduler)
+            self.param_schedulers = self.build_param_scheduler(given)
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')  # no optimiser's step goes with these
+                for _ in range(self.iter):
+                    for schedule in self.param_schedulers:
+                        schedule.step()
+
     def load_checkpoint(self, filename: str, map_location: Any = 'cpu', **kwargs: Any) -> dict:
-        """Load a checkpoint of this model; every key must fit.
+        """Load a checkpoint of this model, as hooks leave it; every key must fit.
 
         Raises:
             FileNotFoundError, ValueError: as `weights.read`; keys that do not fit are listed.
         """
         checkpoint = weights.read(filename)
+        checkpoint = checkpoint if 'state_dict' in checkpoint else dict(state_dict=checkpoint)
+        checkpoint['state_dict'] = weights.unwrapped(checkpoint['state_dict'])
         model = self.model.module if is_model_wrapper(self.model) else self.model
-        try:
-            model.load_state_dict(checkpoint.get('state_dict', checkpoint))
-        except RuntimeError as error:
+        if problems := weights.misfits(model.state_dict(), checkpoint['state_dict']):
             raise ValueError(
-                f'{filename} does not fit the model of this config: {error}. Give the config that '
-                'the checkpoint was trained with'
-            ) from None
+                f'{filename} does not fit the model of this config. {"; ".join(problems)}. Give '
+                'the config that the checkpoint was trained with'
+            )
+        # As in MMEngine, after `before_run` and before the weights are taken (EMAHook swaps them).
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        model.load_state_dict(checkpoint['state_dict'])
         # MMEngine would run a config found here as Python.
         checkpoint.get('meta', {}).pop('config', None)
         self._has_loaded = True
         return checkpoint
 
-    def save_checkpoint(self, out_dir: str, filename: str, **kwargs: Any) -> None:
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         if not is_main_process():
             return
         temporary = Path(out_dir, f'.{filename}.tmp')
         try:
-            super().save_checkpoint(out_dir, temporary.name, **kwargs)
+            super().save_checkpoint(out_dir, temporary.name, *args, **kwargs)
             with open(temporary, 'rb+') as file:
                 os.fsync(file.fileno())
             os.replace(temporary, temporary.with_name(filename))
@@ -158,6 +192,23 @@ class SegRunner(mmengine.runner.Runner):
             checkpoint['message_hub']['log_scalars'] = {}
             for key in ('message_hub', 'meta', 'param_schedulers'):
                 checkpoint[key] = _plain(checkpoint.get(key))
+            for key in checkpoint.keys() - _OWN:  # of hooks
+                if reason := weights.unreadable(checkpoint[key]):
+                    raise ValueError(
+                        f'a hook puts {key!r} into the checkpoint, which could not be read back '
+                        f'without running code from the file ({reason}). Have it hold tensors, '
+                        'numbers, texts, lists and dicts'
+                    )
+
+
+def _options(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a parameter group as they were before any schedule."""
+    options = {key: value for key, value in group.items() if key != 'params'}
+    first = {k: v for k, v in options.items() if k.startswith('initial_')}
+    return {k: first.get(f'initial_{k}', v) for k, v in options.items() if k not in first}
+
+
+_OWN = {'meta', 'state_dict', 'message_hub', 'optimizer', 'param_schedulers'}
 
 
 def _plain(value: Any) -> Any:

@@ -1,5 +1,7 @@
 """The measurement of a checkpoint on several domains: a record, and the matrices beside it."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +10,9 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 
-from .. import report
+from .. import disk, report, weights
 from ..domains import Used
+from ..errors import DataError, Incomplete
 from ..measure import matrices, origin, predictions, records
 from ..measure.protocols import Protocol
 from ..measure.records import Measurement, Record
@@ -32,21 +35,23 @@ def test(
 
     Args:
         domains: as 'name' or 'name:split'; default: the config's.
-        out: record file; default `<work_dir>/test/<model>.record.json`.
+        out: record file; default `<model>.<checkpoint>.<digits>.record.json` in
+            `<work_dir>/test`, the digits over the checkpoint and how it is measured.
         protocol: of `protocols.SETTINGS`; default: the config's `protocol`.
         classes: of `protocols.CLASS_SETS`; default: the config's `class_set`, else all that the
             domain's labels name.
-        save_predictions: new folder for the predictions as files, see `predictions.Saver`.
+        save_predictions: folder for the predictions as files, see `predictions.Saver`.
 
     Raises:
+        Incomplete: pairs of some domains could not be read; the record holds the others.
         DataError, ValueError, FileNotFoundError: data, checkpoint or config are not as expected.
+        FileExistsError: `out` holds another result.
     """
     check_file(checkpoint, 'checkpoint')
     parts.check(config)
-    out = Path(out or Path(config.work_dir) / 'test' / f'{config.model_name}.record.json')
-    checks.check_writable(out)
     # Not the folder of the training run: its config and record stay as they are.
     config.work_dir = str(Path(config.work_dir) / 'test')
+    checks.check_writable(Path(out or Path(config.work_dir, 'new')))
     data = config.test_dataloader.dataset
     if domains:
         data.domains = list(domains)
@@ -54,14 +59,34 @@ def test(
         config.protocol = data.protocol = protocol
     config.class_set = classes or config.get('class_set')
     plan = checks.plan_measurement(config)
+    hashes = {domain: protocol.hash for domain, protocol in plan.items()}
+    name = records.name(config.model_name, checkpoint, hashes)
+    out = Path(out or Path(config.work_dir, name))
+    records.check_free(out, config.model_name, disk.sha256(checkpoint), hashes)
     for key in FOR_TRAINING:
         config[key] = None
     config.model.backbone.init_cfg = None  # the checkpoint has all weights
-    saver = _saver(config, plan, save_predictions) if save_predictions else None
-    return measure(build(config), plan, checkpoint, out, saver=saver)
+    saver = _saver(config, plan, checkpoint, save_predictions) if save_predictions else None
+    runner = build(config)
+    record = measure(runner, plan, checkpoint, out, saver=saver)
+    odd = [
+        error for one in runner.test_dataloader.dataset.used.values() for error in one.odd.values()
+    ]
+    if unread := [error for error in odd if error.kind == 'unreadable']:
+        raise Incomplete(
+            f'{unread[0]} ({len(unread):,} pairs left out of {out}, since a file cannot be read). '
+            'Mend these files and measure again, or state by --skip-list that they are left out'
+        )
+    return record
 
 
-def _saver(config: Config, plan: Mapping[str, Protocol], folder: str | Path) -> predictions.Saver:
+#: Fields of a protocol that change no prediction.
+_SCORING = ('images', 'skipped', 'pairs', 'classes')
+
+
+def _saver(
+    config: Config, plan: Mapping[str, Protocol], checkpoint: str | Path, folder: str | Path
+) -> predictions.Saver:
     framed = [d for d, p in plan.items() if p.label_scale or p.label_height]
     data = config.test_dataloader.dataset
     if framed:
@@ -70,7 +95,11 @@ def _saver(config: Config, plan: Mapping[str, Protocol], folder: str | Path) -> 
             'no prediction would have the size of its label file. Leave one of them away, or save '
             "those of 'native'"
         )
-    return predictions.Saver(folder, plan, data.data_root, data.get('skip_lists', ()))
+    marks, network = {}, [disk.sha256(checkpoint), str(config.model)]
+    for domain, protocol in plan.items():
+        how = {key: value for key, value in protocol.content().items() if key not in _SCORING}
+        marks[domain] = hashlib.sha256(json.dumps([*network, how]).encode()).hexdigest()
+    return predictions.Saver(folder, marks, data.data_root, data.get('skip_lists', ()))
 
 
 def measure(
@@ -86,8 +115,11 @@ def measure(
     Args:
         plan: as `checks.plan_measurement`.
         show: print the table and where the files are.
+
+    Raises:
+        Incomplete: pairs of some domains could not be read; the record holds the others.
     """
-    meta = runner.load_checkpoint(str(checkpoint)).get('meta', {})
+    meta = weights.read(checkpoint).get('meta', {})
     config = runner.cfg
     checks.check_trained_on(checkpoint, meta, config)
     data = config.test_dataloader.dataset
@@ -95,10 +127,16 @@ def measure(
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         model.test_cfg = ConfigDict(next(iter(plan.values())).test_cfg())
     metric = runner.test_loop.evaluator.metrics[0]
-    metric.watch = saver
-    runner.test()
+    metric.watch = runner.test_loop.saver = saver
+    runner.test_dataloader.dataset.goes_on = True
     used = runner.test_dataloader.dataset.used
     _check_pairs(used, plan)
+    runner.begin_with(checkpoint, resume=False)
+    runner.test()
+    lost = _lost(metric.unread)
+    plan = {domain: protocol for domain, protocol in plan.items() if domain not in metric.unread}
+    if not plan:
+        raise DataError(f'{lost}. Nothing is left to record')
     record = Record(
         model=config.model_name,
         source=config.source,
@@ -109,10 +147,12 @@ def measure(
             for d, p in plan.items()
         ],
     )
+    if lost:
+        record.provenance['unmeasured'] = {name: texts[0] for name, texts in metric.unread.items()}
     if is_main_process():
         named = {d: replace(metric.images[d], keys=used[d].photos) for d in plan}
         matrices.save(record, named, out)
-        if saver:
+        if saver and not lost:
             records.write(record, saver.folder / predictions.MANIFEST)
         if show:
             report.show(report.tabulate([record]))
@@ -121,15 +161,30 @@ def measure(
                 print(f'predictions {saver.folder}')
             print(f'checkpoint  {checkpoint}')
             print(f'log         {runner.log_file}')
+    if lost:
+        raise Incomplete(
+            f'{lost}. {out} holds the others ({", ".join(plan)}). Mend these files or leave the '
+            f'pairs out with --skip-list; then measure {checkpoint} again with ibnseg test'
+        )
     return record
 
 
+def _lost(unread: Mapping[str, Sequence[str]]) -> str:
+    """Return which domains are not measured, and why; '' where all are."""
+    return '. '.join(
+        f'{domain} is not measured, {len(texts)} of its pairs cannot be read: '
+        + '; '.join(text.rstrip('.') for text in texts[:3])
+        + ('; ...' if len(texts) > 3 else '')
+        for domain, texts in unread.items()
+    )
+
+
 def _check_pairs(used: Mapping[str, Used], plan: Mapping[str, Protocol]) -> None:
-    """Raise ValueError where others were measured than planned: files came or went meanwhile."""
+    """Raise ValueError where other pairs are measured than planned: files came or went."""
     for domain, protocol in plan.items():
         found = len(used[domain].pairs), used[domain].part
         if found != (protocol.images, protocol.pairs):
             raise ValueError(
-                f'{domain}: {protocol.images:,} pairs were found before the run, {found[0]:,} have '
-                'been measured: its files have changed. Measure the checkpoint again (ibnseg test)'
+                f'{domain}: {protocol.images:,} pairs were found before the run, {found[0]:,} are '
+                'there now: its files have changed. Measure the checkpoint by ibnseg test'
             )

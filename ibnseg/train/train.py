@@ -1,15 +1,16 @@
 """One training run: checks, training, and the measurement of the selected checkpoint."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
-from ..domains import Used
-from ..measure import selection
+from ..measure import records
 from ..measure.records import Record
-from . import checks, parts
+from . import checks, initial, parts, settings
+from . import resume as resuming
 from .checkpoint import begin, chosen
 from .runner import build
 from .test import measure
@@ -34,39 +35,55 @@ def train(
         select: see `checks.choose_rule`.
 
     Raises:
+        FileExistsError: `config.work_dir` holds a run, or the record of another.
         DataError, ValueError: data, weights or config are not as expected, before any training.
     """
     parts.check(config)
     checks.check_source(config)
+    checks.check_hooks(config)
     rule = checks.choose_rule(config, select)
     plan = checks.plan_measurement(config)
     checks.find_pairs(config, 'val_dataloader')
     used = checks.find_pairs(config, 'train_dataloader')
-    if continued := begin(config, resume, seed):
-        _check_as_begun(config, used, *continued)
-    runner = build(config)
-    runner.train()
+    pairs = {domain: one.summary() for domain, one in used.items()}
+    training = dict(pairs=pairs, settings=settings.of(config))
+    training['settings']['world_size'] = resuming.processes(config)
     out = Path(config.work_dir, f'{config.model_name}.record.json')
+    anew = False
+    if continued := begin(config, resume, seed):
+        latest, meta = continued
+        anew = resuming.check(config, latest, meta, training)
+        came_in = meta.get('trained', {}).get('weights', [])
+    else:
+        _check_free(out, config, training)
+        came_in = initial.weights_of(config)
+        initial.check(came_in, config.source)
+    runner = build(config)
+    runner.training = dict(training, weights=came_in)  # for the checkpoints
+    if continued:
+        runner.begin_with(latest, resume=True, anew=anew)
+    runner.train()
     return measure(runner, plan, chosen(config.work_dir, rule), out, show)
 
 
-def _check_as_begun(
-    config: Config, used: Mapping[str, Used], latest: Path, meta: dict[str, Any]
-) -> None:
-    """Refuse to continue a run on other pairs, or selected by another rule."""
-    trained = meta.get('trained', {})
-    for domain, before in trained.get('pairs', {}).items():
-        here = used[domain].summary() if domain in used else {}
-        if before['digest'] != here.get('digest'):
-            raise ValueError(
-                f'{latest} was trained on {before["pairs"]:,} pairs of {domain} '
-                f'({before["digest"]}), here are {here.get("pairs", 0):,} ({here.get("digest")}). '
-                'Resume with the same files and the same --skip-list'
-            )
-    now = selection.implied(config.source, config.val_dataloader.dataset.domains).name
-    before = trained.get('selection', now)
-    if now != before:  # scores on other images can't be compared with the best one so far
-        raise ValueError(
-            f'--select: {latest} was begun with {before}, this is {now}. Continue it as it was '
-            'begun, or name another folder with --work-dir'
+def _check_free(out: Path, config: Config, training: Mapping[str, Any]) -> None:
+    """Refuse to begin a run whose record would overwrite that of another."""
+    if not out.exists():
+        return
+    try:
+        found = records.read(out).provenance
+    except records.RecordError:
+        found = {}
+    before = found.get('training') or {}
+    then = found.get('seed'), _digests(before.get('pairs') or {}), before.get('settings')
+    seed = (config.get('randomness') or {}).get('seed')
+    stated = json.loads(json.dumps(training['settings']))
+    if then != (seed, _digests(training['pairs']), stated):
+        raise FileExistsError(
+            f'{out} holds the result of another training, and would be overwritten. Name another '
+            'folder with --work-dir, or move it away'
         )
+
+
+def _digests(pairs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {domain: one.get('digest') for domain, one in pairs.items()}

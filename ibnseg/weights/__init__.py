@@ -4,9 +4,13 @@ Every key of a file is loaded, converted or dropped for a stated reason; anythin
 """
 
 from .conversion import convert, describe
-from .files import read
+from .files import locate, misfits, read, trained_on, unwrapped
 from .load import Report, load_weights
 from .networks import network
+from .plain import unreadable
 from .table import PUBLISHED
 
-__all__ = ['PUBLISHED', 'Report', 'convert', 'describe', 'load_weights', 'network', 'read']
+__all__ = [
+    'PUBLISHED', 'Report', 'convert', 'describe', 'load_weights', 'locate', 'misfits', 'network',
+    'read', 'trained_on', 'unreadable', 'unwrapped',
+]  # fmt: skip

@@ -55,12 +55,14 @@ def describe(source: str | os.PathLike) -> Description:
     """
     path = files.locate(source)
     content = files.read(path)
-    named = files.unwrap(content)
-    if not named:
-        held = ', '.join(map(str, content)) or 'nothing'
-        raise ValueError(f'{path}: no tensors; it holds {held}')
-    dialect = dialects.detect(named)
-    file = dialects.translate(files.state_dict_of(content), dialect)
+    try:
+        given, beside = files.select(content)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from None
+    if not given:
+        raise ValueError(f'{path}: no tensors. {files.layout(content)}')
+    dialect = dialects.detect([*files.unwrap(content), *given])
+    file = dialects.translate(given, dialect)
     body = dialects.without_heads(file.tensors)
     heads = (key for key in file.tensors if key not in body)
     return Description(
@@ -70,7 +72,7 @@ def describe(source: str | os.PathLike) -> Description:
         network=networks.guess(body),
         tensors=len(body),
         parameters=sum(v.numel() for key, v in body.items() if not key.endswith(_STATISTICS)),
-        others=(*(key for new in heads for key in file.sources[new]), *file.dropped),
+        others=(*(key for new in heads for key in file.sources[new]), *file.dropped, *beside),
         file=file,
         metadata=files.metadata(path),
     )
@@ -128,6 +130,8 @@ def convert(
         naming=to,
         report=str(report),
     )
+    if trained_on := files.trained_on(found.path):
+        metadata['trained_on'] = trained_on
     _write(state, metadata, out)
     return report
 

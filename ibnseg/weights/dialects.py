@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .files import strip
+from .files import is_head, strip
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Dialect:
         rules: (pattern, replacement) pairs as for `re.sub`, applied in order. In a replacement,
             `<3>` makes 2, for those who count from 1; `#0` and `#1` at its end make two parts of a
             tensor, joined along the first axis.
-        drop: pattern of keys that are none of the backbone's, beside `HEADS`.
+        drop: pattern of keys that are none of the backbone's, beside `files.HEADS`.
         note: what names can't say and a user must know.
     """
 
@@ -34,9 +34,6 @@ class Dialect:
     drop: str = '(?!)'
     note: str = ''
 
-
-#: First parts of the keys of heads, in any dialect.
-HEADS = ('fc', 'classifier', 'heads', 'head', 'bottleneck', 'decode_head', 'auxiliary_head')
 
 _ROBUSTNET_HEADS = r'^(aspp|bot_aspp|bot_fine|final1|final2|dsn)\.'
 _UNIT = r'^features\.stage(\d)\.unit(\d+)\.'
@@ -130,10 +127,6 @@ DIALECTS = (
     # IBN-Net's release, torchreid, TLLib, torchvision, timm with a plain stem.
     Dialect('original', ''),
 )
-
-
-def is_head(key: str) -> bool:
-    return key.split('.')[0] in HEADS
 
 
 def without_heads(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

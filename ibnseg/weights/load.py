@@ -34,14 +34,12 @@ class Report:
             text += f' (names: {self.dialect})'
         for verb, keys in (('converted', self.converted), ('dropped', self.dropped)):
             if keys:
-                text += f', {len(keys)} {verb} ({_some(keys)})'
+                text += f', {len(keys)} {verb} ({files.some(keys)})'
         if self.initial:
-            text += f', {len(self.initial)} left at their initial value ({_some(self.initial)})'
+            text += (
+                f', {len(self.initial)} left at their initial value ({files.some(self.initial)})'
+            )
         return f'{text}. {self.note}' if self.note else text
-
-
-def _some(keys: list[str], most: int = 4) -> str:
-    return ', '.join(keys[:most]) + (', ...' if len(keys) > most else '')
 
 
 def load_weights(
@@ -64,18 +62,25 @@ def load_weights(
     name = 'the mapping' if isinstance(source, Mapping) else os.fspath(source)
     content = source if isinstance(source, Mapping) else files.read(source)
     try:
-        given = files.state_dict_of(content, prefix)
-        dialect = dialects.detect(given if prefix else files.unwrap(content))
+        given, beside = files.select(content, prefix)
+        dialect = dialects.detect(given if prefix else [*files.unwrap(content), *given])
         file = dialects.translate(given, dialect)
     except ValueError as error:
         raise ValueError(f'{name}: {error}') from None
-    report = Report(dropped=file.dropped, dialect=dialect.name, note=dialect.note)
+    report = Report(dropped=[*file.dropped, *beside], dialect=dialect.name, note=dialect.note)
     result = _convert(backbone, file, report)
     if problems := _problems(backbone, result, file, report):
         names = '' if dialect.name == 'original' else f' (names: {dialect.name})'
         wanted = backbone.state_dict()
         hints = [text for applies, text in _HINTS if applies(file.tensors, wanted)]
         hints = hints or ['Check depth, placement, ratio and deep_stem against the file']
+        if not result.keys() & wanted.keys():
+            hints.append(files.layout(content))
+        if len(problems) == 1 and problems[0].startswith(_UNEXPLAINED):
+            hints.append(
+                'Where these are of another part, leave them out: state = {k: v for k, v in '
+                "state.items() if not k.startswith('...')}; torch.save(state, 'weights.pth')"
+            )
         if config := networks.guess(dialects.without_heads(file.tensors)):
             hints.append(f'The file fits {networks.spell(config)}')
         raise ValueError(
@@ -87,6 +92,9 @@ def load_weights(
     report.loaded = [key for new in result for key in file.sources[new] if key not in settled]
     _stack.log(f'{name}: {report}')
     return report
+
+
+_UNEXPLAINED = 'keys with no place in the backbone'
 
 
 def _problems(
@@ -122,11 +130,11 @@ def _problems(
     ]
     missing = [k for k in missing if k not in inserted and not k.endswith('num_batches_tracked')]
     found = {
-        'keys with no place in the backbone': unexplained,
+        _UNEXPLAINED: unexplained,
         'keys the backbone needs and the file lacks': missing,
         'wrong shapes': wrong,
     }
-    return [f'{what}: {_some(keys, 8)}' for what, keys in found.items() if keys]
+    return files.listed(found)
 
 
 def _shortcut(state: _State) -> str:

@@ -12,6 +12,7 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 protocol = dict(_delete_=True)  # photos in their own size
+test_pipeline = [dict(type='LoadPhoto'), dict(type='PackSegInputs')]
 train_dataloader = dict(
     batch_size=8, num_workers=1, dataset=dict(domain=source, pipeline=train_pipeline)
 )

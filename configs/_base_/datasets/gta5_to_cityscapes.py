@@ -12,6 +12,12 @@ train_pipeline = [
 ]
 # Photos are at most 1024 wide, as in training. Labels keep their size; predictions get that size.
 protocol = dict(photo=(1024, 1024), keep_ratio=True)
+# Of `mmseg.apis.inference_model`, for photos without labels; a measurement follows the protocol.
+test_pipeline = [
+    dict(type='LoadPhoto'),
+    dict(type='ResizePhoto', scale=(1024, 1024), keep_ratio=True),
+    dict(type='PackSegInputs'),
+]
 train_dataloader = dict(
     batch_size=16,
     num_workers=4,

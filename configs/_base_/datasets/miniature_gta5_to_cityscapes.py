@@ -11,6 +11,11 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 protocol = dict(photo=(256, 128), keep_ratio=True)
+test_pipeline = [
+    dict(type='LoadPhoto'),
+    dict(type='ResizePhoto', scale=(256, 128), keep_ratio=True),
+    dict(type='PackSegInputs'),
+]
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,

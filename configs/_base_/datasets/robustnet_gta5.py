@@ -3,6 +3,7 @@
 # and pads a small photo all around, in black; here it is bilinear, right and below, in mean grey.
 _base_ = './gta5_to_cityscapes.py'
 protocol = 'robustnet-1536'
+test_pipeline = [dict(type='LoadPhoto'), dict(type='PackSegInputs')]  # in their own size
 train_pipeline = [
     dict(type='LoadPhoto'),
     dict(type='LoadLabels'),

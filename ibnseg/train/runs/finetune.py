@@ -5,6 +5,7 @@ A fine-tuned network has seen the target. Its source says so ('gta5:train -> cit
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ...measure import records
 from ...report.grid import Grid, Section, percent
 from ...report.table import Stat, scores
 from .. import checks
-from ..config import domain_names
+from ..config import domain_names, stretch
 from . import states
 from .states import Planned
 
@@ -91,7 +92,7 @@ def configure(
     data.domains = list(dict.fromkeys([val, *domain_names(data)]))
     config.select = 'last'
     if iterations is not None:
-        _stretch(config, iterations)
+        stretch(config, iterations)
     config.train_cfg.val_interval = config.train_cfg.max_iters  # for the log, once
     config.fine_tuned.settings = _settings(config)
     return config
@@ -108,17 +109,6 @@ def _settings(config: Config) -> str:
         schedule=[shared[key] for key in ('optim_wrapper', 'param_scheduler', 'train_cfg')],
     )
     return hashlib.sha256(Config(kept).pretty_text.encode()).hexdigest()[:8]
-
-
-def _stretch(config: Config, iterations: int) -> None:
-    if iterations < 1:
-        raise ValueError(f'--iterations {iterations}: expected at least 1')
-    before = config.train_cfg.max_iters
-    for scheduler in config.param_scheduler:
-        for key in ('begin', 'end'):
-            if key in scheduler:
-                scheduler[key] = round(scheduler[key] * iterations / before)
-    config.train_cfg.max_iters = iterations
 
 
 def planned(config: Config, seed: int, work_dir: str | Path) -> Planned:
@@ -142,21 +132,23 @@ def planned(config: Config, seed: int, work_dir: str | Path) -> Planned:
 def tabulate(found: Sequence[records.Record], target: str, domain: str) -> Section:
     """Put the fine-tuned records of one target side by side; others are left out.
 
-    Rows are models, each from one checkpoint; columns are fractions: mIoU on `domain`, mean ±
-    standard deviation (n - 1) where there are seeds.
+    Rows are models, each from one checkpoint; columns are fractions, and which pairs they are of
+    where that differs: mIoU on `domain`, mean ± standard deviation (n - 1) where there are seeds.
 
     Raises ValueError: none is left, they were measured by several protocols, or those of one model
     and checkpoint were trained by several settings, or two of them have one fraction and seed.
     """
-    runs: dict[tuple, dict[tuple, float]] = {}  # (model, source, sha256), fraction -> run -> mIoU
-    images, protocols, settings = {}, set(), {}
+    runs: dict[tuple, dict[tuple, float]] = {}  # (model, source, sha256), column -> run -> mIoU
+    columns, protocols, settings = set(), set(), {}
     for record in found:
         facts = record.provenance.get('fine_tuned')
         measured = next((one for one in record.domains if one.domain == domain), None)
         if not isinstance(facts, dict) or facts.get('target') != target or measured is None:
             continue
-        line, fraction = (record.model, facts['source'], facts['sha256']), facts['fraction']
-        images[fraction] = facts['images']
+        line = record.model, facts['source'], facts['sha256']
+        # Columns are of equal pairs, also where the dataset was not whole or was skipped in part.
+        column = facts['fraction'], facts['images'], _digest(record, target)
+        columns.add(column)
         protocols.add(measured.protocol_hash)
         if settings.setdefault(line, facts.get('settings')) != facts.get('settings'):
             raise ValueError(
@@ -164,11 +156,11 @@ def tabulate(found: Sequence[records.Record], target: str, domain: str) -> Secti
                 'network, augmentation), whose numbers can not stand in one row. Run each of them '
                 'into a --work-dir of its own'
             )
-        cell = runs.setdefault((line, fraction), {})
+        cell = runs.setdefault((line, column), {})
         run = seed, _ = record.provenance.get('seed'), facts.get('subset_seed')
         if run in cell:
             raise ValueError(
-                f'two records of {record.model} on {100 * fraction:g} % of {target}, seed {seed}'
+                f'two records of {record.model} on {100 * column[0]:g} % of {target}, seed {seed}'
             )
         cell[run] = scores(measured).miou
     if not runs:
@@ -178,12 +170,14 @@ def tabulate(found: Sequence[records.Record], target: str, domain: str) -> Secti
             f'{domain} was measured by protocols {", ".join(sorted(protocols))}, whose numbers '
             'can not be compared. Measure all by one, or move the others away'
         )
-    fractions = sorted(images)
     header = ['model', 'checkpoint', 'trained on']
-    header += [f'{100 * fraction:g} % ({images[fraction]} images)' for fraction in fractions]
+    number = Counter(column[:2] for column in columns)
+    for fraction, images, digest in sorted(columns):
+        of = f', {digest or "unknown"}' * (number[fraction, images] > 1)
+        header.append(f'{100 * fraction:g} % ({images} images{of})')
     lines = [
         [model, sha256[:8], source]
-        + [_shown(runs.get(((model, source, sha256), fraction), {})) for fraction in fractions]
+        + [_shown(runs.get(((model, source, sha256), column), {})) for column in sorted(columns)]
         for model, source, sha256 in sorted(settings)
     ]
     title = (
@@ -191,6 +185,12 @@ def tabulate(found: Sequence[records.Record], target: str, domain: str) -> Secti
         'last checkpoint'
     )
     return Section(title, grid=Grid(header, lines, left=3, cut=80))
+
+
+def _digest(record: records.Record, target: str) -> str:
+    """Which pairs of the target there were, before the fraction was taken; '' if not known."""
+    pairs = (record.provenance.get('training') or {}).get('pairs') or {}
+    return pairs.get(target, {}).get('digest', '')
 
 
 def _shown(runs: Mapping[tuple, float]) -> str:

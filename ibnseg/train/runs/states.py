@@ -11,6 +11,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ... import disk
+from ...ending import Terminated
 from ...measure import records
 
 FINISHED, BEGUN, NEW = 'finished', 'begun', 'new'
@@ -48,9 +49,11 @@ def planned(path: str, config: Config, seed: int, folder: Path, note: str) -> Pl
     state = NEW
     if record.is_file():
         state = FINISHED
-        found = records.read(record).provenance.get('seed')
-        if found != seed:
+        facts = records.read(record).provenance
+        if (found := facts.get('seed')) != seed:
             raise ValueError(f'{record}: of seed {found!r:.20}, expected {seed}. {_WAY_OUT}')
+        if facts.get('unmeasured'):
+            state = BEGUN
     elif any(folder.glob('*iter_*.pth')):
         state = BEGUN
     if state != NEW:
@@ -131,6 +134,8 @@ def _launch(command: Sequence[str]) -> int:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
-    if ended or code in (130, -signal.SIGINT):
+    if ended or code in (143, -signal.SIGTERM):
+        raise Terminated
+    if code in (130, -signal.SIGINT):
         raise KeyboardInterrupt
     return code

@@ -1,0 +1,139 @@
+"""How a command ends: signals, a reader that has left, and what is said of an exception."""
+
+import contextlib
+import io
+import logging
+import multiprocessing
+import os
+import re
+import signal
+import stat
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+from ._stack import StackError
+
+#: Raised on purpose, with a message for a person.
+INPUT_ERRORS = (ValueError, OSError, SyntaxError, RecursionError, StackError)
+_HERE = str(Path(__file__).parent)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends a command as Ctrl-C does, with exit code 143."""
+
+
+def code_of(interrupt: KeyboardInterrupt) -> int:
+    """Return the exit code of an interrupted command: 128 and the signal's number."""
+    return 128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
+
+
+@contextlib.contextmanager
+def on_signals() -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM raise KeyboardInterrupt and Terminated once.
+
+    The second one ends this process and those that it has started at once, without a trace.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may
+        return
+    # What a script starts in the background ignores Ctrl-C, and goes on doing so.
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    mine = [number for number, handler in usual.items() if signal.getsignal(number) is handler]
+    for number in mine:
+        signal.signal(number, _first)
+    try:
+        yield
+    finally:
+        for number in mine:
+            if signal.getsignal(number) is _first:
+                signal.signal(number, usual[number])
+
+
+def _first(number: int, frame: FrameType | None) -> None:
+    for each in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(each) is _first:
+            signal.signal(each, _second)
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+def _second(number: int, frame: FrameType | None) -> None:
+    for process in multiprocessing.active_children():
+        process.kill()
+    os._exit(128 + number)
+
+
+class _Pipe(io.FileIO):
+    """A pipe whose reader may leave, as `| head` does: what comes after is thrown away."""
+
+    def write(self, data) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return len(data)
+
+
+def go_on_unread() -> None:
+    """Have a command finish what it does where the reader of its output leaves."""
+    out = sys.stdout
+    try:
+        is_pipe = stat.S_ISFIFO(os.fstat(out.fileno()).st_mode)
+    except (AttributeError, OSError, ValueError):  # none, or a stand-in without a file
+        return
+    known = isinstance(getattr(out.buffer, 'raw', out.buffer), _Pipe)
+    if not is_pipe or known or out is not sys.__stdout__:
+        return
+    out.flush()
+    raw = _Pipe(out.fileno(), 'wb', closefd=False)
+    buffer = raw if out.write_through else io.BufferedWriter(raw)
+    sys.stdout = sys.__stdout__ = io.TextIOWrapper(
+        buffer,
+        encoding=out.encoding,
+        errors=out.errors,
+        line_buffering=out.line_buffering,
+        write_through=out.write_through,
+    )
+
+
+def describe(error: Exception) -> str:
+    """Return what to say of an exception: its own message where it is meant for a person.
+
+    Of others one line: type, place, message, and where the trace is.
+    """
+    message = _cause(str(error.args[0]) if isinstance(error, KeyError) and error.args else error)
+    is_sentence = not isinstance(error, KeyError) or ' ' in message
+    if message and is_sentence and isinstance(error, (*INPUT_ERRORS, KeyError)):
+        return message
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    ours = last.filename.startswith(_HERE)
+    if ours:
+        advice = 'If config and files are as documented, this is a fault of ibnseg: report it with'
+    else:
+        advice = 'The config or a file may ask for what this code cannot do. For more see'
+    place = re.split(r'[\\/](?:site|dist)-packages[\\/]', last.filename)[-1]
+    if ours:
+        place = last.filename.removeprefix(str(Path(_HERE).parent)).lstrip('/\\')
+    message = ' '.join(message.split()) or last.line or 'no message'
+    message = message if len(message) < 500 else f'{message[:500]}...'
+    files = (one for one in log().handlers if isinstance(one, logging.FileHandler))
+    file = next((f'in {one.baseFilename}' for one in files), 'shown with IBNSEG_TRACE=1')
+    kind = type(error).__name__
+    return f'{kind} in {place}, line {last.lineno}: {message}. {advice} the trace, {file}'
+
+
+def log() -> logging.Logger:
+    """Return the logger that writes into the run's log file, once there is one."""
+    return logging.getLogger('py.warnings')
+
+
+def _cause(text: object) -> str:
+    """Return what an error in a process of a data loader was, without its printed trace."""
+    found = re.match(
+        r'Caught (\w+) in .*?^Original Traceback .*^(?:[\w.]+\.)?\1(?:: (.*))?\Z',
+        str(text).strip(),
+        re.DOTALL | re.MULTILINE,
+    )
+    return str(text).strip() if found is None else found[2] or found[1]

@@ -1,0 +1,141 @@
+"""What may change when a run is continued: each changed option is applied, or refused by name."""
+
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from ..command import say
+from ..measure import selection
+
+#: Settings that take effect from the checkpoint on; the record keeps when and from what.
+_APPLIED = re.compile(
+    r'optim_wrapper\.(optimizer\.(?!type$)|clip_grad|type$|dtype$|loss_scale)|param_scheduler|'
+    r'train_cfg\.(max_iters|val_begin|val_interval)$'
+)
+_SCHEDULE = re.compile(r'optim_wrapper\.optimizer\.|param_scheduler')
+_BATCH, _WORLD = 'train_dataloader.batch_size', 'world_size'
+_NOT_GIVEN = 'not given'
+_HISTORY = 'resumed.'
+_WAY_OUT = 'Continue it as it was begun, or name another folder with --work-dir'
+
+
+def check(
+    config: Config, latest: Path, meta: Mapping[str, Any], training: Mapping[str, Any]
+) -> bool:
+    """Compare a run with what it was begun as, and note in `training` what changes from here on.
+
+    Args:
+        latest, meta: of the checkpoint to continue from, see `checkpoint.begin`.
+        training: what the next checkpoints will say: 'pairs' and 'settings' as of now.
+
+    Returns whether optimiser or schedule are other ones (`SegRunner.begin_with`).
+
+    Raises ValueError for a change that a half-trained network can't take.
+    """
+    trained, settings = meta.get('trained', {}), training['settings']
+    _check_data(config, latest, trained, training)
+    _check_window(config, latest, meta['iter'])
+    before = trained.get('settings')
+    if before is None:
+        return False
+    history = {key: value for key, value in before.items() if key.startswith(_HISTORY)}
+    changed = _changed(before, settings)
+    old, new = (x.get(_BATCH, 1) * x.get(_WORLD, 1) for x in (before, settings))
+    same_batch = {_BATCH, _WORLD} if old == new else set()
+    refused = [key for key in changed if not _APPLIED.match(key) and key not in same_batch]
+    if refused:
+        shown = '; '.join('{}: {}, now {}'.format(key, *changed[key]) for key in refused)
+        raise ValueError(f'{latest} was begun as another experiment ({shown}). {_WAY_OUT}')
+    _check_length(config, latest, meta['iter'], changed)
+    anew = any(map(_SCHEDULE.match, changed))
+    if anew and any('Plateau' in schedule['type'] for schedule in _schedulers(config)):
+        raise ValueError(
+            f'{latest}: {", ".join(changed)} changed, but what a schedule by plateaus does next '
+            f'depends on all the scores so far. {_WAY_OUT}'
+        )
+    for key, (old, new) in changed.items():
+        say(f'from iteration {meta["iter"]} on, {key} is {new}, no more {old}')
+        history[f'{_HISTORY}{meta["iter"]}.{key}'] = f'{old} -> {new}'
+    settings.update(history)
+    return anew
+
+
+def processes(config: Config) -> int:
+    """Return how many processes a launcher has started, before they have met."""
+    told = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE')
+    return int(os.environ.get(told.get(config.launcher, ''), 1))
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the settings that differ: key -> (as begun, now)."""
+    found = {
+        key: (before.get(key, _NOT_GIVEN), now.get(key, _NOT_GIVEN))
+        for key in before | now
+        if not key.startswith(_HISTORY) and before.get(key) != now.get(key)
+    }
+    # The first weights have been read long since; their file may be gone.
+    return {key: both for key, both in found.items() if not _gone(*both)}
+
+
+def _gone(old: Any, new: Any) -> bool:
+    return str(old).startswith('sha256 ') and isinstance(new, str) and not Path(new).exists()
+
+
+def _check_data(
+    config: Config, latest: Path, trained: Mapping[str, Any], training: Mapping[str, Any]
+) -> None:
+    """Refuse other pairs to train on, and selection by another rule."""
+    for domain, before in trained.get('pairs', {}).items():
+        now = training['pairs'].get(domain, dict(pairs=0, digest=None))
+        if before['digest'] != now['digest']:
+            raise ValueError(
+                f'{latest} was trained on {before["pairs"]:,} pairs of {domain} '
+                f'({before["digest"]}), here are {now["pairs"]:,} ({now["digest"]}). Resume with '
+                'the same files and the same --skip-list'
+            )
+    rule = selection.implied(config.source, config.val_dataloader.dataset.domains).name
+    begun = trained.get('selection', rule)
+    if rule != begun:  # scores on other images can't be compared with the best one so far
+        raise ValueError(f'--select: {latest} was begun with {begun}, this is {rule}. {_WAY_OUT}')
+
+
+def _check_window(config: Config, latest: Path, done: int) -> None:
+    window = config.optim_wrapper.get('accumulative_counts', 1)
+    if done % window and done != config.train_cfg.max_iters:
+        raise ValueError(
+            f'{latest} lies within {window} iterations of accumulated gradients, which it does '
+            f'not hold: {done} is no multiple of accumulative_counts={window}. Resume with the '
+            'accumulative_counts and train_cfg.max_iters that it was begun with, or name another '
+            'folder with --work-dir'
+        )
+
+
+def _check_length(
+    config: Config, latest: Path, done: int, changed: Mapping[str, tuple[Any, Any]]
+) -> None:
+    """Refuse fewer iterations than are done, and more than the schedule has."""
+    length = config.train_cfg.max_iters
+    if length < done:
+        raise ValueError(
+            f'train_cfg.max_iters={length}: {latest} has {done} iterations. `ibnseg test` measures '
+            'it; expected more to train on'
+        )
+    before, _ = changed.get('train_cfg.max_iters', (length, length))
+    end = max((schedule.get('end', math.inf) for schedule in _schedulers(config)), default=math.inf)
+    if before <= end < length:
+        raise ValueError(
+            f'train_cfg.max_iters={length}: the schedule of {latest} ends at iteration {end}, and '
+            f'what comes after it would be trained at its last rate. --iterations {length} in the '
+            "place of train_cfg.max_iters stretches the schedule, too; or give param_scheduler's "
+            'begin and end with --cfg-options'
+        )
+
+
+def _schedulers(config: Config) -> Sequence[Mapping[str, Any]]:
+    given = config.get('param_scheduler') or []
+    return [given] if isinstance(given, Mapping) else given

@@ -1,0 +1,66 @@
+"""Pickled files of tensors and plain values, read without running any code of theirs."""
+
+import argparse
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+
+class _Dtype:
+    """What reading a file makes of a numpy dtype: its name and byte order."""
+
+    def __init__(self, name: str, *_: bool):
+        self.name, self.order = name, '='
+
+    def __setstate__(self, state: tuple) -> None:
+        self.order = state[1].replace('|', '=')
+
+
+def _scalar_in(module: str) -> Any:
+    def scalar(dtype: _Dtype, data: bytes) -> Any:
+        """Return the plain value of a numpy number; numpy sees no more than its bytes."""
+        kind = np.dtype(dtype.name).newbyteorder(dtype.order)
+        if kind.kind not in 'biufcSU':
+            raise ValueError(f'a numpy scalar of type {dtype.name}')
+        return np.frombuffer(data, kind, 1)[0].item()
+
+    # torch knows a function by its own name.
+    scalar.__module__, scalar.__qualname__ = module, scalar.__name__
+    return scalar
+
+
+_Dtype.__module__, _Dtype.__name__, _Dtype.__qualname__ = 'numpy', 'dtype', 'dtype'
+#: Beside what torch allows: numbers of numpy, which become Python's, and a command line's options.
+_SAFE = [
+    *(_scalar_in(f'numpy.{core}.multiarray') for core in ('core', '_core')),
+    *(_Dtype, argparse.Namespace),
+]
+
+
+def load(file: Path | io.BytesIO) -> Any:
+    """Read with torch's `weights_only=True`, never otherwise; numpy's numbers become Python's."""
+    before = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals([*before, *_SAFE])
+    try:
+        return torch.load(file, map_location='cpu', weights_only=True)
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
+
+
+def unreadable(value: Any) -> str:
+    """Return what of a value could not be read back from a file; '' where all can."""
+    buffer = io.BytesIO()
+    try:
+        torch.save(value, buffer)
+        buffer.seek(0)
+        load(buffer)
+    except Exception as error:  # whatever a stranger's class does when it is pickled
+        found = re.search(r'GLOBAL (\S+) was not', str(error))
+        return found[1] if found else type(error).__name__
+    return ''
