@@ -142,7 +142,7 @@ def test_old_hashes_stay():
         mode='whole', crop=None, stride=None, space='gta5', classes=list(range(19)),
     )  # fmt: skip
     now = native(images=40, fields=FIT | dict(photo=(256, 128)), test_cfg={})
-    assert now.hash == protocols.protocol_hash(read) == 'fea82f44', "the read-me's"
+    assert now.hash == protocols.protocol_hash(read) == 'fea82f44', 'that of docs/results'
 
 
 def test_mapillary_is_where_the_settings_differ():
