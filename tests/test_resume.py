@@ -17,7 +17,7 @@ from ibnseg.measure import records
 from ibnseg.train import checks, initial, resume, settings
 from ibnseg.train import test as testing
 from ibnseg.train import train as training
-from ibnseg.train.config import load_config, parse_options
+from ibnseg.train.config import load_config, parse_options, schedulers, stretch
 
 CONFIG = Path(__file__).parents[1] / 'configs' / 'miniature' / 'ibn_b.py'
 LENGTH, STOP = 6, 4
@@ -224,6 +224,17 @@ def test_the_same_batch_from_more_processes_goes_on(stopped, data, monkeypatch):
     now['settings']['world_size'] = resume.processes(changed)
     assert not resume.check(changed, Path('x'), meta, now)
     assert now['settings'][f'resumed.{STOP}.world_size'] == '1 -> 2'
+
+
+@pytest.mark.parametrize('form', ['several', 'one', 'none'])
+def test_a_schedule_is_stretched(data, tmp_path, form):
+    stretched = config(data, tmp_path, *SHORT)
+    one = dict(type='PolyLR', begin=3, end=6, by_epoch=False)
+    stretched.param_scheduler = dict(several=[one], one=one, none=None)[form]
+    stretched.train_cfg.max_iters = 6
+    stretch(stretched, 12)
+    assert stretched.train_cfg.max_iters == 12
+    assert [(s['begin'], s['end']) for s in schedulers(stretched)] == [(6, 12)] * (form != 'none')
 
 
 SEEN = {

@@ -160,6 +160,12 @@ def state_protocol(config: Config) -> None:
         config.val_dataloader.dataset.protocol = protocol
 
 
+def schedulers(config: Config) -> Sequence[dict[str, Any]]:
+    """Return the `param_scheduler` of a config, which may be several, one or none."""
+    given = config.get('param_scheduler') or []
+    return [given] if isinstance(given, Mapping) else given
+
+
 def stretch(config: Config, iterations: int) -> None:
     """Have a config train for another number of iterations, and its schedule follow.
 
@@ -168,7 +174,7 @@ def stretch(config: Config, iterations: int) -> None:
     if iterations < 1:
         raise ValueError(f'--iterations {iterations}: expected at least 1')
     before = config.train_cfg.max_iters
-    for scheduler in config.param_scheduler:
+    for scheduler in schedulers(config):
         for key in ('begin', 'end'):
             if key in scheduler:
                 scheduler[key] = round(scheduler[key] * iterations / before)

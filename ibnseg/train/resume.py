@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from ..command import say
 from ..measure import selection
+from .config import schedulers
 
 #: Settings that take effect from the checkpoint on; the record keeps when and from what.
 _APPLIED = re.compile(
@@ -53,7 +54,7 @@ def check(
         raise ValueError(f'{latest} was begun as another experiment ({shown}). {_WAY_OUT}')
     _check_length(config, latest, meta['iter'], changed)
     anew = any(map(_SCHEDULE.match, changed))
-    if anew and any('Plateau' in schedule['type'] for schedule in _schedulers(config)):
+    if anew and any('Plateau' in schedule['type'] for schedule in schedulers(config)):
         raise ValueError(
             f'{latest}: {", ".join(changed)} changed, but what a schedule by plateaus does next '
             f'depends on all the scores so far. {_WAY_OUT}'
@@ -126,7 +127,7 @@ def _check_length(
             'it; expected more to train on'
         )
     before, _ = changed.get('train_cfg.max_iters', (length, length))
-    end = max((schedule.get('end', math.inf) for schedule in _schedulers(config)), default=math.inf)
+    end = max((schedule.get('end', math.inf) for schedule in schedulers(config)), default=math.inf)
     if before <= end < length:
         raise ValueError(
             f'train_cfg.max_iters={length}: the schedule of {latest} ends at iteration {end}, and '
@@ -134,8 +135,3 @@ def _check_length(
             "place of train_cfg.max_iters stretches the schedule, too; or give param_scheduler's "
             'begin and end with --cfg-options'
         )
-
-
-def _schedulers(config: Config) -> Sequence[Mapping[str, Any]]:
-    given = config.get('param_scheduler') or []
-    return [given] if isinstance(given, Mapping) else given
