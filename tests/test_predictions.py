@@ -13,7 +13,7 @@ from mmseg.registry import MODELS
 from PIL import Image
 from test_tools import ROOT, TINY, run
 
-from ibnseg import domains, labels, miniature, report
+from ibnseg import command, domains, labels, miniature, report
 from ibnseg.domains import DataError
 from ibnseg.measure import from_files, matrices, predictions, protocols, records
 from ibnseg.measure.confusion import score as scores_of
@@ -71,11 +71,15 @@ def by_loop(domain: str, data: Path, drawn: list[np.ndarray]) -> np.ndarray:
 
 
 @pytest.mark.parametrize('domain', NAMES.values(), ids=NAMES)
-def test_every_domain_is_scored_as_a_loop_over_pixels(data, tmp_path, domain):
+def test_every_domain_is_scored_as_a_loop_over_pixels(data, tmp_path, capsys, domain):
     drawn = draw(domain, data)
     folder = save(tmp_path / 'p', drawn, own_names(domain, data))
+    command.say_once.cache_clear()
     record, packed = from_files.measure(domain, folder, data, name='x')
     (measured,) = record.domains
+    row, split = domains.parse(domain)
+    count = f'{domain}: {len(drawn)} pairs, published are {row.splits[split]:,}'
+    assert capsys.readouterr().out.splitlines() == [count]
     expected = by_loop(domain, data, drawn)
     np.testing.assert_array_equal(measured.matrix, expected)
     assert (measured.domain, measured.images) == (domain, len(drawn))

@@ -84,6 +84,13 @@ class Used:
             'with --skip-list which pairs to leave out'
         )
 
+    def report(self) -> str:
+        """Return `note`, and a line where these are not as many as published."""
+        if self.published in (None, len(self.pairs)):
+            return self.note()
+        count = f'{self.domain}: {len(self.pairs):,} pairs, published are {self.published:,}'
+        return f'{self.note()}\n{count}'.lstrip()
+
 
 def use(
     domain: str,
@@ -133,7 +140,6 @@ def _sizes(files: list[Path], name: str) -> dict[Path, list[int] | None]:
     return {file: size for (file,), size in found.items()}
 
 
-_PNG, _PNG_END = b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR', b'\0\0\0\0IEND\xaeB`\x82'
 _JPEG_END = b'\xff\xd9'
 _POLYGONS = re.compile(rb'"img(Width|Height)"\s*:\s*(\d+)')
 
@@ -146,7 +152,7 @@ def _size(path: Path) -> list[int] | None:
             head = file.read(24)
             file.seek(-12, 2)
             end = file.read()
-        if head.startswith(_PNG) and end == _PNG_END:
+        if head.startswith(pixels.PNG) and end == pixels.PNG_END:
             return list(struct.unpack('>II', head[16:]))
         with Image.open(path) as image:
             if image.format != 'JPEG' or _JPEG_END not in end:

@@ -5,6 +5,8 @@ Pillow alone, so that the audit needs no MM package.
 
 from PIL import ExifTags, Image
 
+#: How a PNG begins, up to its size, and how it ends.
+PNG, PNG_END = b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR', b'\0\0\0\0IEND\xaeB`\x82'
 #: Formats whose photos are 8-bit, or in PNG's case 16-bit, as Pillow's mode or the header says.
 _PHOTOS = ('PNG', 'JPEG', 'MPO', 'BMP', 'GIF', 'WEBP', 'PPM')
 #: Formats that may change ids.
@@ -45,7 +47,7 @@ def may_turn(png: bytes) -> bool:
 
 def is_deep(data: bytes) -> bool:
     """Whether this is a PNG of 16 bits a channel, in colour or grey."""
-    return data.startswith(b'\x89PNG\r\n\x1a\n') and data[24:25] == b'\x10'
+    return data.startswith(PNG[:8]) and data[24:25] == b'\x10'
 
 
 def as_shown(size: tuple[int, int], turn: int) -> tuple[int, int]:

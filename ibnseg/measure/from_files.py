@@ -97,7 +97,7 @@ def _measurement(
     to_class = _classes_of(ids, space)
     used = domains.use(domain, data_root, skip_lists)
     pairs, keys = used.pairs, used.photos
-    command.say_once(used.note())
+    command.say_once(used.report())
     protocol = _protocol(used, like)
     left_out = {file.stem for pair in used.odd for file in pair}
     files = match(keys, [truth.stem for _, truth in pairs], folder, left_out)

@@ -167,13 +167,14 @@ def _counts(content: dict, key: str, height: int, width: int) -> np.ndarray:
     return np.array(rows, np.int64)
 
 
-def name(model: str, checkpoint: str | Path, hashes: Mapping[str, str]) -> str:
+def name(model: str, checkpoint: str | Path, sha256: str, hashes: Mapping[str, str]) -> str:
     """Return the file name of a record, another one for another checkpoint or protocol.
 
     Args:
+        sha256: of the checkpoint.
         hashes: of the protocols, by domain.
     """
-    what = json.dumps([disk.sha256(checkpoint), sorted(hashes.items())])
+    what = json.dumps([sha256, sorted(hashes.items())])
     digits = hashlib.sha256(what.encode()).hexdigest()[:8]
     return f'{model}.{Path(checkpoint).stem}.{digits}.record.json'
 

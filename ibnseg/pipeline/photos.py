@@ -92,8 +92,6 @@ def _eight_bits(png: bytes) -> Image.Image:
     return Image.fromarray(eight if channels == 1 else cv2.cvtColor(eight, order[channels]))
 
 
-_HEAD = b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR'
-_END = struct.pack('>I4sI', 0, b'IEND', zlib.crc32(b'IEND'))
 #: Depth, colour type, compression, filter and interlace method -> channels, and what makes Pillow's
 #: RGB of them as BGR.
 _KINDS = {
@@ -113,7 +111,7 @@ def by_libspng(data: bytes) -> np.ndarray | None:
 
     None for any other file, and without `imagecodecs`.
     """
-    if imagecodecs is None or data[:16] != _HEAD or data[24:29] not in _KINDS:
+    if imagecodecs is None or data[:16] != pixels.PNG or data[24:29] not in _KINDS:
         return None
     width, height = struct.unpack_from('>II', data, 16)
     channels, to_bgr = _KINDS[data[24:29]]
@@ -130,7 +128,7 @@ def by_libspng(data: bytes) -> np.ndarray | None:
         png[:41] = data[:33] + struct.pack('>I', len(stored)) + b'IDAT'
         checksum = imagecodecs.deflate_crc32(stored, zlib.crc32(b'IDAT'))
         end = 41 + len(stored) + 16
-        png[end - 16 : end] = struct.pack('>I', checksum) + _END
+        png[end - 16 : end] = struct.pack('>I', checksum) + pixels.PNG_END
         image = imagecodecs.spng_decode(png[:end])
         return cv2.cvtColor(image, to_bgr, dst=image if channels == 3 else None)
     except (imagecodecs.DeflateError, imagecodecs.SpngError):

@@ -93,11 +93,7 @@ def find_pairs(config: Config, loader: str) -> dict[str, domains.Used]:
     where = data.data_root, data.get('skip_lists', ()), data.get('odd_pairs', 'leave_out')
     found = {name: domains.use(name, *where) for name in domain_names(data)}
     for used in found.values():
-        command.say_once(used.note())
-        if used.published not in (None, len(used.pairs)):
-            command.say_once(
-                f'{used.domain}: {len(used.pairs):,} pairs, published are {used.published:,}'
-            )
+        command.say_once(used.report())
     return found
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from mmengine.config import Config
 
 from .. import disk, domains, weights
+from .keys import walk
 
 
 def weights_of(config: Config) -> list[dict[str, Any]]:
@@ -20,7 +21,7 @@ def weights_of(config: Config) -> list[dict[str, Any]]:
     if config.get('load_from'):  # replaces all that came before
         given = [('load_from', config.load_from)]
     else:
-        given = list(_pretrained(config.model, 'model'))
+        given = list(_pretrained(config.model))
     return [_facts(key, source) for key, source in given]
 
 
@@ -43,18 +44,14 @@ def _domains(source: str) -> set[str]:
     return {name for stage in stages for name in domains.Source.of(stage).domains}
 
 
-def _pretrained(value: Any, key: str) -> Iterator[tuple[str, str]]:
+def _pretrained(model: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield (dotted key, file) of all pretrained weights in a model's config."""
-    if isinstance(value, Mapping):
-        if value.get('type') == 'Pretrained' and value.get('checkpoint'):
-            yield key, value['checkpoint']
-        if isinstance(value.get('pretrained'), str):
-            yield f'{key}.pretrained', value['pretrained']
-        for name, item in value.items():
-            yield from _pretrained(item, f'{key}.{name}')
-    elif isinstance(value, list | tuple):
-        for number, item in enumerate(value):
-            yield from _pretrained(item, f'{key}.{number}')
+    for key, value in walk(model, 'model'):
+        if isinstance(value, Mapping):
+            if value.get('type') == 'Pretrained' and value.get('checkpoint'):
+                yield key, value['checkpoint']
+            if isinstance(value.get('pretrained'), str):
+                yield f'{key}.pretrained', value['pretrained']
 
 
 def _facts(key: str, source: str) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def _harmless(name: str, file: _File, files: list[_File], config: Config) -> boo
 
 def _occurs(value: Any, name: str, config: Config) -> bool:
     rest = (config[key] for key in config if key != name)
-    return any(value == found for part in rest for _, found in _walk(part))
+    return any(value == found for part in rest for _, found in walk(part))
 
 
 def _files(path: Path) -> Iterator[_File]:
@@ -189,10 +189,10 @@ def _places(name: str, config: Config) -> str:
 
 
 def _paths(config: Config) -> list[str]:
-    return [path for key in config if key in RUNNER for path, _ in _walk(config[key], key)]
+    return [path for key in config if key in RUNNER for path, _ in walk(config[key], key)]
 
 
-def _walk(value: Any, path: str = '') -> Iterator[tuple[str, Any]]:
+def walk(value: Any, path: str = '') -> Iterator[tuple[str, Any]]:
     """Yield (dotted key, value) of a value and of all that lies in it."""
     yield path, value
     if isinstance(value, Mapping):
@@ -200,4 +200,4 @@ def _walk(value: Any, path: str = '') -> Iterator[tuple[str, Any]]:
     else:
         items = enumerate(value) if isinstance(value, list | tuple) else ()
     for key, item in items:
-        yield from _walk(item, f'{path}.{key}')
+        yield from walk(item, f'{path}.{key}')

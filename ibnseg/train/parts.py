@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 
 from .. import registered  # noqa: F401
 from ..text import meant, nearest
-from .keys import RUNNER
+from .keys import RUNNER, walk
 
 #: Keys that whoever builds a part takes, beside those of its `type`; by the part's own key.
 _BUILDER = {
@@ -78,7 +78,9 @@ def check(config: Config) -> None:
         part = config[key]
         if part and isinstance(part, Mapping) and key in _DEFAULT:
             part = dict(type=_DEFAULT[key]) | part
-        _check(part, key, scope)
+        for where, value in walk(part, key):
+            if isinstance(value, Mapping) and value.get('type') is not None:
+                _check(value, where, scope)
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         taken = {*_LOADER, *inspect.signature(torch.utils.data.DataLoader.__init__).parameters}
         _refuse(config.get(key), key, taken, 'a dataloader')
@@ -120,28 +122,19 @@ def _at(config: Config, key: str) -> Any:
     return value
 
 
-def _check(value: Any, where: str, scope: str) -> None:
-    """Check a part and all parts in it; `where` is its dotted key."""
-    if isinstance(value, list | tuple):
-        for number, item in enumerate(value):
-            _check(item, f'{where}.{number}', scope)
-    if not isinstance(value, Mapping):
-        return
+def _check(value: Mapping[str, Any], where: str, scope: str) -> None:
+    """Check the keys of a part that states its type; `where` is its dotted key."""
     names = [name for name in where.split('.') if not name.isdigit()]
     name = names[-2] if names[-2:-1] == ['default_hooks'] else names[-1]
-    kind = value.get('type')
-    if kind is not None:
-        built = name in _BUILT
-        parts = _find(kind, scope) if isinstance(kind, str) else (kind,)
-        if not parts and built and '.' not in kind and kind not in _types():
-            raise ValueError(f'{where}.type: no {kind!r} is registered{meant(kind, _types())}')
-        taken = [_taken(part) for part in parts]
-        if taken and None not in taken:
-            shown = kind if isinstance(kind, str) else kind.__name__
-            extra = {'type', '_scope_'} | _BUILDER.get(name, set())
-            _refuse(value, where, set().union(extra, *taken), shown if built else '')
-    for key, item in value.items():
-        _check(item, f'{where}.{key}', scope)
+    kind, built = value['type'], name in _BUILT
+    parts = _find(kind, scope) if isinstance(kind, str) else (kind,)
+    if not parts and built and '.' not in kind and kind not in _types():
+        raise ValueError(f'{where}.type: no {kind!r} is registered{meant(kind, _types())}')
+    taken = [_taken(part) for part in parts]
+    if taken and None not in taken:
+        shown = kind if isinstance(kind, str) else kind.__name__
+        extra = {'type', '_scope_'} | _BUILDER.get(name, set())
+        _refuse(value, where, set().union(extra, *taken), shown if built else '')
 
 
 def _refuse(value: Any, where: str, taken: set[str], owner: str) -> None:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
@@ -60,18 +61,18 @@ def test(
     config.class_set = classes or config.get('class_set')
     plan = checks.plan_measurement(config)
     hashes = {domain: protocol.hash for domain, protocol in plan.items()}
-    name = records.name(config.model_name, checkpoint, hashes)
+    sha256 = disk.sha256(checkpoint)
+    name = records.name(config.model_name, checkpoint, sha256, hashes)
     out = Path(out or Path(config.work_dir, name))
-    records.check_free(out, config.model_name, disk.sha256(checkpoint), hashes)
+    records.check_free(out, config.model_name, sha256, hashes)
     for key in FOR_TRAINING:
         config[key] = None
     config.model.backbone.init_cfg = None  # the checkpoint has all weights
-    saver = _saver(config, plan, checkpoint, save_predictions) if save_predictions else None
+    saver = _saver(config, plan, sha256, save_predictions) if save_predictions else None
     runner = build(config)
     record = measure(runner, plan, checkpoint, out, saver=saver)
-    odd = [
-        error for one in runner.test_dataloader.dataset.used.values() for error in one.odd.values()
-    ]
+    used = runner.test_dataloader.dataset.used.values()
+    odd = (error for one in used for error in one.odd.values())
     if unread := [error for error in odd if error.kind == 'unreadable']:
         raise Incomplete(
             f'{unread[0]} ({len(unread):,} pairs left out of {out}, since a file cannot be read). '
@@ -85,7 +86,7 @@ _SCORING = ('images', 'skipped', 'pairs', 'classes')
 
 
 def _saver(
-    config: Config, plan: Mapping[str, Protocol], checkpoint: str | Path, folder: str | Path
+    config: Config, plan: Mapping[str, Protocol], sha256: str, folder: str | Path
 ) -> predictions.Saver:
     framed = [d for d, p in plan.items() if p.label_scale or p.label_height]
     data = config.test_dataloader.dataset
@@ -95,7 +96,7 @@ def _saver(
             'no prediction would have the size of its label file. Leave one of them away, or save '
             "those of 'native'"
         )
-    marks, network = {}, [disk.sha256(checkpoint), str(config.model)]
+    marks, network = {}, [sha256, str(config.model)]
     for domain, protocol in plan.items():
         how = {key: value for key, value in protocol.content().items() if key not in _SCORING}
         marks[domain] = hashlib.sha256(json.dumps([*network, how]).encode()).hexdigest()
@@ -137,21 +138,10 @@ def measure(
     plan = {domain: protocol for domain, protocol in plan.items() if domain not in metric.unread}
     if not plan:
         raise DataError(f'{lost}. Nothing is left to record')
-    record = Record(
-        model=config.model_name,
-        source=config.source,
-        classes=list(runner.test_dataloader.dataset.metainfo['classes']),
-        provenance=origin.of_checkpoint(checkpoint, meta, config, used),
-        domains=[
-            Measurement(d, p.images, p.content(), p.hash, metric.totals[d], metric.raw.get(d))
-            for d, p in plan.items()
-        ],
-    )
-    if lost:
-        record.provenance['unmeasured'] = {name: texts[0] for name, texts in metric.unread.items()}
+    record = _record(runner, plan, origin.of_checkpoint(checkpoint, meta, config, used))
     if is_main_process():
         if lost:  # never over a record that holds more
-            hashes = {domain: protocol.hash for domain, protocol in plan.items()}
+            hashes = {one.domain: one.protocol_hash for one in record.domains}
             sha256 = record.provenance['checkpoint_sha256']
             records.check_free(out, record.model, sha256, hashes)
         named = {d: replace(metric.images[d], keys=used[d].photos) for d in plan}
@@ -160,17 +150,32 @@ def measure(
             records.write(record, saver.folder / predictions.MANIFEST)
         if show:
             report.show(report.tabulate([record]))
-            print(f'record      {out}')
-            if saver:
-                print(f'predictions {saver.folder}')
-            print(f'checkpoint  {checkpoint}')
-            print(f'log         {runner.log_file}')
+            paths = dict(record=out, predictions=saver and saver.folder, checkpoint=checkpoint)
+            for what, path in (paths | dict(log=runner.log_file)).items():
+                if path:
+                    print(f'{what:11} {path}')
     if lost:
         raise Incomplete(
             f'{lost}. {out} holds the others ({", ".join(plan)}). Mend these files or leave the '
             f'pairs out with --skip-list; then measure {checkpoint} again with ibnseg test'
         )
     return record
+
+
+def _record(runner: SegRunner, plan: Mapping[str, Protocol], provenance: dict[str, Any]) -> Record:
+    metric = runner.test_loop.evaluator.metrics[0]
+    if metric.unread:
+        provenance['unmeasured'] = {name: texts[0] for name, texts in metric.unread.items()}
+    return Record(
+        model=runner.cfg.model_name,
+        source=runner.cfg.source,
+        classes=list(runner.test_dataloader.dataset.metainfo['classes']),
+        provenance=provenance,
+        domains=[
+            Measurement(d, p.images, p.content(), p.hash, metric.totals[d], metric.raw.get(d))
+            for d, p in plan.items()
+        ],
+    )
 
 
 def _lost(unread: Mapping[str, Sequence[str]]) -> str:
