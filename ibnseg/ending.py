@@ -104,6 +104,8 @@ def describe(error: Exception) -> str:
     Of others one line: type, place, message, and where the trace is.
     """
     message = _cause(str(error.args[0]) if isinstance(error, KeyError) and error.args else error)
+    if isinstance(error, OSError) and isinstance(error.filename, str):
+        return f'{error.filename}: {error.strerror}'
     is_sentence = not isinstance(error, KeyError) or ' ' in message
     if message and is_sentence and isinstance(error, (*INPUT_ERRORS, KeyError)):
         return message

@@ -53,7 +53,7 @@ def in_worker(error: Exception) -> Exception:
         (
             FileNotFoundError(2, 'No such file', 'x.png'),
             2,
-            "error: [Errno 2] No such file: 'x.png'\n",
+            'error: x.png: No such file\n',
         ),
     ],
 )

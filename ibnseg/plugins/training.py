@@ -16,7 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import set_random_seed
 
-from .. import disk, weights
+from .. import disk
 from ..measure import origin
 from ..train import parts
 from ..train.checkpoint import begin, check_finite, newest, save, updated
@@ -122,7 +122,7 @@ def test(config: Config, checkpoint: str | Path) -> None:
     config.custom_hooks = [*(config.get('custom_hooks') or []), dict(type='PlainProgressHook')]
     with _stdout_to_log():
         runner = build(config)
-        meta = weights.read(checkpoint).get('meta', {})
+        meta = runner.read_fitting(checkpoint).get('meta', {})  # before the data is looked for
         runner.begin_with(checkpoint, resume=False)
         metrics = {key: float(value) for key, value in runner.test().items()}
     out = Path(config.work_dir) / 'metrics.json'

@@ -149,8 +149,8 @@ class SegRunner(mmengine.runner.Runner):
                     for schedule in self.param_schedulers:
                         schedule.step()
 
-    def load_checkpoint(self, filename: str, map_location: Any = 'cpu', **kwargs: Any) -> dict:
-        """Load a checkpoint of this model, as hooks leave it; every key must fit.
+    def read_fitting(self, filename: str | Path) -> dict[str, Any]:
+        """Return a checkpoint of this model; every key must fit.
 
         Raises:
             FileNotFoundError, ValueError: as `weights.read`; keys that do not fit are listed.
@@ -164,6 +164,12 @@ class SegRunner(mmengine.runner.Runner):
                 f'{filename} does not fit the model of this config. {"; ".join(problems)}. Give '
                 'the config that the checkpoint was trained with'
             )
+        return checkpoint
+
+    def load_checkpoint(self, filename: str, map_location: Any = 'cpu', **kwargs: Any) -> dict:
+        """Load a checkpoint of this model, as hooks leave it. Raises as `read_fitting`."""
+        checkpoint = self.read_fitting(filename)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
         # As in MMEngine, after `before_run` and before the weights are taken (EMAHook swaps them).
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model.load_state_dict(checkpoint['state_dict'])
