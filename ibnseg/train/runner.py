@@ -17,9 +17,10 @@ from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_s
 from torch import Tensor, nn
 
 from .. import registered, weights  # noqa: F401
-from . import losses
+from . import losses, untrusted
 
 
+@untrusted.read_safely()
 def build(config: Config) -> 'SegRunner':
     """Build the runner of a config. Raises ValueError for a part that does not exist."""
     try:
@@ -65,6 +66,7 @@ class SegRunner(mmengine.runner.Runner):
     - the console shows errors only, the log file everything;
     - checkpoints are written whole or not at all, hold tensors and plain values, and are read
       with `weights_only=True` without any fallback;
+    - nothing that is read while it is built, trains or tests runs code, see `untrusted`;
     - `launcher='pytorch'` works without a GPU, over gloo;
     - SyncBN becomes BatchNorm where there is nothing to synchronise over (CPU, one process).
     """
@@ -107,6 +109,7 @@ class SegRunner(mmengine.runner.Runner):
         if not self._resume:  # a checkpoint has them all; its network may be gone, too
             super()._init_model_weights()
 
+    @untrusted.read_safely()
     def train(self) -> nn.Module:
         try:
             return super().train()
@@ -119,6 +122,10 @@ class SegRunner(mmengine.runner.Runner):
                 "Take a batch_size of 2 or more, or norm_cfg=dict(type='GN', num_groups=...) there "
                 f'({error})'
             ) from error
+
+    @untrusted.read_safely()
+    def test(self) -> dict[str, float]:
+        return super().test()
 
     def begin_with(self, checkpoint: str | Path, resume: bool, anew: bool = False) -> None:
         """Have the next `train` or `test` load a checkpoint, when its hooks are ready for it.
