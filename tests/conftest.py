@@ -24,6 +24,24 @@ def shared():
     return find
 
 
+@pytest.fixture(scope='session')
+def drawn(tmp_path_factory):
+    """A data root with every dataset, tiny. Not to be changed."""
+    import odd_data
+
+    root = tmp_path_factory.mktemp('drawn')
+    odd_data.draw(root)
+    return root
+
+
+@pytest.fixture(scope='module')
+def mended(drawn, tmp_path_factory):
+    """name -> a `Target`, the dataset whole."""
+    import odd_data
+
+    return odd_data.Copies(drawn, tmp_path_factory.mktemp('mended'))
+
+
 @pytest.fixture(autouse=True)
 def same_numbers_alone_and_in_the_suite():
     torch.manual_seed(0)
