@@ -108,10 +108,16 @@ def read_config(
     check_file(path, 'config file')
     if Path(path).suffix not in _SUFFIXES:
         raise ValueError(f'{path} is no config; expected a file that ends with .py, .json or .yaml')
+    _stack.name_distributions()
     try:
         config = Config.fromfile(str(path))
-    except TypeError as error:  # a dict laid over what is none, say
-        raise ValueError(f'{path}: {error}') from error
+    except ImportError as error:  # of the package of a base, say
+        raise _stack.StackError(f'{path}: {error}') from error
+    except OSError:
+        raise
+    except Exception as error:  # it is Python, and may fail in any way
+        what = ' '.join(str(error).split())
+        raise ValueError(f'{path}: cannot be read ({type(error).__name__}: {what})') from error
     keys.check(path, config)
     keys.merge(config, options or {})
     if absent := [key for key in needed if key not in config]:
