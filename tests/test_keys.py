@@ -67,11 +67,15 @@ def test_what_runs_passes(text, tmp_path):
     parts.check(load_config(own(tmp_path, text)))
 
 
+BESIDE_A_MODEL = 'datasets/gta5_to_cityscapes', 'schedules/miniature', 'default_runtime'
+
+
 def test_a_base_of_mmseg_is_found(tmp_path):
     """By either distribution's name."""
-    base = "'mmseg::_base_/models/fcn_r50-d8.py'"
+    base = 'mmseg::_base_/models/fcn_r50-d8.py'
     path = tmp_path / 'own.py'
-    path.write_text(f"_base_ = [{base}, '{MINI.parents[1]}/_base_/datasets/gta5_to_cityscapes.py']")
+    ours = [f'{ROOT}/configs/_base_/{name}.py' for name in BESIDE_A_MODEL]
+    path.write_text(f'_base_ = {[base, *ours]}')
     config = load_config(path)
     parts.check(config)
     assert config.model.backbone.type == 'ResNetV1c'

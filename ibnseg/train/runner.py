@@ -17,16 +17,14 @@ from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_s
 from torch import Tensor, nn
 
 from .. import registered, weights  # noqa: F401
-from . import losses, untrusted
+from . import losses, unbuilt, untrusted
 
 
 @untrusted.read_safely()
 def build(config: Config) -> 'SegRunner':
-    """Build the runner of a config. Raises ValueError for a part that does not exist."""
-    try:
+    """Build the runner of a config. Raises ValueError for a part that cannot be built."""
+    with unbuilt.named(config):
         runner = SegRunner.from_cfg(config)
-    except TypeError as error:
-        raise ValueError(f'the config asks for something that does not exist: {error}') from error
     losses.mend(runner.model)
     if config.get('compile_backbone'):
         compile_backbone(runner.model)
@@ -112,7 +110,8 @@ class SegRunner(mmengine.runner.Runner):
     @untrusted.read_safely()
     def train(self) -> nn.Module:
         try:
-            return super().train()
+            with unbuilt.named(self.cfg):
+                return super().train()
         except ValueError as error:
             if 'more than 1 value per channel' not in str(error):
                 raise
@@ -125,7 +124,8 @@ class SegRunner(mmengine.runner.Runner):
 
     @untrusted.read_safely()
     def test(self) -> dict[str, float]:
-        return super().test()
+        with unbuilt.named(self.cfg):
+            return super().test()
 
     def begin_with(self, checkpoint: str | Path, resume: bool, anew: bool = False) -> None:
         """Have the next `train` or `test` load a checkpoint, when its hooks are ready for it.
