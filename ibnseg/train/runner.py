@@ -4,7 +4,7 @@ import copy
 import logging
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +205,7 @@ class SegRunner(mmengine.runner.Runner):
             checkpoint['message_hub']['log_scalars'] = {}
             for key in ('message_hub', 'meta', 'param_schedulers'):
                 checkpoint[key] = _plain(checkpoint.get(key))
+            check_state(checkpoint, checkpoint['meta']['iter'])
             for key in checkpoint.keys() - _OWN:  # of hooks
                 if reason := weights.unreadable(checkpoint[key]):
                     raise ValueError(
@@ -219,6 +220,36 @@ def _options(group: Mapping[str, Any]) -> dict[str, Any]:
     options = {key: value for key, value in group.items() if key != 'params'}
     first = {k: v for k, v in options.items() if k.startswith('initial_')}
     return {k: first.get(f'initial_{k}', v) for k, v in options.items() if k not in first}
+
+
+#: What to do about a run that has diverged.
+LOWER = (
+    'Lower the rate (--cfg-options optim_wrapper.optimizer.lr=...) or clip gradients '
+    '(--cfg-options optim_wrapper.clip_grad.max_norm=1 optim_wrapper.clip_grad._delete_=True), '
+    'with --resume where a checkpoint was saved before. If that one is too far gone, or there is '
+    'none, begin anew'
+)
+
+
+def check_state(checkpoint: Mapping[str, Any], done: int) -> None:
+    """Raise ValueError for weights or an optimiser's state that are not finite."""
+    for part in ('state_dict', 'optimizer'):
+        for key, tensor in _tensors(checkpoint.get(part), part):
+            mask = key.endswith('mask')  # attention's hold -inf on purpose
+            if tensor.is_floating_point() and not mask and not tensor.isfinite().all():
+                raise ValueError(
+                    f'{key} is not finite after {done} iterations: the training has diverged. This '
+                    f'state was not saved; older checkpoints stay. {LOWER}'
+                )
+
+
+def _tensors(value: Any, key: str) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield key, value
+    elif isinstance(value, Mapping | list | tuple):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for name, item in items:
+            yield from _tensors(item, f'{key}.{name}')
 
 
 _OWN = {'meta', 'state_dict', 'message_hub', 'optimizer', 'param_schedulers'}
