@@ -96,6 +96,7 @@ def train(config: Config, *, resume: bool = False, seed: int | None = None) -> N
     """
     config.randomness = config.get('randomness') or dict(seed=0)
     continued = begin(config, resume, seed, _PATTERN)
+    _check_loop(config)
     with _stdout_to_log():
         parts.check(config)
     root = str(config.get('data_root') or 'data').rstrip('/')
@@ -157,8 +158,7 @@ def test(config: Config, checkpoint: str | Path) -> None:
         print(f'log         {runner.log_file}')
 
 
-def _prepare(config: Config) -> None:
-    """Put ibnseg's hooks in the place of the config's, which stays a plain one of its project."""
+def _check_loop(config: Config) -> None:
     stated = config.get('train_cfg') or {}
     loop = stated.get('type', 'EpochBasedTrainLoop')
     if not stated or loop != 'EpochBasedTrainLoop' or not stated.get('by_epoch', True):
@@ -166,6 +166,10 @@ def _prepare(config: Config) -> None:
             f'train_cfg is {dict(stated)}; tools/run.py trains by epochs: expected '
             "dict(type='EpochBasedTrainLoop', max_epochs=...)"
         )
+
+
+def _prepare(config: Config) -> None:
+    """Put ibnseg's hooks in the place of the config's, which stays a plain one of its project."""
     config.default_hooks = config.get('default_hooks') or {}
     given = config.default_hooks.get('checkpoint') or {}
     if given.get('save_best'):

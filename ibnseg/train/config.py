@@ -194,6 +194,8 @@ def schedulers(config: Config) -> Sequence[dict[str, Any]]:
 def stretch(config: Config, iterations: int) -> None:
     """Have a config train for another number of iterations, and its schedule follow.
 
+    A warm-up that becomes shorter than two iterations is left away: it would end at its first rate.
+
     Raises ValueError for less than one.
     """
     if iterations < 1:
@@ -204,6 +206,12 @@ def stretch(config: Config, iterations: int) -> None:
             if key in scheduler:
                 scheduler[key] = round(scheduler[key] * iterations / before)
     config.train_cfg.max_iters = iterations
+    if isinstance(config.get('param_scheduler'), list | tuple):
+        config.param_scheduler = [
+            one
+            for one in config.param_scheduler
+            if one.get('end', iterations) == iterations or one['end'] - one.get('begin', 0) > 1
+        ]
 
 
 def below_configs(path: str | Path) -> tuple[str, ...]:

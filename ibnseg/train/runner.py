@@ -168,8 +168,11 @@ class SegRunner(mmengine.runner.Runner):
         model = self.model.module if is_model_wrapper(self.model) else self.model
         if problems := weights.misfits(model.state_dict(), checkpoint['state_dict']):
             raise ValueError(
-                f'{filename} does not fit the model of this config. {"; ".join(problems)}. Give '
-                'the config that the checkpoint was trained with'
+                f'{filename} does not fit the model of this config. {"; ".join(problems)}. '
+                + (
+                    _without_prefix(model.state_dict(), checkpoint['state_dict'], filename)
+                    or 'Give the config that the checkpoint was trained with'
+                )
             )
         return checkpoint
 
@@ -213,6 +216,24 @@ class SegRunner(mmengine.runner.Runner):
                         f'without running code from the file ({reason}). Have it hold tensors, '
                         'numbers, texts, lists and dicts'
                     )
+
+
+def _without_prefix(
+    wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], file: str | Path
+) -> str:
+    """Say how to take away what stands before every key, where the rest fits; '' where not."""
+    first = next(iter(wanted))
+    for start in {key.removesuffix(first) for key in given if key.endswith(first)}:
+        rest = {k.removeprefix(start): v for k, v in given.items() if k.startswith(start)}
+        if not weights.misfits(wanted, rest):
+            return (
+                f'Below {start!r} it fits. Take that out, in Python: import torch; '
+                f'from ibnseg import weights; state = weights.read({str(file)!r}); '
+                "state = state.get('state_dict', state); "
+                f'torch.save({{k.removeprefix({start!r}): v for k, v in state.items() if '
+                f'k.startswith({start!r})}}, {str(Path(file).with_suffix(".weights.pth"))!r})'
+            )
+    return ''
 
 
 def _options(group: Mapping[str, Any]) -> dict[str, Any]:
