@@ -103,7 +103,6 @@ UNBUILT = {
     'model.backbone.frozen_stages=9': 'model.backbone (IBNResNet) cannot be built',
     'model.decode_head.channels=65': 'model.decode_head (FCNHead) cannot be built: AssertionError',
     'model.decode_head.act_cfg.type=torch.nn.X': 'model.decode_head.act_cfg.type: there is no ',
-    'model.data_preprocessor.mean=[1,2]': 'model.data_preprocessor (SegDataPreProcessor) cannot',
     'default_hooks.logger.interval_exp_name=x': 'default_hooks.logger.interval_exp_name is ',
     'model.decode_head.norm_cfg.type=GN': 'model.decode_head (FCNHead) cannot be built',
 }
