@@ -2,7 +2,6 @@
 
 import os
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +95,7 @@ def _why(path: Path, error: Exception) -> str:
             f"['state_dict']; torch.save(state, {str(path.with_suffix('.weights.pth'))!r})"
         )
     kind = 'safetensors' if path.suffix == '.safetensors' else 'weight'
-    if how := _broken(path, f'{type(error).__name__}: {text}'):
+    if how := plain.broken(path, f'{type(error).__name__}: {text}'):
         return (
             f'{path}: {how}. Expected a whole {kind} file: delete this one and fetch it again, or '
             'take an older checkpoint of the run'
@@ -114,24 +113,6 @@ def _why(path: Path, error: Exception) -> str:
         'torch checkpoint of tensors and plain containers, or safetensors; files that would run '
         'code on loading are refused. If the download broke, delete it and fetch it again'
     )
-
-
-#: What is said of a file that ends too early.
-_TOO_SHORT = re.compile(
-    r'EOF|IndexError|truncated|incomplete metadata|header too small|Ran out of input'
-)
-
-
-def _broken(path: Path, text: str) -> str:
-    """Return how a file is empty or cut off, '' where it is neither."""
-    size = path.stat().st_size
-    if not size:
-        return 'the file is empty (0 bytes)'
-    with open(path, 'rb') as file:
-        is_zip = b'PK\x03\x04'.startswith(file.read(4))
-    if (is_zip and not zipfile.is_zipfile(path)) or _TOO_SHORT.search(text):
-        return f'the file is cut off (after {size:,} bytes)'
-    return ''
 
 
 def misfits(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
