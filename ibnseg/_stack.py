@@ -70,6 +70,19 @@ def require() -> None:
         logging.disable(level)
 
 
+def name_distributions() -> None:
+    """Have MMEngine find configs of MM packages (`mmseg::...`) where OneDL's are installed.
+
+    It looks them up by the names of OpenMMLab's distributions.
+    """
+    from mmengine.config.utils import MODULE2PACKAGE
+
+    for module, distribution in MODULE2PACKAGE.items():
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            metadata.version(f'onedl-{distribution}')
+            MODULE2PACKAGE[module] = f'onedl-{distribution}'
+
+
 #: The registries of `mmseg.registry` that hold types of ours.
 _REGISTRIES = ('MODELS', 'DATASETS', 'TRANSFORMS', 'DATA_SAMPLERS', 'METRICS', 'LOOPS', 'HOOKS',
                'OPTIM_WRAPPERS')  # fmt: skip

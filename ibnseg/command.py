@@ -115,16 +115,16 @@ def run(job: Callable[[], int | None], interrupted: str | Callable[[], str] = ''
             if 'IBNSEG_TRACE' in os.environ:
                 raise
             log.error(traceback.format_exc())
-            _report(ending.describe(error), 'error')
+            _report(ending.describe(error), 'error', getattr(error, 'common', False))
             return getattr(error, 'exit_code', 2)
 
 
-def _report(text: str, kind: str) -> None:
+def _report(text: str, kind: str, common: bool = False) -> None:
     """Print lines for a person on stderr; of several ranks that say the same, one does."""
     rank = int(os.environ.get('RANK', 0))  # of torchrun; MMEngine sets it for other launchers
     dist = sys.modules.get('mmengine.dist')
     # Before the ranks meet, all find the same; later, each is alone with what it read.
-    if rank == 0 or (kind and dist and dist.is_distributed()):
+    if rank == 0 or (kind and not common and dist and dist.is_distributed()):
         head = kind and f'{kind} (rank {rank}): ' if rank else kind and f'{kind}: '
         print(head + '\n'.join(map(clean, text.splitlines())), file=sys.stderr)
 

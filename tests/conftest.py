@@ -1,3 +1,4 @@
+import logging
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,14 @@ def mended(drawn, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def same_numbers_alone_and_in_the_suite():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def log_files_end_with_their_test():
+    log = logging.getLogger('py.warnings')
+    before = log.handlers[:]
+    yield
+    log.handlers[:] = before
 
 
 # Files of real training runs come first: else one process runs them alone at the end.

@@ -2,9 +2,11 @@
 
 import importlib
 
+import mmengine.dist  # noqa: F401
 import pytest
 
-from ibnseg import domains, labels, miniature, placement, weights
+from ibnseg import command, domains, labels, miniature, placement, weights
+from ibnseg.errors import DataError, Incomplete
 from ibnseg.measure import protocols, selection
 from ibnseg.text import meant, nearest
 from ibnseg.weights import networks
@@ -91,3 +93,19 @@ def test_a_mistyped_command(monkeypatch, capsys):
     monkeypatch.setattr('sys.argv', ['ibnseg', 'trian'])
     assert cli.main() == 2
     assert "unknown command 'trian' (did you mean 'train'?)" in capsys.readouterr().err
+
+
+def test_of_several_ranks_one_says_what_all_know(monkeypatch, capsys):
+    """Each says what it alone has read."""
+    monkeypatch.setenv('RANK', '1')
+    monkeypatch.setattr('mmengine.dist.is_distributed', lambda: True)
+    for error, said in (
+        (DataError('x.png is damaged'), 'error (rank 1): x.png is damaged\n'),
+        (Incomplete('camvid:val is not measured'), ''),
+    ):
+
+        def job(error=error):
+            raise error
+
+        assert command.run(job) == getattr(error, 'exit_code', 2)
+        assert capsys.readouterr().err == said

@@ -9,6 +9,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from ibnseg._stack import StackError
 from ibnseg.train import keys, parts
 from ibnseg.train.config import load_config, parse_options
 
@@ -64,6 +65,38 @@ def own(tmp_path, text, base=MINI):
 )
 def test_what_runs_passes(text, tmp_path):
     parts.check(load_config(own(tmp_path, text)))
+
+
+BESIDE_A_MODEL = 'datasets/gta5_to_cityscapes', 'schedules/miniature', 'default_runtime'
+
+
+def test_a_base_of_mmseg_is_found(tmp_path):
+    """By either distribution's name."""
+    base = 'mmseg::_base_/models/fcn_r50-d8.py'
+    path = tmp_path / 'own.py'
+    ours = [f'{ROOT}/configs/_base_/{name}.py' for name in BESIDE_A_MODEL]
+    path.write_text(f'_base_ = {[base, *ours]}')
+    config = load_config(path)
+    parts.check(config)
+    assert config.model.backbone.type == 'ResNetV1c'
+
+
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [
+        ("_base_ = 'mmrotate::x/y.py'", 'mmrotate is not installed'),
+        ("_base_ = 'mmxx::x/y.py'", 'cannot be read (AssertionError: mmengine does not support'),
+        ('model = undefined', "cannot be read (NameError: name 'undefined' is not defined)"),
+        ('model = dict(', "cannot be read (SyntaxError: '(' was never closed"),
+        ('1 / 0', 'cannot be read (ZeroDivisionError: division by zero)'),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(text, said, tmp_path):
+    path = tmp_path / 'own.py'
+    path.write_text(text)
+    with pytest.raises((ValueError, StackError)) as error:
+        load_config(path)
+    assert str(error.value).startswith(f'{path}: {said}') and '\n' not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,20 @@ def outputs(table) -> dict[str, str]:
     return {name.partition('.')[2]: text for name, text in files} | dict(terminal=screen(table))
 
 
+def test_a_lost_domain_is_named_in_every_form():
+    lost = {
+        'camvid:val': 'x\x1b[31m.png: cut off',
+        'idd:val': 'y.png: unreadable',
+        'bdd100k:val': 3,
+    }
+    whole = of(measure('idd:val', matrix(1)))  # the same checkpoint, measured again
+    for form, text in outputs(report.tabulate([record(unmeasured=lost), whole])).items():
+        text = ' '.join(text.split()).replace('{}', '')
+        assert 'camvid:val' in text and 'not measured' in text, form
+        assert '.png: cut off' in text and '\x1b' not in text and 'unreadable' not in text, form
+        assert 'bdd100k' not in text, form
+
+
 # Numbers, by hand.
 
 

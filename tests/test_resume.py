@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.hooks import Hook
-from mmengine.registry import DefaultScope
+from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from mmseg.registry import HOOKS
 from test_tools import TINY
 
@@ -250,6 +250,25 @@ def test_the_same_batch_from_more_processes_goes_on(stopped, data, monkeypatch):
     assert now['settings'][f'resumed.{STOP}.world_size'] == '1 -> 2'
 
 
+@pytest.mark.parametrize(('iterations', 'kept'), [(2, 1), (5, 1), (20, 2), (240, 2)])
+def test_a_warm_up_of_one_iteration_is_left_away(iterations, kept):
+    """LinearLR of one iteration would keep the rate at its first tenth."""
+    stretched = load_config(CONFIG)
+    stretch(stretched, iterations)
+    rates = []
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.SGD([weight], lr=1.0)
+    with DefaultScope.overwrite_default_scope('mmengine'):
+        found = [PARAM_SCHEDULERS.build(one, default_args=dict(optimizer=optimiser)) for one in
+                 stretched.param_scheduler]  # fmt: skip
+    for _ in range(iterations):
+        rates.append(optimiser.param_groups[0]['lr'])
+        optimiser.step()
+        for one in found:
+            one.step()
+    assert len(found) == kept and max(rates) > 0.8
+
+
 @pytest.mark.parametrize('form', ['several', 'one', 'none'])
 def test_a_schedule_is_stretched(data, tmp_path, form):
     stretched = config(data, tmp_path, *SHORT)
@@ -323,3 +342,14 @@ def test_prefixes_of_parallel_runs_are_taken_off(data, tmp_path):
         found = testing.test(config(data, tmp_path / start), tmp_path / 'other.pth')
         np.testing.assert_array_equal(found.domains[0].matrix, record.domains[0].matrix)
     assert records.find([tmp_path / 'run'])
+
+
+def test_a_prefix_before_every_key_is_named_and_taken_away(data, stopped, tmp_path):
+    state = weights.read(next(stopped[0].glob('iter_*.pth')))['state_dict']
+    odd = {f'student.{key}': value for key, value in state.items()} | {'teacher.x': torch.ones(1)}
+    torch.save(dict(state_dict=odd), tmp_path / 'odd.pth')
+    with pytest.raises(ValueError, match=r"Below 'student\.' it fits") as caught:
+        train(data, tmp_path / 'run', f'load_from={tmp_path}/odd.pth')
+    exec(str(caught.value).split('in Python: ')[1], {})
+    found = weights.read(tmp_path / 'odd.weights.pth')
+    assert found.keys() == state.keys()

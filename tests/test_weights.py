@@ -539,9 +539,15 @@ def truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-5000])
 
 
+def half_a_pickle(path: Path) -> None:
+    torch.save(plain(), path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[:3000])
+
+
 DAMAGED = {
-    'truncated': (truncated, 'not a readable weight file.*fetch it again'),
-    'empty': (lambda path: path.touch(), 'not a readable weight file'),
+    'truncated': (truncated, r'the file is cut off \(after [\d,]+ bytes\).*fetch it again'),
+    'half a pickle': (half_a_pickle, r'the file is cut off \(after [\d,]+ bytes\)'),
+    'empty': (lambda path: path.touch(), r'the file is empty \(0 bytes\)'),
     'text': (lambda path: path.write_text('<html>404</html>\n'), 'not a readable weight file'),
     'version pointer': (
         lambda path: path.write_text('version https://git-lfs.github.com/spec/v1\n'),
@@ -596,14 +602,20 @@ def test_mmengines_own_checkpoint_is_named_and_the_way_out_works(save, tmp_path)
 
 
 @pytest.mark.parametrize(
-    'damage', [lambda b: b[:-9], lambda b: b[:30], lambda b: b'', bytes.swapcase]
+    ('damage', 'said'),
+    [
+        (lambda b: b[:-9], 'the file is cut off'),
+        (lambda b: b[:30], 'not a readable safetensors file'),
+        (lambda b: b'', 'the file is empty'),
+        (bytes.swapcase, 'not a readable safetensors file'),
+    ],
 )
-def test_damaged_safetensors_are_named(damage, tmp_path):
+def test_damaged_safetensors_are_named(damage, said, tmp_path):
     path = tmp_path / 'x.safetensors'
     save_file(plain(), path)
     load_weights(build('ibn_a'), path)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ValueError, match=r'x\.safetensors: not a readable safetensors file'):
+    with pytest.raises(ValueError, match=rf'x\.safetensors: {said}'):
         read(path)
 
 

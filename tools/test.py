@@ -63,8 +63,9 @@ def _job(args: argparse.Namespace) -> None:
     work_dir = args.work_dir or str(Path(args.checkpoint).parent)
     config = from_arguments(args, work_dir=work_dir)
     measured = args.domains or config.test_dataloader.dataset.domains
+    config.test_dataloader.dataset.domains = list(measured)
+    checks.check_protocol(config, args.protocol, args.classes)
     if args.audit:
-        config.test_dataloader.dataset.domains = list(measured)
         checks.audit_data(config, ('test_dataloader',))
     command.say(f'testing {args.checkpoint} on {", ".join(measured)}')
     from ibnseg.train.test import test

@@ -46,6 +46,7 @@ def _job(args: argparse.Namespace) -> None:
     if args.iterations is not None:
         stretch(config, args.iterations)
     args.work_dir = config.work_dir
+    checks.check_protocol(config)
     if args.audit:
         checks.audit_data(config)
     pairs = checks.find_pairs(config, 'train_dataloader')

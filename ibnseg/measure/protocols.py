@@ -216,7 +216,7 @@ def _setting(name: str, domain: str) -> Setting:
 
 def _native(photo: Any = None, keep_ratio: Any = False, **others: Any) -> dict[str, Any]:
     size = isinstance(photo, Sequence) and len(photo) == 2 and all(type(n) is int for n in photo)
-    if others or not (photo is None or size):
+    if others or not (photo is None or (size and min(photo) > 0)):
         found = dict(others, photo=photo)
         raise ValueError(
             f'protocol has {found!r:.200}; expected photo=(width, height) and keep_ratio, or the '

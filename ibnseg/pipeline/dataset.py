@@ -1,6 +1,7 @@
 """Domains as MMSeg datasets: one Dataset, one label loader."""
 
 import random
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -197,16 +198,38 @@ class DomainDataset(BaseSegDataset):
             raise
         except Exception as error:
             unread = 'img' not in info and not isinstance(error, MemoryError)
+            way_out = (
+                'If the file is damaged, unpack it again, or leave the pair out with --skip-list'
+                if unread
+                else 'The photo was read: mend the step in the pipeline of the config'
+            )
             raise DataError(
                 f'{info["img_path"]}: could not be read or augmented '
-                f'({type(error).__name__}: {error}). If the file is damaged, unpack it again, or '
-                'leave the pair out with --skip-list',
+                f'({_step(error)}: {type(error).__name__}: {_line(error)}). {way_out}',
                 'damaged' if unread else '',
             ) from error
+        if data is not None and 'data_samples' not in data:
+            steps = [type(step).__name__ for step in self.pipeline.transforms]
+            raise DataError(
+                f'{info["domain"]}: the pipeline {steps} gives no data_samples; expected '
+                "dict(type='PackSegInputs') as its last step"
+            )
         if data is not None:
             meta = dict(domain=info['domain'], sample_idx=info['sample_idx'])
             data['data_samples'].set_metainfo(meta)
         return data
+
+
+def _step(error: Exception) -> str:
+    """Return which step of a pipeline raised an error."""
+    owners = (frame.f_locals.get('self') for frame, _ in traceback.walk_tb(error.__traceback__))
+    steps = [type(owner).__name__ for owner in owners if isinstance(owner, BaseTransform)]
+    return steps[0] if steps else 'pipeline'
+
+
+def _line(error: Exception) -> str:
+    text = ' '.join(str(error).split())
+    return text or traceback.extract_tb(error.__traceback__)[-1].line or 'no message'
 
 
 @DATASETS.register_module()

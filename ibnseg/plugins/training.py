@@ -18,7 +18,8 @@ from mmengine.runner import set_random_seed
 
 from .. import disk
 from ..measure import origin
-from ..train import parts
+from ..train import parts, settings
+from ..train import resume as resuming
 from ..train.checkpoint import begin, check_finite, newest, save, updated
 from ..train.config import LOADERS, read_config
 from ..train.progress import ProgressHook
@@ -66,6 +67,7 @@ def load_config(
         keys = (*LOADERS, 'val_evaluator', 'test_evaluator')
         moved = {key: config[key] for key in keys if config.get(key) is not None}
         config.merge_from_dict(_moved(moved, old.rstrip('/'), str(data_root).rstrip('/')))
+        config.data_root = str(data_root)
     return config
 
 
@@ -90,14 +92,22 @@ def train(config: Config, *, resume: bool = False, seed: int | None = None) -> N
 
     Raises:
         FileExistsError, FileNotFoundError, ValueError: the folder, data, weights or config are
-            not as expected.
+            not as expected, or a run would be continued with other settings.
     """
     config.randomness = config.get('randomness') or dict(seed=0)
     continued = begin(config, resume, seed, _PATTERN)
-    _prepare(config)
+    _check_loop(config)
     with _stdout_to_log():
         parts.check(config)
+    root = str(config.get('data_root') or 'data').rstrip('/')
+    stated = settings.of_plain(_moved(config.to_dict(), root, 'DATA'))
+    stated['world_size'] = resuming.processes(config)
+    if continued:
+        resuming.check_plain(config, *continued, stated)
+    _prepare(config)
+    with _stdout_to_log():
         runner = build(config)
+        runner.training = dict(settings=stated)  # for the checkpoints
         if continued:
             runner.begin_with(continued[0], resume=True)
         runner.train()
@@ -148,14 +158,18 @@ def test(config: Config, checkpoint: str | Path) -> None:
         print(f'log         {runner.log_file}')
 
 
-def _prepare(config: Config) -> None:
-    """Put ibnseg's hooks in the place of the config's, which stays a plain one of its project."""
-    loop = config.train_cfg.get('type', 'EpochBasedTrainLoop')
-    if loop != 'EpochBasedTrainLoop' or not config.train_cfg.get('by_epoch', True):
+def _check_loop(config: Config) -> None:
+    stated = config.get('train_cfg') or {}
+    loop = stated.get('type', 'EpochBasedTrainLoop')
+    if not stated or loop != 'EpochBasedTrainLoop' or not stated.get('by_epoch', True):
         raise ValueError(
-            f'train_cfg is {dict(config.train_cfg)}; tools/run.py trains by epochs: expected '
+            f'train_cfg is {dict(stated)}; tools/run.py trains by epochs: expected '
             "dict(type='EpochBasedTrainLoop', max_epochs=...)"
         )
+
+
+def _prepare(config: Config) -> None:
+    """Put ibnseg's hooks in the place of the config's, which stays a plain one of its project."""
     config.default_hooks = config.get('default_hooks') or {}
     given = config.default_hooks.get('checkpoint') or {}
     if given.get('save_best'):
@@ -206,7 +220,8 @@ class EpochCheckpointHook(Hook):
         self._due |= done % self.interval == 0
         if (self._due and updated(runner)) or done == runner.max_epochs:
             self._due = False
-            save(runner, f'epoch_{done}.pth', _PATTERN, self.keep)
+            meta = dict(trained=dict(runner.training))
+            save(runner, f'epoch_{done}.pth', _PATTERN, self.keep, meta=meta)
 
 
 @HOOKS.register_module()

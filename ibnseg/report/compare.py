@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..measure.records import SCORED, Record
-from ..text import meant
+from ..text import clean, meant
 from .columns import Named, Protocols, by_protocol, contents, protocols
 from .recount import recount
 from .table import Cell, Group, Row, Run, Stat, Table, by_class, fractions, origin, scores
@@ -95,9 +95,19 @@ def _rows(named: Named) -> list[Row]:
         run.origins.append(known)
         run.measured = {one.domain: one for one in record.domains} | run.measured
         run.scores = {domain: scores(one) for domain, one in run.measured.items()}
+        run.unmeasured |= _unmeasured(record)
+        for domain in run.measured:
+            run.unmeasured.pop(domain, None)
     for row in rows.values():
         row.runs.sort(key=lambda run: (run.seed is None, run.seed or 0))
     return list(rows.values())
+
+
+def _unmeasured(record: Record) -> dict[str, str]:
+    """Return the domains that an evaluation lost, and why, as its record says."""
+    stated = record.provenance.get('unmeasured')
+    items = stated.items() if isinstance(stated, dict) else ()
+    return {clean(domain, 80): clean(why, 300) for domain, why in items if isinstance(why, str)}
 
 
 def _mark(rows: list[Row]) -> None:
@@ -250,6 +260,12 @@ def _notes(group: Group) -> list[str]:
         if row.against and (names := _trained_otherwise(row, row.against)):
             what = described([row.training, row.against.training], names)
             notes.append(f'{row.name}, trained otherwise than {row.against.name}: {what}.')
+        for run in row.runs:
+            seed = f' (seed {run.seed})' if len(row.runs) > 1 else ''
+            notes += [
+                f'{row.name}{seed}: {domain} is not measured: {why}'
+                for domain, why in run.unmeasured.items()
+            ]
         for domain, cell in row.cells.items():
             measured, every = len(cell.scores), len(row.runs)
             if measured < every:

@@ -26,6 +26,8 @@ _STATISTICS = (
 def long(table: Table) -> Grid:
     """Return one line a model x seed x domain x class, and one each for mIoU and pixel accuracy.
 
+    A domain that an evaluation lost has one line, 'not measured', with the reason as its class.
+
     Where a dataset has two label maps, its domain by the other map follows from the raw ids.
     """
     runs = ((group, row, run) for group in table.groups for row in group.rows for run in row.runs)
@@ -34,6 +36,10 @@ def long(table: Table) -> Grid:
 
 def _lines(table: Table, group: Group, row: Row, run: Run) -> Iterator[list[Any]]:
     origin = run.origins[0]
+    who = row.model, row.source, row.rule, 'yes' if row.oracle else 'no', run.seed
+    for domain, why in run.unmeasured.items():
+        lost = [*who, domain, 'not measured', why]
+        yield [*lost, *[''] * (len(_TABLE) - len(lost))]
     for domain, measured in run.measured.items():
         comparable = measured.protocol_hash == group.reference[domain]
         others = (one for one in by_other_maps(measured) if one.domain not in run.measured)
@@ -43,7 +49,7 @@ def _lines(table: Table, group: Group, row: Row, run: Run) -> Iterator[list[Any]
             values += [('IoU', table.classes[i], iou) for i, iou in by_class(scored).items()]
             for value in values:
                 yield [
-                    *(row.model, row.source, row.rule, 'yes' if row.oracle else 'no', run.seed),
+                    *who,
                     *(one.domain, *value, scored.counted, len(scored.classes), one.images),
                     *(str(one.protocol.get(key, '')) for key in ('space', 'name')),
                     *(one.protocol_hash, 'yes' if comparable else 'no'),

@@ -72,12 +72,16 @@ def origin(record: Record, file: str) -> dict[str, Any]:
 
 @dataclass(eq=False)
 class Run:
-    """One checkpoint: where it comes from (of `origin`), and what was measured, by domain."""
+    """One checkpoint: where it comes from (of `origin`), and what was measured, by domain.
+
+    `unmeasured` holds the domains that were lost, and why.
+    """
 
     seed: int | None
     origins: list[dict[str, Any]] = field(default_factory=list)
     measured: dict[str, Measurement] = field(default_factory=dict)
     scores: dict[str, Scores] = field(default_factory=dict)
+    unmeasured: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass

@@ -15,7 +15,6 @@ from .. import weights
 from ..measure import selection
 from . import replaced
 from .config import domain_names
-from .runner import LOWER
 
 _NAME = re.compile(r'(?:best_iter|iter|epoch)_(\d+)\.pth')
 
@@ -92,6 +91,8 @@ def _trained(runner) -> dict:
 
 def check_finite(outputs: dict | None, data_batch: dict, iteration: int) -> None:
     """Raise ValueError, naming the batch, where its loss is not a finite number."""
+    from .runner import LOWER  # which imports this module
+
     loss = float(outputs['loss']) if outputs else 0.0
     if not math.isfinite(loss):
         files = np.ravel([sample.img_path for sample in data_batch['data_samples']])

@@ -13,7 +13,8 @@ from mmengine.config import Config
 
 from .. import audit, command, domains, progress
 from ..measure import protocols, selection
-from .config import LOADERS, domain_names, state_protocol
+from . import values
+from .config import LOADERS, check_given, domain_names, schedulers, state_protocol
 
 
 def check_source(config: Config) -> None:
@@ -27,6 +28,19 @@ def check_source(config: Config) -> None:
             f'the config says source {stated}, its train_dataloader reads {trained}. Change both: '
             'source=... (and mixing) and train_dataloader.dataset.domain=... (and its mixing)'
         )
+
+
+def check_training(config: Config) -> None:
+    """Raise ValueError where a part of a training is missing, or its schedule counts epochs."""
+    for key in ('train_cfg', 'optim_wrapper', 'val_dataloader', 'val_cfg', 'val_evaluator'):
+        check_given(key, config.get(key))
+    check_given('optim_wrapper.optimizer', config.optim_wrapper.get('optimizer'))
+    for schedule in schedulers(config):
+        if schedule.get('by_epoch', True) and not schedule.get('convert_to_iter_based'):
+            raise ValueError(
+                f'param_scheduler ({schedule.get("type")}): by_epoch is True, which it is where it '
+                'is not given; expected by_epoch=False, since training goes by iterations'
+            )
 
 
 def check_hooks(config: Config) -> None:
@@ -119,6 +133,31 @@ def audit_data(config: Config, loaders: Sequence[str] = LOADERS) -> None:
         print(f'audit {found.domain}: {found.files:,} files, {found.verdict}', flush=True)
 
 
+def check_protocol(config: Config, protocol: str | None = None, classes: str | None = None) -> None:
+    """Raise ValueError for a slip in what is to be measured, before any file is looked for.
+
+    Args:
+        protocol, classes: of the command line; default: the config's.
+    """
+    values.check(config)
+    state_protocol(config)
+    data = config.test_dataloader.dataset
+    trained = [row.name for row in domains.trained_on(config.source)]
+    check_heads(config, [*trained, *data.domains])
+    for domain in domain_names(data):
+        _protocol(config, domain, 0, protocol or data.get('protocol'), classes)
+
+
+def _protocol(
+    config: Config, domain: str, images: int, stated: Any, classes: str | None = None
+) -> protocols.Protocol:
+    bfloat16 = bool(config.test_cfg.get('fp16'))
+    found = protocols.describe(stated, domain, images, config.model.test_cfg, bfloat16)
+    if classes := classes or config.get('class_set'):
+        found = replace(found, classes=protocols.class_set(found.space, classes))
+    return found
+
+
 def plan_measurement(config: Config) -> dict[str, protocols.Protocol]:
     """Return the protocol of each domain to measure ('name:split'), and find its files.
 
@@ -126,7 +165,7 @@ def plan_measurement(config: Config) -> dict[str, protocols.Protocol]:
         DataError: files are missing. ValueError: a head of other classes, a pipeline of the user's
             own in the place of a protocol, or as `protocols.describe`.
     """
-    state_protocol(config)
+    check_protocol(config)
     data = config.test_dataloader.dataset
     if data.get('pipeline') is not None:
         raise ValueError(
@@ -135,18 +174,12 @@ def plan_measurement(config: Config) -> dict[str, protocols.Protocol]:
             'keep_ratio=True), or the name of a published setting'
         )
     data.raw = True
-    trained = [row.name for row in domains.trained_on(config.source)]
-    check_heads(config, [*trained, *data.domains])
-    stated = data.get('protocol')
-    bfloat16 = bool(config.test_cfg.get('fp16'))
-    plan = {}
-    for domain, used in find_pairs(config, 'test_dataloader').items():
-        images = len(used.pairs)
-        protocol = protocols.describe(stated, domain, images, config.model.test_cfg, bfloat16)
-        if classes := config.get('class_set'):
-            protocol = replace(protocol, classes=protocols.class_set(protocol.space, classes))
-        plan[domain] = replace(protocol, pairs=used.part)
-    return plan
+    return {
+        domain: replace(
+            _protocol(config, domain, len(used.pairs), data.get('protocol')), pairs=used.part
+        )
+        for domain, used in find_pairs(config, 'test_dataloader').items()
+    }
 
 
 def check_heads(config: Config, names: Sequence[str]) -> None:
@@ -162,9 +195,23 @@ def check_heads(config: Config, names: Sequence[str]) -> None:
                     f'{head.num_classes} apart. Name domains of the same classes, or give the '
                     f'heads num_classes={len(classes)} and train them on these'
                 )
+            if (ignored := head.get('ignore_index', 255)) != 255:
+                raise ValueError(
+                    f'model.{key}.ignore_index is {ignored!r:.60}; expected 255, which labels hold '
+                    'where no class counts'
+                )
             losses = head.get('loss_decode') or []
             for loss in losses if isinstance(losses, list | tuple) else [losses]:
+                if not isinstance(loss, Mapping):
+                    raise ValueError(
+                        f"model.{key}.loss_decode is {loss!r:.60}; expected dict(type='...')"
+                    )
                 weights = loss.get('class_weight') or classes
+                if not isinstance(weights, str | list | tuple):
+                    raise ValueError(
+                        f'model.{key}.loss_decode.class_weight is {weights!r:.60}; expected a list '
+                        f'of {len(classes)} numbers, one a class'
+                    )
                 if not isinstance(weights, str) and len(weights) != len(classes):
                     raise ValueError(
                         f'model.{key}.loss_decode.class_weight has {len(weights)} weights; '

@@ -51,13 +51,20 @@ def load_config(
         FileNotFoundError, ValueError: no such config, or one that lacks what a run needs.
     """
     config = read_config(path, _NEEDED, work_dir, launcher, options)
+    for key in ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'):
+        check_given(key, config.get(key))
+    for key in ('test_cfg', 'data_preprocessor'):
+        check_given(f'model.{key}', config.model.get(key, {'': ''}))
     _check_datasets(config)
+    if not isinstance(config.source, str | list | tuple):
+        raise ValueError(f"source is {config.source!r:.60}; expected 'name:split', or a list")
     if not isinstance(config.source, str):
         config.source = str(domains.Source.of(config.source, config.get('mixing')))
     _state_part(config)
     state_protocol(config)
     stated = config.get('model_name') if _states(path, 'model_name') else None
-    config.model_name = name or dict(options or {}).get('model_name') or stated or Path(path).stem
+    asked = name or dict(options or {}).get('model_name') or stated
+    config.model_name = str(asked or Path(path).stem)
     for loader in filter(config.get, LOADERS):
         if data_root is not None:
             config[loader].dataset.data_root = str(data_root)
@@ -75,6 +82,12 @@ def load_config(
     return config
 
 
+def check_given(key: str, value: Any) -> None:
+    """Raise ValueError for a part of a config that is None, or no part at all."""
+    if not value or not isinstance(value, Mapping | list):
+        raise ValueError(f'{key} is {value!r:.60}; expected a dict, as in configs/_base_')
+
+
 def _check_datasets(config: Config) -> None:
     """Raise ValueError for a loader whose dataset names no domains: a wrapper around one, say."""
     for loader, key in zip(LOADERS, ('domain', 'domains', 'domains'), strict=True):
@@ -85,6 +98,10 @@ def _check_datasets(config: Config) -> None:
                 f'{loader}.dataset is {kind!r:.60} without {key!r}; expected a DomainDataset (to '
                 'train on) or CrossDomainDataset, not wrapped in another. Training goes over the '
                 "data as often as it takes; several datasets are source = ['gta5:train', ...]"
+            )
+        if config[loader] and key == 'domains' and not isinstance(data[key], list | tuple):
+            raise ValueError(
+                f'{loader}.dataset.domains is {data[key]!r:.60}; expected a list of names'
             )
 
 
@@ -108,10 +125,16 @@ def read_config(
     check_file(path, 'config file')
     if Path(path).suffix not in _SUFFIXES:
         raise ValueError(f'{path} is no config; expected a file that ends with .py, .json or .yaml')
+    _stack.name_distributions()
     try:
         config = Config.fromfile(str(path))
-    except TypeError as error:  # a dict laid over what is none, say
-        raise ValueError(f'{path}: {error}') from error
+    except ImportError as error:  # of the package of a base, say
+        raise _stack.StackError(f'{path}: {error}') from error
+    except OSError:
+        raise
+    except Exception as error:  # it is Python, and may fail in any way
+        what = ' '.join(str(error).split())
+        raise ValueError(f'{path}: cannot be read ({type(error).__name__}: {what})') from error
     keys.check(path, config)
     keys.merge(config, options or {})
     if absent := [key for key in needed if key not in config]:
@@ -142,6 +165,8 @@ def _state_part(config: Config) -> None:
                 f'{seed}). Leave these as they were, or begin another with ibnseg finetune'
             )
         return
+    if isinstance(fraction, str):
+        raise ValueError(f'train_dataloader.dataset.fraction is {fraction!r}; expected a number')
     config.source = domains.whole(config.source)
     if fraction != 1:
         config.source = domains.part(config.source, *part)
@@ -169,6 +194,8 @@ def schedulers(config: Config) -> Sequence[dict[str, Any]]:
 def stretch(config: Config, iterations: int) -> None:
     """Have a config train for another number of iterations, and its schedule follow.
 
+    A warm-up that becomes shorter than two iterations is left away: it would end at its first rate.
+
     Raises ValueError for less than one.
     """
     if iterations < 1:
@@ -179,6 +206,12 @@ def stretch(config: Config, iterations: int) -> None:
             if key in scheduler:
                 scheduler[key] = round(scheduler[key] * iterations / before)
     config.train_cfg.max_iters = iterations
+    if isinstance(config.get('param_scheduler'), list | tuple):
+        config.param_scheduler = [
+            one
+            for one in config.param_scheduler
+            if one.get('end', iterations) == iterations or one['end'] - one.get('begin', 0) > 1
+        ]
 
 
 def below_configs(path: str | Path) -> tuple[str, ...]:
@@ -193,7 +226,13 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
         raise ValueError(f'--cfg-options: {wrong[0]!r} is not KEY=VALUE')
     parser = argparse.ArgumentParser()
     parser.add_argument('--options', nargs='+', action=DictAction, default={})
-    return parser.parse_args(['--options', *pairs] if pairs else []).options
+    try:
+        return parser.parse_args(['--options', *pairs] if pairs else []).options
+    except RecursionError as error:
+        raise ValueError(
+            f'--cfg-options {" ".join(pairs)}: not readable; expected a number, a text or a list. '
+            'A dict is given by its keys, as part.key=value'
+        ) from error
 
 
 def domain_names(data: Config) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from mmseg.structures import SegDataSample
 from ..measure.predict import Predictor
 from ..measure.predictions import Saver
 from . import replaced
+from .sampler import PositionSampler
 
 
 @LOOPS.register_module()
@@ -33,6 +34,11 @@ class PositionTrainLoop(IterBasedTrainLoop):
     ):
         # Not the parent's own: it starts the workers here, before the position is known.
         BaseLoop.__init__(self, runner, dataloader)
+        if not isinstance(self.dataloader.sampler, PositionSampler):
+            raise ValueError(
+                f'train_dataloader.sampler is a {type(self.dataloader.sampler).__name__}; expected '
+                "dict(type='PositionSampler'), which a resumed run needs"
+            )
         self._max_iters, self._max_epochs = int(max_iters), 1
         self._iter = self._epoch = 0
         self.val_begin, self.val_interval = val_begin, val_interval

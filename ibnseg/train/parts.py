@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 
 from .. import registered  # noqa: F401
 from ..text import meant, nearest
+from . import values
 from .keys import RUNNER, walk
 
 #: Keys that whoever builds a part takes, beside those of its `type`; by the part's own key.
@@ -41,7 +42,7 @@ _BUILT = {
     *_BUILDER, 'model', 'backbone', 'neck', 'decode_head', 'auxiliary_head', 'loss_decode',
     'data_preprocessor', 'dataset', 'datasets', 'pipeline', 'sampler',
     'batch_sampler', 'optimizer', 'val_evaluator', 'test_evaluator', 'metrics', 'visualizer',
-    'vis_backends', 'log_processor',
+    'vis_backends', 'log_processor', 'collate_fn', 'act_cfg', 'model_wrapper_cfg',
 }  # fmt: skip
 #: The `type` of a top-level part that states none.
 _DEFAULT = dict(
@@ -74,12 +75,14 @@ _PARAMWISE = {
 def check(config: Config) -> None:
     """Raise ValueError for a key of a part that its `type` does not take, or a `type` unknown."""
     scope = config.get('default_scope', 'mmengine')
+    _check_optimiser(config.get('optim_wrapper') or {})
+    values.check(config)
     for key in RUNNER & config.keys():
         part = config[key]
         if part and isinstance(part, Mapping) and key in _DEFAULT:
             part = dict(type=_DEFAULT[key]) | part
         for where, value in walk(part, key):
-            if isinstance(value, Mapping) and value.get('type') is not None:
+            if isinstance(value, Mapping) and 'type' in value:
                 _check(value, where, scope)
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         taken = {*_LOADER, *inspect.signature(torch.utils.data.DataLoader.__init__).parameters}
@@ -90,7 +93,6 @@ def check(config: Config) -> None:
     _refuse(config.get('randomness'), 'randomness', taken, 'randomness')
     _refuse(_at(config, 'model.test_cfg'), 'model.test_cfg', {'mode', 'crop_size', 'stride'}, '')
     _refuse(config.get('default_hooks'), 'default_hooks', _HOOKS, '')
-    _check_optimiser(config.get('optim_wrapper') or {})
 
 
 def _check_optimiser(wrapper: Mapping[str, Any]) -> None:
@@ -112,6 +114,8 @@ def _check_optimiser(wrapper: Mapping[str, Any]) -> None:
     needed = dict(norm='max_norm', value='clip_value')[kind]
     if needed not in clip:
         raise ValueError(f'{where} is {dict(clip)}; expected {needed} in it')
+    if type(most := clip[needed]) not in (int, float) or most <= 0:
+        raise ValueError(f'{where}.{needed} is {most!r:.60}; expected a number above 0')
 
 
 def _at(config: Config, key: str) -> Any:
@@ -127,9 +131,18 @@ def _check(value: Mapping[str, Any], where: str, scope: str) -> None:
     names = [name for name in where.split('.') if not name.isdigit()]
     name = names[-2] if names[-2:-1] == ['default_hooks'] else names[-1]
     kind, built = value['type'], name in _BUILT
+    if not isinstance(kind, str) and not callable(kind):
+        raise ValueError(f'{where}.type is {kind!r:.60}; expected the name of a type')
     parts = _find(kind, scope) if isinstance(kind, str) else (kind,)
     if not parts and built and '.' not in kind and kind not in _types():
         raise ValueError(f'{where}.type: no {kind!r} is registered{meant(kind, _types())}')
+    if not parts and built and '.' in kind:
+        raise ValueError(
+            f'{where}.type: there is no {kind!r}, or its package does not work here'
+            f'{meant(kind.rpartition(".")[2], _types())}'
+        )
+    if len(parts) == 1:
+        values.check_part(*parts, value, where)
     taken = [_taken(part) for part in parts]
     if taken and None not in taken:
         shown = kind if isinstance(kind, str) else kind.__name__

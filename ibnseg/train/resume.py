@@ -18,6 +18,7 @@ _APPLIED = re.compile(
     r'optim_wrapper\.(optimizer\.(?!type$)|clip_grad|type$|dtype$|loss_scale)|param_scheduler|'
     r'train_cfg\.(max_iters|val_begin|val_interval)$'
 )
+_PLAIN = re.compile(r'train_cfg\.(max_epochs|val_begin|val_interval)$')
 _SCHEDULE = re.compile(r'optim_wrapper\.optimizer\.|param_scheduler')
 _BATCH, _WORLD = 'train_dataloader.batch_size', 'world_size'
 _NOT_GIVEN = 'not given'
@@ -45,14 +46,22 @@ def check(
     if before is None:
         return False
     history = {key: value for key, value in before.items() if key.startswith(_HISTORY)}
-    changed = _changed(before, settings)
-    old, new = (x.get(_BATCH, 1) * x.get(_WORLD, 1) for x in (before, settings))
-    same_batch = {_BATCH, _WORLD} if old == new else set()
-    refused = [key for key in changed if not _APPLIED.match(key) and key not in same_batch]
-    if refused:
-        shown = '; '.join('{}: {}, now {}'.format(key, *changed[key]) for key in refused)
-        raise ValueError(f'{latest} was begun as another experiment ({shown}). {_WAY_OUT}')
-    _check_length(config, latest, meta['iter'], changed)
+    changed = _refuse(latest, before, settings, _APPLIED)
+    length = config.train_cfg.max_iters
+    if length < meta['iter']:
+        raise ValueError(
+            f'train_cfg.max_iters={length}: {latest} has {meta["iter"]} iterations. `ibnseg test` '
+            'measures it; expected more to train on'
+        )
+    before, _ = changed.get('train_cfg.max_iters', (length, length))
+    end = max(map(_end, schedulers(config)), default=math.inf)
+    if before <= end < length:
+        raise ValueError(
+            f'train_cfg.max_iters={length}: the schedule of {latest} ends at iteration {end}, and '
+            f'what comes after it would be trained at its last rate. --iterations {length} in the '
+            "place of train_cfg.max_iters stretches the schedule, too; or give param_scheduler's "
+            'begin and end with --cfg-options'
+        )
     anew = any(map(_SCHEDULE.match, changed))
     if anew and any('Plateau' in schedule['type'] for schedule in schedulers(config)):
         raise ValueError(
@@ -64,6 +73,57 @@ def check(
         history[f'{_HISTORY}{meta["iter"]}.{key}'] = f'{old} -> {new}'
     settings.update(history)
     return anew
+
+
+def check_plain(
+    config: Config, latest: Path, meta: Mapping[str, Any], settings: Mapping[str, Any]
+) -> None:
+    """Refuse to continue a run by epochs with other settings; see `settings.of_plain`.
+
+    How often it is validated may change. It may become longer where its schedule reaches so far.
+
+    Raises ValueError, naming what differs.
+    """
+    before = meta.get('trained', {}).get('settings')
+    if before is None:  # of an older version
+        return
+    changed = _refuse(latest, before, settings, _PLAIN)
+    length, done = config.train_cfg.max_epochs, meta['epoch']
+    if length < done:
+        raise ValueError(
+            f'train_cfg.max_epochs={length}: {latest} has {done} epochs; expected more to train on'
+        )
+    begun, _ = changed.get('train_cfg.max_epochs', (length, length))
+    stated = schedulers(config)
+    by_epoch = [one for one in stated if one.get('by_epoch', True)]
+    end = max(map(_end, by_epoch or stated), default=math.inf)
+    if length > begun and (begun <= end < length if by_epoch else end < math.inf):
+        unit = 'epoch' if by_epoch else 'iteration'
+        raise ValueError(
+            f'train_cfg.max_epochs={length}: {latest} was begun for {begun} epochs, and its '
+            f'schedule ends at {unit} {end}. {_WAY_OUT}'
+        )
+
+
+def _refuse(
+    latest: Path, before: Mapping[str, Any], now: Mapping[str, Any], applied: re.Pattern
+) -> dict[str, tuple[Any, Any]]:
+    """Return the settings that differ, as `_changed`; refuse those that are not `applied`."""
+    changed = _changed(before, now)
+    old, new = (x.get(_BATCH, 1) * x.get(_WORLD, 1) for x in (before, now))
+    same_batch = {_BATCH, _WORLD} if old == new else set()
+    refused = [key for key in changed if not applied.match(key) and key not in same_batch]
+    if refused:
+        shown = '; '.join('{}: {}, now {}'.format(key, *changed[key]) for key in refused)
+        raise ValueError(f'{latest} was begun as another experiment ({shown}). {_WAY_OUT}')
+    return changed
+
+
+def _end(schedule: Mapping[str, Any]) -> float:
+    """Return the iteration or epoch up to which a schedule is stated, infinity without any."""
+    begin, periods = schedule.get('begin', 0), schedule.get('periods')
+    length = schedule.get('T_max') or schedule.get('total_steps') or (periods and sum(periods))
+    return min(schedule.get('end', math.inf), begin + (length or math.inf))
 
 
 def processes(config: Config) -> int:
@@ -113,25 +173,4 @@ def _check_window(config: Config, latest: Path, done: int) -> None:
             f'not hold: {done} is no multiple of accumulative_counts={window}. Resume with the '
             'accumulative_counts and train_cfg.max_iters that it was begun with, or name another '
             'folder with --work-dir'
-        )
-
-
-def _check_length(
-    config: Config, latest: Path, done: int, changed: Mapping[str, tuple[Any, Any]]
-) -> None:
-    """Refuse fewer iterations than are done, and more than the schedule has."""
-    length = config.train_cfg.max_iters
-    if length < done:
-        raise ValueError(
-            f'train_cfg.max_iters={length}: {latest} has {done} iterations. `ibnseg test` measures '
-            'it; expected more to train on'
-        )
-    before, _ = changed.get('train_cfg.max_iters', (length, length))
-    end = max((schedule.get('end', math.inf) for schedule in schedulers(config)), default=math.inf)
-    if before <= end < length:
-        raise ValueError(
-            f'train_cfg.max_iters={length}: the schedule of {latest} ends at iteration {end}, and '
-            f'what comes after it would be trained at its last rate. --iterations {length} in the '
-            "place of train_cfg.max_iters stretches the schedule, too; or give param_scheduler's "
-            'begin and end with --cfg-options'
         )

@@ -17,16 +17,14 @@ from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_s
 from torch import Tensor, nn
 
 from .. import registered, weights  # noqa: F401
-from . import losses, untrusted
+from . import losses, unbuilt, untrusted
 
 
 @untrusted.read_safely()
 def build(config: Config) -> 'SegRunner':
-    """Build the runner of a config. Raises ValueError for a part that does not exist."""
-    try:
+    """Build the runner of a config. Raises ValueError for a part that cannot be built."""
+    with unbuilt.named(config):
         runner = SegRunner.from_cfg(config)
-    except TypeError as error:
-        raise ValueError(f'the config asks for something that does not exist: {error}') from error
     losses.mend(runner.model)
     if config.get('compile_backbone'):
         compile_backbone(runner.model)
@@ -112,7 +110,8 @@ class SegRunner(mmengine.runner.Runner):
     @untrusted.read_safely()
     def train(self) -> nn.Module:
         try:
-            return super().train()
+            with unbuilt.named(self.cfg):
+                return super().train()
         except ValueError as error:
             if 'more than 1 value per channel' not in str(error):
                 raise
@@ -125,7 +124,8 @@ class SegRunner(mmengine.runner.Runner):
 
     @untrusted.read_safely()
     def test(self) -> dict[str, float]:
-        return super().test()
+        with unbuilt.named(self.cfg):
+            return super().test()
 
     def begin_with(self, checkpoint: str | Path, resume: bool, anew: bool = False) -> None:
         """Have the next `train` or `test` load a checkpoint, when its hooks are ready for it.
@@ -168,8 +168,11 @@ class SegRunner(mmengine.runner.Runner):
         model = self.model.module if is_model_wrapper(self.model) else self.model
         if problems := weights.misfits(model.state_dict(), checkpoint['state_dict']):
             raise ValueError(
-                f'{filename} does not fit the model of this config. {"; ".join(problems)}. Give '
-                'the config that the checkpoint was trained with'
+                f'{filename} does not fit the model of this config. {"; ".join(problems)}. '
+                + (
+                    _without_prefix(model.state_dict(), checkpoint['state_dict'], filename)
+                    or 'Give the config that the checkpoint was trained with'
+                )
             )
         return checkpoint
 
@@ -213,6 +216,24 @@ class SegRunner(mmengine.runner.Runner):
                         f'without running code from the file ({reason}). Have it hold tensors, '
                         'numbers, texts, lists and dicts'
                     )
+
+
+def _without_prefix(
+    wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], file: str | Path
+) -> str:
+    """Say how to take away what stands before every key, where the rest fits; '' where not."""
+    first = next(iter(wanted))
+    for start in {key.removesuffix(first) for key in given if key.endswith(first)}:
+        rest = {k.removeprefix(start): v for k, v in given.items() if k.startswith(start)}
+        if not weights.misfits(wanted, rest):
+            return (
+                f'Below {start!r} it fits. Take that out, in Python: import torch; '
+                f'from ibnseg import weights; state = weights.read({str(file)!r}); '
+                "state = state.get('state_dict', state); "
+                f'torch.save({{k.removeprefix({start!r}): v for k, v in state.items() if '
+                f'k.startswith({start!r})}}, {str(Path(file).with_suffix(".weights.pth"))!r})'
+            )
+    return ''
 
 
 def _options(group: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,13 +31,24 @@ def of(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Local weight files are named by their hash, since a path says nothing of what is in them.
     """
+    validation = config['val_dataloader']['dataset']
+    parts = _parts(config) | dict(val_dataloader=dict(dataset=validation))
+    return dict(_flat(parts)) | {'val_dataloader.dataset.domains': [*domain_names(validation)]}
+
+
+def of_plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a config of another project, which selects no checkpoint by its scores."""
+    parts = _parts(config)
+    del parts['val_evaluator']
+    return dict(_flat(parts))
+
+
+def _parts(config: Mapping[str, Any]) -> dict[str, Any]:
     parts = {key: config.get(key) for key in _PARTS}
     hooks = parts['custom_hooks'] or []
     idle = [hook for hook in hooks if isinstance(hook, Mapping) and hook.get('type') in _HOOKS]
     parts['custom_hooks'] = [hook for hook in hooks if hook not in idle]
-    validation = config['val_dataloader']['dataset']
-    parts['val_dataloader'] = dict(dataset=validation)
-    return dict(_flat(parts)) | {'val_dataloader.dataset.domains': [*domain_names(validation)]}
+    return parts
 
 
 def _flat(value: Any, key: str = '') -> Iterator[tuple[str, Any]]:

@@ -137,7 +137,9 @@ def measure(
     lost = _lost(metric.unread)
     plan = {domain: protocol for domain, protocol in plan.items() if domain not in metric.unread}
     if not plan:
-        raise DataError(f'{lost}. Nothing is left to record')
+        nothing = DataError(f'{lost}. Nothing is left to record')
+        nothing.common = True
+        raise nothing
     record = _record(runner, plan, origin.of_checkpoint(checkpoint, meta, config, used))
     if is_main_process():
         if lost:  # never over a record that holds more

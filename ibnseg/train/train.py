@@ -39,6 +39,7 @@ def train(
         DataError, ValueError: data, weights or config are not as expected, before any training.
     """
     parts.check(config)
+    checks.check_training(config)
     checks.check_source(config)
     checks.check_hooks(config)
     rule = checks.choose_rule(config, select)

@@ -95,6 +95,11 @@ def _why(path: Path, error: Exception) -> str:
             f"['state_dict']; torch.save(state, {str(path.with_suffix('.weights.pth'))!r})"
         )
     kind = 'safetensors' if path.suffix == '.safetensors' else 'weight'
+    if how := plain.broken(path, f'{type(error).__name__}: {text}'):
+        return (
+            f'{path}: {how}. Expected a whole {kind} file: delete this one and fetch it again, or '
+            'take an older checkpoint of the run'
+        )
     if refused := re.search(r'GLOBAL (\S+) was not an allowed|GLOBAL (\S+) whose module', text):
         return (
             f'{path}: not a readable {kind} file. Beside tensors and plain containers it holds '

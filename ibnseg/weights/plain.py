@@ -72,3 +72,21 @@ def unreadable(value: Any) -> str:
         found = re.search(r'GLOBAL (\S+) was not', str(error))
         return found[1] if found else type(error).__name__
     return ''
+
+
+#: What is said of a file that ends too early.
+_TOO_SHORT = re.compile(
+    r'EOF|IndexError|truncated|incomplete metadata|header too small|Ran out of input'
+)
+
+
+def broken(path: Path, text: str) -> str:
+    """Return how a file is empty or cut off, '' where it is neither."""
+    size = path.stat().st_size
+    if not size:
+        return 'the file is empty (0 bytes)'
+    with open(path, 'rb') as file:
+        is_zip = b'PK\x03\x04'.startswith(file.read(4))
+    if (is_zip and not zipfile.is_zipfile(path)) or _TOO_SHORT.search(text):
+        return f'the file is cut off (after {size:,} bytes)'
+    return ''

@@ -133,6 +133,10 @@ def test_resumed_equals_uninterrupted(here, trained, commands):
     process.wait()
     again = run(here, words(train, TWO), code=2)
     assert 'holds a run already (epoch_1.pth). Continue it with --resume' in again.stderr
+    again = run(here, words(resume, TWO, 'optim_wrapper.optimizer.lr=0.05'), code=2)
+    assert 'epoch_1.pth was begun as another experiment (optim_wrapper.optimizer.lr: 0.1, now' in (
+        again.stderr
+    )
     run(here, words(resume, TWO))
     found, expected = read(here / 'resumed/epoch_2.pth'), read(trained[0])
     assert set(found['state_dict']) == set(expected['state_dict'])
