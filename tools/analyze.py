@@ -1,33 +1,100 @@
-"""Measure what a network has learned beside its mIoU; one PNG, JSON and text an analysis.
+"""Measure what a network has learned beside its mIoU: one folder of JSON, text and figure each.
 
-ibnseg analyze divergence RUN ... --between gta5:val cityscapes:val
-ibnseg analyze appearance RUN ... --domains cityscapes:val
+    ibnseg analyze divergence RUN ... --between gta5:val cityscapes:val
+    ibnseg analyze appearance RUN ... --domains cityscapes:val --style-from gta5:val
+
+A RUN is the work dir of `ibnseg train`, whose config is run as Python, or a classifier of the hub:
+resnet50_ibn_b (published weights) or resnet50_ibn_b=FILE.
 """
 
 import argparse
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from ibnseg import command
 
 
+def _shared_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument('networks', nargs='+', metavar='RUN', help='folder of a run, or a classifier')
+    p.add_argument(
+        '--style-from',
+        metavar='IMAGES',
+        help='domain (name:split) or folder of the images whose style is taken',
+    )
+    p.add_argument('--stylised', metavar='DIR', help='folder of stylised copies of the images')
+    p.add_argument('--seed', type=int, default=0, help='of the draw of a partner for each image')
+    command.add(p, '--data-root', data_root=dict(default='data'))
+
+
+def _change(args: argparse.Namespace) -> Callable[[Any, str], Any]:
+    """Return what gives the pipeline step of a change for a network, by its name."""
+    from functools import cache
+
+    from ibnseg.pipeline import appearance
+
+    @cache
+    def partners() -> tuple:
+        return args.style_from, *appearance.image_set(args.style_from, args.data_root)
+
+    given = partners if args.style_from else None
+    return lambda network, name: appearance.describe(
+        name, network.about, given, args.stylised, args.seed
+    )
+
+
 def _divergence_options(p: argparse.ArgumentParser) -> None:
-    p.add_argument('networks', nargs='+', metavar='RUN', help='folder of a run')
+    _shared_options(p)
+    p.add_argument(
+        '--between',
+        nargs='+',
+        required=True,
+        metavar='IMAGES',
+        help='two sets of images: domains (name:split), folders, or lists (.txt); one with --style',
+    )
+    p.add_argument(
+        '--style',
+        default='none',
+        metavar='CHANGE',
+        help='change the second set, or the one: rgb+50, r+50, std*1.5, reinhard, histogram, '
+        'fourier, stylised',
+    )
+    p.add_argument('--images', type=int, metavar='N', help='take N of each set, evenly spaced')
+    p.add_argument(
+        '--at', nargs='+', default=[], metavar='MODULE', help='modules instead of stem and blocks'
+    )
+    p.add_argument('--out', default='work_dirs/divergence', help='folder; default %(default)s')
 
 
 def _divergence(args: argparse.Namespace) -> None:
+    names = args.between * 2 if len(args.between) == 1 else args.between
+    if len(names) != 2 or (len(args.between) == 1 and args.style == 'none'):
+        raise ValueError(
+            f'--between has {len(args.between)} sets of images; expected two, or one and --style'
+        )
+    if args.images is not None and args.images < 2:
+        raise ValueError(f'--images {args.images}: expected at least 2')
+    command.say(f'comparing {names[0]} and {names[1]} in {len(args.networks)} networks')
     from ibnseg.analysis import divergence
 
-    divergence.run(args)
+    sets = tuple(
+        divergence.image_set(name, args.data_root, change, args.images)
+        for name, change in zip(names, ('none', args.style), strict=True)
+    )
+    found = divergence.run(args.networks, sets, args.out, args.data_root, _change(args), args.at)
+    print(divergence.text(found))
+    for suffix in ('json', 'md', 'png'):
+        print(f'{suffix:11} {args.out}/divergence.{suffix}')
 
 
 def _appearance_options(p: argparse.ArgumentParser) -> None:
-    p.add_argument('networks', nargs='+', metavar='RUN', help='folder of a run')
+    _shared_options(p)
 
 
 def _appearance(args: argparse.Namespace) -> None:
-    from ibnseg.analysis import appearance
+    from ibnseg.analysis import robustness
 
-    appearance.run(args)
+    robustness.run(args)
 
 
 #: Name -> what it says, its options, its job. Another analysis is a row.

@@ -1,0 +1,291 @@
+"""Photos with another appearance and the same content: colours, contrast, style.
+
+For `ibnseg analyze`. A change is a plain dict, `describe`'s result: it is a step of a test pipeline
+and a field of the protocol (`ibnseg.measure.protocols.Protocol.altered`). Its `where` says where
+files lie on this machine and belongs to no protocol.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmseg.registry import TRANSFORMS
+
+from .. import disk, domains
+from ..errors import DataError
+from ..text import meant
+from . import photos
+
+#: Share of the shorter side up to which `fourier` takes a frequency's amplitude from the partner;
+#: that of Yang & Soatto, CVPR 2020.
+_BAND = 0.01
+_IMAGES = ('.png', '.jpg', '.jpeg')
+
+
+@TRANSFORMS.register_module()
+class ChangeInput(BaseTransform):
+    """Scale and shift what the network gets: float32, not clipped. Stands right before packing.
+
+    A pixel x of a channel becomes about + scale * (x - about) + shift.
+
+    Args:
+        scale: factor.
+        about, shift: of each channel of the photo, BGR, in grey levels.
+        name: as `describe`.
+    """
+
+    def __init__(
+        self, scale: float, about: Sequence[float], shift: Sequence[float], name: str = ''
+    ):
+        self.scale = np.float32(scale)
+        self.about, self.shift = np.float32(about), np.float32(shift)
+
+    def transform(self, results: dict) -> dict:
+        photo = results['img'].astype(np.float32)
+        if self.scale != 1:
+            photo = self.about + self.scale * (photo - self.about)
+        results['img'] = photo + self.shift
+        return results
+
+
+def reinhard(photo: np.ndarray, partner: np.ndarray) -> np.ndarray:
+    """Give a photo the mean and the standard deviation of its partner, by channel of CIELAB.
+
+    Both uint8 BGR. Reinhard et al., IEEE CG&A 2001, who do it in the l-alpha-beta space.
+    """
+    both = photo, partner
+    lab, target = (
+        cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_BGR2LAB) for image in both
+    )
+    mean, spread = (np.float32(v).ravel() for v in cv2.meanStdDev(lab))
+    new_mean, new_spread = (np.float32(v).ravel() for v in cv2.meanStdDev(target))
+    lab = (lab - mean) * (new_spread / np.maximum(spread, 1e-6)) + new_mean
+    return _eight_bits(255 * cv2.cvtColor(lab, cv2.COLOR_LAB2BGR))
+
+
+def histogram(photo: np.ndarray, partner: np.ndarray) -> np.ndarray:
+    """Give each colour channel of a photo the histogram of its partner's. Both uint8 BGR."""
+    tables = []
+    for channel in range(3):
+        ranks, target = (
+            np.cumsum(np.bincount(image[..., channel].ravel(), minlength=256)) / image[..., 0].size
+            for image in (photo, partner)
+        )
+        tables.append(np.interp(ranks, target, np.arange(256)))
+    return cv2.LUT(np.ascontiguousarray(photo), _eight_bits(np.stack(tables, -1))[None])
+
+
+def fourier(photo: np.ndarray, partner: np.ndarray, band: float = _BAND) -> np.ndarray:
+    """Give a photo the amplitudes of its partner's lowest frequencies; its phases stay.
+
+    Both uint8 BGR. Yang & Soatto, "FDA", CVPR 2020.
+
+    Args:
+        band: share of the shorter side; frequencies up to that are changed, at least the mean.
+    """
+    height, width = photo.shape[:2]
+    if partner.shape != photo.shape:
+        partner = cv2.resize(partner, (width, height), interpolation=cv2.INTER_LINEAR)
+    spectrum, target = (np.fft.fft2(i.astype(np.float64), axes=(0, 1)) for i in (photo, partner))
+    low = int(band * min(height, width))
+    rows, columns = (np.abs(np.fft.fftfreq(n, 1 / n)) <= low for n in (height, width))
+    inside = np.ix_(rows, columns)
+    spectrum[inside] = np.abs(target[inside]) * np.exp(1j * np.angle(spectrum[inside]))
+    return _eight_bits(np.fft.ifft2(spectrum, axes=(0, 1)).real)
+
+
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+STYLES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    'reinhard': reinhard,
+    'histogram': histogram,
+    'fourier': fourier,
+}
+
+
+@TRANSFORMS.register_module()
+class Restyle(BaseTransform):
+    """Give a photo the style of a partner, which (seed, number of the sample) draws.
+
+    Args:
+        style: of `STYLES`.
+        of: domain or folder that the partners are from, for the protocol.
+        digest: of the partners, for the protocol.
+        seed: of the draw.
+        where: the partners' files.
+        name: as `describe`.
+    """
+
+    def __init__(
+        self,
+        style: str,
+        of: str,
+        digest: str,
+        seed: int,
+        where: Sequence[str],
+        name: str = '',
+    ):
+        self.style, self.seed, self.where = STYLES[style], seed, where
+
+    def transform(self, results: dict) -> dict:
+        draw = np.random.default_rng((self.seed, results['sample_idx']))
+        path = self.where[draw.integers(len(self.where))]
+        results['img'] = self.style(results['img'], _read(path))
+        return results
+
+
+@TRANSFORMS.register_module()
+class Stylised(BaseTransform):
+    """Take a user's stylised copy in the place of each photo.
+
+    It has the photo's size, and its path below the dataset, or its file name where that is enough;
+    the suffix may differ.
+
+    Args:
+        digest: of the copies, for the protocol.
+        where: their folder.
+        name: as `describe`.
+
+    Raises:
+        DataError: no copy, several, or one of another size.
+    """
+
+    def __init__(self, digest: str, where: str, name: str = ''):
+        self.where = where
+
+    def transform(self, results: dict) -> dict:
+        photo = Path(results['img_path'])
+        copy = _copy_of(photo, self.where)
+        image = _read(copy)
+        (height, width), (tall, wide) = image.shape[:2], results['img'].shape[:2]
+        if (height, width) != (tall, wide):
+            raise DataError(
+                f'{copy}: is {width}x{height}, its photo {photo} is {wide}x{tall}; expected equal '
+                'sizes. Stylise the photo in its own size'
+            )
+        results['img'] = image
+        return results
+
+
+def _copy_of(photo: Path, folder: str) -> Path:
+    found = _by_name(folder).get(photo.stem, [])
+    ends = photo.with_suffix('').parts[::-1]
+    for path in found:
+        own = path.relative_to(folder).with_suffix('').parts[::-1]
+        if len(found) == 1 or ends[: len(own)] == own:
+            return path
+    raise DataError(
+        f'{folder}: {len(found)} images are named {photo.stem}; expected one for each photo, under '
+        f"the photo's file name or its path below the dataset ({photo})"
+    )
+
+
+@cache
+def _by_name(folder: str) -> dict[str, list[Path]]:
+    names: dict[str, list[Path]] = {}
+    for path in images_in(folder):
+        names.setdefault(path.stem, []).append(path)
+    return names
+
+
+def images_in(folder: str | Path) -> list[Path]:
+    """Return the images below a folder, sorted. Raises DataError where there are none."""
+    found = sorted(p for p in Path(folder).rglob('*') if p.suffix.lower() in _IMAGES)
+    if not found:
+        raise DataError(f'{folder}: no images there (*.png, *.jpg). Name a folder that holds some')
+    return found
+
+
+def _listed(path: Path) -> list[Path]:
+    try:
+        lines = path.read_text(encoding='utf-8').splitlines()
+    except OSError as error:
+        raise DataError(f'{path}: {error.strerror}; expected a list of images') from None
+    named = [path.parent / line.strip() for line in lines if line.strip()]
+    if absent := [file for file in named if not file.exists()]:
+        raise DataError(f'{path} names {absent[0]}, which does not exist. Paths are relative to it')
+    files = [file for one in named for file in (images_in(one) if one.is_dir() else [one])]
+    if not files:
+        raise DataError(f'{path}: names no images; expected an image or a folder of some a line')
+    return files
+
+
+def _read(path: str | Path) -> np.ndarray:
+    try:
+        return photos.read(Path(path).read_bytes(), path)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f'{path}: unreadable image ({error}). Take the original file') from error
+
+
+def image_set(text: str, data_root: str | Path, skip_lists: Sequence[str] = ()) -> tuple:
+    """Return the images of a domain ('name:split'), a folder or a list, and a digest of them.
+
+    A list is a .txt file that names an image or a folder of images a line, relative to the list.
+    The digest covers the names of a domain's pairs, and the contents of others' files.
+
+    Raises DataError: none of these; files missing.
+    """
+    if not domains.known(text) and (Path(text).is_dir() or Path(text).suffix == '.txt'):
+        files = _listed(Path(text)) if Path(text).suffix == '.txt' else images_in(text)
+        content = ''.join(disk.sha256(file) for file in files)
+        return files, hashlib.sha256(content.encode()).hexdigest()[:8]
+    used = domains.use(text, data_root, skip_lists)
+    return [photo for photo, _ in used.pairs], used.digest
+
+
+_SHIFT = re.compile(r'(rgb|r|g|b)([+-]\d+(?:\.\d+)?)')
+_SCALE = re.compile(r'std\*(\d+(?:\.\d+)?)')
+
+
+def describe(
+    name: str,
+    about: Sequence[float] = (0, 0, 0),
+    partners: Callable[[], tuple[str, Sequence[Path], str]] | None = None,
+    stylised: str | None = None,
+    seed: int = 0,
+) -> dict[str, Any] | None:
+    """Return the pipeline step of a change by its name; None for 'none'.
+
+    Args:
+        name: 'rgb+50', 'r+50' and the like (grey levels, all channels or one), 'std*1.5' (the
+            normalised input times 1.5), a key of `STYLES`, or 'stylised'.
+        about: mean of the normalisation, BGR; for 'std*'.
+        partners: gives name, files and digest of the images to take a style from.
+        stylised: folder of stylised copies.
+        seed: of the draw of partners.
+
+    Raises:
+        ValueError: unknown name, or its images are not given.
+    """
+    if name == 'none':
+        return None
+    if match := _SHIFT.fullmatch(name):
+        shift = [float(match[2]) * (channel in match[1]) for channel in 'bgr']
+        return dict(type='ChangeInput', name=name, scale=1.0, about=[0.0] * 3, shift=shift)
+    if match := _SCALE.fullmatch(name):
+        about = [float(value) for value in about]
+        return dict(
+            type='ChangeInput', name=name, scale=float(match[1]), about=about, shift=[0.0] * 3
+        )
+    if name == 'stylised' and stylised:
+        _, digest = image_set(stylised, '')
+        return dict(type='Stylised', name=name, digest=digest, where=str(stylised))
+    if name in STYLES and partners:
+        of, files, digest = partners()
+        step = dict(type='Restyle', name=name, style=name, of=of, digest=digest, seed=seed)
+        return step | dict(where=[str(file) for file in files])
+    if name in STYLES or name == 'stylised':
+        option = '--stylised FOLDER' if name == 'stylised' else '--style-from DOMAIN or FOLDER'
+        raise ValueError(f'change {name!r} needs images: give {option}')
+    known = ('none', 'rgb+50', 'r+50', 'std*1.5', *STYLES, 'stylised')
+    raise ValueError(f'unknown change {name!r}; choose from {known}{meant(name, known)}')
