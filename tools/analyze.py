@@ -9,8 +9,7 @@ resnet50_ibn_b (published weights) or resnet50_ibn_b=FILE.
 
 import argparse
 import sys
-from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 from ibnseg import command
 
@@ -25,22 +24,6 @@ def _shared_options(p: argparse.ArgumentParser) -> None:
     p.add_argument('--stylised', metavar='DIR', help='folder of stylised copies of the images')
     p.add_argument('--seed', type=int, default=0, help='of the draw of a partner for each image')
     command.add(p, '--data-root', data_root=dict(default='data'))
-
-
-def _change(args: argparse.Namespace) -> Callable[[Any, str], Any]:
-    """Return what gives the pipeline step of a change for a network, by its name."""
-    from functools import cache
-
-    from ibnseg.pipeline import appearance
-
-    @cache
-    def partners() -> tuple:
-        return args.style_from, *appearance.image_set(args.style_from, args.data_root)
-
-    given = partners if args.style_from else None
-    return lambda network, name: appearance.describe(
-        name, network.about, given, args.stylised, args.seed
-    )
 
 
 def _divergence_options(p: argparse.ArgumentParser) -> None:
@@ -76,12 +59,21 @@ def _divergence(args: argparse.Namespace) -> None:
         raise ValueError(f'--images {args.images}: expected at least 2')
     command.say(f'comparing {names[0]} and {names[1]} in {len(args.networks)} networks')
     from ibnseg.analysis import divergence
+    from ibnseg.pipeline import appearance
 
     sets = tuple(
         divergence.image_set(name, args.data_root, change, args.images)
         for name, change in zip(names, ('none', args.style), strict=True)
     )
-    found = divergence.run(args.networks, sets, args.out, args.data_root, _change(args), args.at)
+    given = args.style_from, args.data_root, args.stylised, args.seed
+    found = divergence.run(
+        args.networks,
+        sets,
+        args.out,
+        args.data_root,
+        lambda network, name: appearance.describe(name, network.about, *given),
+        args.at,
+    )
     print(divergence.text(found))
     for suffix in ('json', 'md', 'png'):
         print(f'{suffix:11} {args.out}/divergence.{suffix}')
@@ -89,12 +81,38 @@ def _divergence(args: argparse.Namespace) -> None:
 
 def _appearance_options(p: argparse.ArgumentParser) -> None:
     _shared_options(p)
+    p.add_argument(
+        '--changes',
+        nargs='+',
+        metavar='CHANGE',
+        help='rgb+50, r+50 (or other grey levels), std*1.5, reinhard, histogram, fourier, '
+        'stylised; default: all whose images are given',
+    )
+    p.add_argument('--domains', nargs='+', help="of segmentors; default the config's")
+    p.add_argument('--protocol', metavar='NAME', help='of segmentors, see ibnseg test')
+    p.add_argument(
+        '--images', metavar='DIR', help='of classifiers of the hub: a folder of images a class'
+    )
+    p.add_argument('--out', default='work_dirs/appearance', help='folder; default %(default)s')
 
 
 def _appearance(args: argparse.Namespace) -> None:
+    changes = args.changes or [
+        *('rgb+50', 'r+50', 'std*1.5'),
+        *(('reinhard', 'histogram', 'fourier') if args.style_from else ()),
+        *(('stylised',) if args.stylised else ()),
+    ]
+    command.say(f'measuring {len(args.networks)} networks by none, {", ".join(changes)}')
     from ibnseg.analysis import robustness
 
-    robustness.run(args)
+    taken = ('data_root', 'domains', 'protocol', 'images', 'style_from', 'stylised', 'seed')
+    options = robustness.Options(
+        changes=changes, out=Path(args.out), **{key: getattr(args, key) for key in taken}
+    )
+    found = robustness.run(args.networks, options)
+    print(robustness.text(found))
+    for suffix in ('json', 'md', 'png'):
+        print(f'{suffix:11} {args.out}/appearance.{suffix}')
 
 
 #: Name -> what it says, its options, its job. Another analysis is a row.

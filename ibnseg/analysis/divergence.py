@@ -179,7 +179,7 @@ class ImageSet:
 
     Args:
         name: domain ('name:split'), folder or list.
-        files, digest: see `appearance.image_set`.
+        files, digest: see `appearance.image_files` and `digest_of`.
         domain: the name where it is a domain.
         change: name of what is done to them (`appearance.describe`).
     """
@@ -196,12 +196,13 @@ class ImageSet:
 
 
 def image_set(name: str, data_root: str, change: str = 'none', most: int | None = None) -> ImageSet:
-    """Return a set of images; `most` of them, evenly spaced. Raises as `appearance.image_set`."""
-    files, digest = appearance.image_set(name, data_root)
+    """Return a set of images; `most` of them, evenly spaced. Raises as `appearance.image_files`."""
+    files = appearance.image_files(name, data_root)
     if most is not None and most < len(files):
-        files = [files[i] for i in np.linspace(0, len(files) - 1, most).round().astype(int)]
-    domain = None if Path(name).exists() else name
-    return ImageSet(name, tuple(files), digest, domain, change)
+        kept = np.linspace(0, len(files) - 1, most).round().astype(int)
+        files = tuple(files[i] for i in kept)
+    domain = name if appearance.is_domain(name) else None
+    return ImageSet(name, files, appearance.digest_of(name, data_root), domain, change)
 
 
 def of_chance(a: int, b: int) -> float:

@@ -8,6 +8,7 @@ from .. import disk
 
 #: Of Okabe & Ito: told apart by colour-blind readers, and in grey by markers and hatches.
 _COLOURS = ('#000000', '#E69F00', '#0072B2', '#009E73', '#CC79A7', '#D55E00', '#56B4E9')
+_SHADES = ('#BBBBBB', *_COLOURS[1:])  # a black bar would outshine the others
 _MARKERS = 'osD^vP*'
 
 
@@ -59,6 +60,35 @@ def divergence(found: dict[str, Any], path: Path) -> None:
     axes.set_ylabel('feature divergence D')
     axes.set_title(_plain(found['compared']), fontsize=10)
     axes.legend(frameon=False, fontsize=8, loc='upper left', bbox_to_anchor=(1, 1))
+    _save(figure, path)
+
+
+def appearance(found: dict[str, Any], path: Path) -> None:
+    """Draw what `ibnseg.analysis.robustness.run` measured: bars by change, one a network."""
+    networks = found['networks']
+    results = [(one['name'], result) for one in networks for result in one['results']]
+    targets = list(dict.fromkeys((r['target'], r['measure']) for _, r in results))
+    changes = list(dict.fromkeys(r['change'] for _, r in results))
+    figure, every = _axes(max(7.4, 1.1 * len(changes) + 2), 2.9 * len(targets), len(targets))
+    width = 0.8 / len(networks)
+    for axes, target in zip(every, targets, strict=True):
+        for i, one in enumerate(networks):
+            scores = {
+                r['change']: r['score']
+                for r in one['results']
+                if (r['target'], r['measure']) == target
+            }
+            at = [changes.index(c) + (i - (len(networks) - 1) / 2) * width for c in scores]
+            bars = axes.bar(
+                at, list(scores.values()), 0.92 * width, color=_SHADES[i % 7],
+                edgecolor='black', lw=0.4, label=_plain(one['name']),
+            )  # fmt: skip
+            axes.bar_label(bars, fmt='%.1f', fontsize=7, padding=1)
+        axes.set_title(_plain(target[0]), fontsize=10)
+        axes.set_ylabel(f'{target[1]} in %')
+        axes.set_xticks(range(len(changes)), map(_plain, changes))
+        axes.tick_params(labelbottom=True)
+    every[0].legend(frameon=False, fontsize=8, loc='upper left', bbox_to_anchor=(1, 1))
     _save(figure, path)
 
 

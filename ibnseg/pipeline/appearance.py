@@ -120,8 +120,11 @@ class Restyle(BaseTransform):
         of: domain or folder that the partners are from, for the protocol.
         digest: of the partners, for the protocol.
         seed: of the draw.
-        where: the partners' files.
+        where: the partners, as the arguments of `image_files`.
         name: as `describe`.
+
+    Raises:
+        DataError: as `image_files`.
     """
 
     def __init__(
@@ -133,11 +136,11 @@ class Restyle(BaseTransform):
         where: Sequence[str],
         name: str = '',
     ):
-        self.style, self.seed, self.where = STYLES[style], seed, where
+        self.style, self.seed, self.partners = STYLES[style], seed, image_files(*where)
 
     def transform(self, results: dict) -> dict:
         draw = np.random.default_rng((self.seed, results['sample_idx']))
-        path = self.where[draw.integers(len(self.where))]
+        path = self.partners[draw.integers(len(self.partners))]
         results['img'] = self.style(results['img'], _read(path))
         return results
 
@@ -227,6 +230,56 @@ def _read(path: str | Path) -> np.ndarray:
         raise DataError(f'{path}: unreadable image ({error}). Take the original file') from error
 
 
+def is_domain(text: str) -> bool:
+    """Whether images are named by a domain; else by a folder or a list."""
+    return domains.known(text) or not (Path(text).is_dir() or Path(text).suffix == '.txt')
+
+
+@cache
+def image_files(text: str, data_root: str = '') -> tuple[Path, ...]:
+    """Return the images of a domain ('name:split'), a folder or a list.
+
+    A list is a .txt file that names an image or a folder of images a line, relative to the list.
+
+    Raises DataError: none of these; files missing.
+    """
+    if is_domain(text):
+        return tuple(photo for photo, _ in domains.use(text, data_root).pairs)
+    return tuple(_listed(Path(text)) if Path(text).suffix == '.txt' else images_in(text))
+
+
+@cache
+def digest_of(text: str, data_root: str = '') -> str:
+    """Return eight digits over the names of a domain's pairs, or the contents of other files."""
+    if is_domain(text):
+        return domains.use(text, data_root).digest
+    content = ''.join(disk.sha256(file) for file in image_files(text))
+    return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+
+def _listed(path: Path) -> list[Path]:
+    try:
+        lines = path.read_text(encoding='utf-8').splitlines()
+    except OSError as error:
+        raise DataError(f'{path}: {error.strerror}; expected a list of images') from None
+    named = [path.parent / line.strip() for line in lines if line.strip()]
+    if absent := [file for file in named if not file.exists()]:
+        raise DataError(f'{path} names {absent[0]}, which does not exist. Paths are relative to it')
+    files = [file for one in named for file in (images_in(one) if one.is_dir() else [one])]
+    if not files:
+        raise DataError(f'{path}: names no images; expected an image or a folder of some a line')
+    return files
+
+
+def _read(path: str | Path) -> np.ndarray:
+    try:
+        return photos.read(Path(path).read_bytes(), path)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f'{path}: unreadable image ({error}). Take the original file') from error
+
+
 def image_set(text: str, data_root: str | Path, skip_lists: Sequence[str] = ()) -> tuple:
     """Return the images of a domain ('name:split'), a folder or a list, and a digest of them.
 
@@ -250,7 +303,8 @@ _SCALE = re.compile(r'std\*(\d+(?:\.\d+)?)')
 def describe(
     name: str,
     about: Sequence[float] = (0, 0, 0),
-    partners: Callable[[], tuple[str, Sequence[Path], str]] | None = None,
+    style_from: str | None = None,
+    data_root: str = '',
     stylised: str | None = None,
     seed: int = 0,
 ) -> dict[str, Any] | None:
@@ -260,30 +314,32 @@ def describe(
         name: 'rgb+50', 'r+50' and the like (grey levels, all channels or one), 'std*1.5' (the
             normalised input times 1.5), a key of `STYLES`, or 'stylised'.
         about: mean of the normalisation, BGR; for 'std*'.
-        partners: gives name, files and digest of the images to take a style from.
+        style_from: images to take a style from, see `image_files`.
+        data_root: of their domain.
         stylised: folder of stylised copies.
         seed: of the draw of partners.
 
     Raises:
         ValueError: unknown name, or its images are not given.
+        DataError: as `image_files`.
     """
     if name == 'none':
         return None
+    none = dict(scale=1.0, about=[0.0] * 3, shift=[0.0] * 3)
     if match := _SHIFT.fullmatch(name):
         shift = [float(match[2]) * (channel in match[1]) for channel in 'bgr']
-        return dict(type='ChangeInput', name=name, scale=1.0, about=[0.0] * 3, shift=shift)
+        return dict(type='ChangeInput', name=name, **none | dict(shift=shift))
     if match := _SCALE.fullmatch(name):
-        about = [float(value) for value in about]
-        return dict(
-            type='ChangeInput', name=name, scale=float(match[1]), about=about, shift=[0.0] * 3
-        )
+        scaled = dict(scale=float(match[1]), about=[float(value) for value in about])
+        return dict(type='ChangeInput', name=name, **none | scaled)
     if name == 'stylised' and stylised:
-        _, digest = image_set(stylised, '')
+        digest = digest_of(stylised)
         return dict(type='Stylised', name=name, digest=digest, where=str(stylised))
-    if name in STYLES and partners:
-        of, files, digest = partners()
+    if name in STYLES and style_from:
+        digest = digest_of(style_from, data_root)
+        of = style_from if is_domain(style_from) else Path(style_from).name
         step = dict(type='Restyle', name=name, style=name, of=of, digest=digest, seed=seed)
-        return step | dict(where=[str(file) for file in files])
+        return step | dict(where=[style_from, data_root])
     if name in STYLES or name == 'stylised':
         option = '--stylised FOLDER' if name == 'stylised' else '--style-from DOMAIN or FOLDER'
         raise ValueError(f'change {name!r} needs images: give {option}')
