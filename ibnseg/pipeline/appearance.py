@@ -73,11 +73,12 @@ def histogram(photo: np.ndarray, partner: np.ndarray) -> np.ndarray:
     """Give each colour channel of a photo the histogram of its partner's. Both uint8 BGR."""
     tables = []
     for channel in range(3):
-        ranks, target = (
-            np.cumsum(np.bincount(image[..., channel].ravel(), minlength=256)) / image[..., 0].size
-            for image in (photo, partner)
+        counts, target = (
+            np.bincount(image[..., channel].ravel(), minlength=256) for image in (photo, partner)
         )
-        tables.append(np.interp(ranks, target, np.arange(256)))
+        levels = np.flatnonzero(target)  # not those between, which no pixel has
+        ranks = np.cumsum(target)[levels] / target.sum()
+        tables.append(np.interp(np.cumsum(counts) / counts.sum(), ranks, levels))
     return cv2.LUT(np.ascontiguousarray(photo), _eight_bits(np.stack(tables, -1))[None])
 
 
