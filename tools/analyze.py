@@ -23,7 +23,7 @@ def _shared_options(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument('--stylised', metavar='DIR', help='folder of stylised copies of the images')
     p.add_argument('--seed', type=int, default=0, help='of the draw of a partner for each image')
-    command.add(p, '--data-root', data_root=dict(default='data'))
+    command.add(p, '--data-root', data_root=dict(help='folder of the datasets; default data'))
 
 
 def _divergence_options(p: argparse.ArgumentParser) -> None:
@@ -61,11 +61,12 @@ def _divergence(args: argparse.Namespace) -> None:
     from ibnseg.analysis import divergence
     from ibnseg.pipeline import appearance
 
+    root = args.data_root or 'data'
     sets = tuple(
-        divergence.image_set(name, args.data_root, change, args.images)
+        divergence.image_set(name, root, change, args.images)
         for name, change in zip(names, ('none', args.style), strict=True)
     )
-    given = args.style_from, args.data_root, args.stylised, args.seed
+    given = args.style_from, root, args.stylised, args.seed
     found = divergence.run(
         args.networks,
         sets,

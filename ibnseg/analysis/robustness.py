@@ -38,7 +38,7 @@ class Options:
     Args:
         changes: names, see `appearance.describe`; 'none' is measured always, and first.
         out: folder.
-        data_root: of the domains.
+        data_root: of the domains; None for that of a run's config.
         domains: of segmentors; None for those of a run's config.
         protocol: of segmentors, see `train.test.test`.
         images: of classifiers of the hub: a folder with a folder of images a class.
@@ -58,7 +58,7 @@ class Options:
     def step(self, change: str, about: Sequence[float]) -> dict[str, Any] | None:
         """Return the pipeline step of a change for a network that takes off a mean (BGR)."""
         return appearance.describe(
-            change, about, self.style_from, self.data_root or '', self.stylised, self.seed
+            change, about, self.style_from, self.data_root or 'data', self.stylised, self.seed
         )
 
 
