@@ -8,7 +8,7 @@ divergence of a layer is the mean of D over its channels.
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from .. import disk, progress
 from ..blocks import DenseLayer, ResidualBlock
 from ..measure import origin
+from ..measure.protocols import protocol_hash
 from ..pipeline import appearance
 from . import networks, plots
 
@@ -139,7 +140,7 @@ def moments(
     found = {name: Moments() for name in places}
     with watched(places, lambda name, values: found[name].add(values)):
         for batch in batches:
-            trunk(batch)
+            trunk(batch.to(next(trunk.parameters()).device))
     return found
 
 
@@ -194,6 +195,11 @@ class ImageSet:
         changed = '' if self.change == 'none' else f', {self.change}'
         return f'{self.name}{changed} ({len(self.files):,} images)'
 
+    def facts(self) -> dict[str, Any]:
+        """Return what a data file says of it."""
+        count = len(self.files)
+        return dict(name=self.name, digest=self.digest, change=self.change, images=count)
+
 
 def image_set(name: str, data_root: str, change: str = 'none', most: int | None = None) -> ImageSet:
     """Return a set of images; `most` of them, evenly spaced. Raises as `appearance.image_files`."""
@@ -232,22 +238,21 @@ def run(
     measured = []
     for spec in specs:
         network = networks.load(spec, data_root)
-        both = []
+        both, stated = [], dict(size=network.size, at=list(at), sets=[])
         for one in sets:
             step = changes(network, one.change)
+            stated['sets'].append(one.facts() | dict(step=appearance.without_place(step)))
             files = progress.track(one.files, f'{network.name} {one.name}', len(one.files))
             batches = (network.prepare(f, i, one.domain, step) for i, f in enumerate(files))
             both.append(moments(network.trunk, batches, at))
         after_in = with_instance_norm(network.trunk)
         rows = [row | dict(after_in=row['point'] in after_in) for row in by_layer(*both)]
-        facts = dict(name=network.name, file=network.file, sha256=network.sha256, size=network.size)
+        facts = dict(name=network.name, file=network.file, sha256=network.sha256)
+        facts |= dict(compared=stated, hash=protocol_hash(stated))
         measured.append(facts | dict(points=rows))
     found = dict(
         schema='ibnseg-divergence-1',
-        sets=[
-            {k: v for k, v in asdict(one).items() if k != 'files'} | dict(images=len(one.files))
-            for one in sets
-        ],
+        sets=[one.facts() for one in sets],
         compared=f'{sets[0]} and {sets[1]}',
         of_chance=of_chance(*(len(one.files) for one in sets)),
         networks=measured,

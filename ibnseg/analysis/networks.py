@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from mmcv.transforms import Compose
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.registry import TRANSFORMS, DefaultScope
 from mmseg.registry import MODELS
 from PIL import Image
@@ -100,10 +101,11 @@ def _of_run(run: Path, data_root: str | None) -> Network:
     scope = config.get('default_scope', 'mmseg')
     with DefaultScope.overwrite_default_scope(scope):
         model = MODELS.build(config.model).eval()
-        state = weights.read(checkpoint)['state_dict']
+        state = weights.unwrapped(weights.read(checkpoint)['state_dict'])
         if problems := weights.misfits(model.state_dict(), state):
             raise ValueError(f'{checkpoint} does not fit {path}. {"; ".join(problems)}')
         model.load_state_dict(state)
+    model.to(get_device())
 
     def prepare(image: Path, number: int, domain: str | None, change: Any = None) -> Tensor:
         steps = _steps(config, domain, change)
@@ -115,9 +117,21 @@ def _of_run(run: Path, data_root: str | None) -> Network:
         return model.data_preprocessor(batch, False)['inputs']
 
     name = config.get('model_name') or run.name
-    size = 'as the test pipeline of its config'
     sha256, about = disk.sha256(checkpoint), mean_of(config)
-    return Network(name, str(checkpoint), sha256, model.backbone, prepare, size, about)
+    return Network(name, str(checkpoint), sha256, model.backbone, prepare, _size(config), about)
+
+
+def _size(config: Config) -> str:
+    if not is_segmentor(config):
+        return 'as the test pipeline of its config'
+    protocol = config.get('protocol') or {}
+    if isinstance(protocol, str):
+        return f'as protocol {protocol}'
+    if not protocol.get('photo'):
+        return 'own size'
+    return (
+        f'{"x".join(map(str, protocol.photo))}{", ratio kept" * bool(protocol.get("keep_ratio"))}'
+    )
 
 
 def mean_of(config: Mapping[str, Any]) -> tuple[float, ...]:
@@ -157,6 +171,7 @@ def _of_hub(name: str, file: str) -> Network:
         network.load_state_dict(state)
     path = file or str(weights.cache.place(weights.PUBLISHED[name].url))
     size = f'shorter side to {_EDGE}, centre {_CROP}'
+    network.to(get_device())
     return Network(name, path, disk.sha256(path), network, prepare_for_hub, size, MEAN[::-1])
 
 

@@ -177,7 +177,7 @@ def _classifier(
     protocol = dict(
         name=f'{path.stem}{_suffix(step)}',
         dataset={key: str(value) for key, value in data.items() if key != 'data_root'},
-        altered=_without_place(step),
+        altered=appearance.without_place(step),
     )
     data.pipeline = networks.altered_pipeline(data.pipeline, step)
     metrics = training.test(config, checkpoint)
@@ -195,10 +195,6 @@ def _result(
 
 def _suffix(step: Any) -> str:
     return f'-{step["name"]}' if step else ''
-
-
-def _without_place(step: Any) -> dict[str, Any] | None:
-    return {key: value for key, value in step.items() if key != 'where'} if step else None
 
 
 def _of_hub(spec: str, options: Options) -> tuple[dict[str, Any], Measure]:
@@ -222,7 +218,8 @@ def _of_hub(spec: str, options: Options) -> tuple[dict[str, Any], Measure]:
         for i in progress.track(range(count), f'{network.name} {change}', count):
             info = dataset.get_data_info(i)
             with torch.no_grad():
-                logits = network.trunk(network.prepare(info['img_path'], i, None, step))
+                given = network.prepare(info['img_path'], i, None, step)
+                logits = network.trunk(given.to(head.weight.device))
             label = info['gt_label']
             right[label] += int(logits.argmax(1)[0]) == label, 1
         facts = dict(
@@ -231,7 +228,7 @@ def _of_hub(spec: str, options: Options) -> tuple[dict[str, Any], Measure]:
             images=count,
         )
         protocol = dict(name=f'{network.size}{_suffix(step)}', images=count, digest=digest)
-        protocol['altered'] = _without_place(step)
+        protocol['altered'] = appearance.without_place(step)
         yield _result(folder.name, 'top-1 accuracy', facts, protocol)
 
     return dict(name=network.name, file=network.file, sha256=network.sha256), measure

@@ -7,7 +7,7 @@ files lie on this machine and belongs to no protocol.
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -346,3 +346,8 @@ def describe(
         raise ValueError(f'change {name!r} needs images: give {option}')
     known = ('none', 'rgb+50', 'r+50', 'std*1.5', *STYLES, 'stylised')
     raise ValueError(f'unknown change {name!r}; choose from {known}{meant(name, known)}')
+
+
+def without_place(step: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return a step without the place of files: what decides a result."""
+    return {key: value for key, value in step.items() if key != 'where'} if step else None
