@@ -83,11 +83,13 @@ def test_divergence(runs, data, tmp_path, capsys):
 
 def test_divergence_of_one_set_in_two_styles(runs, data, tmp_path):
     words = ['--between', 'gta5:val', '--style', 'std*1.5', '--images', 3]
-    assert call('divergence', *runs, *words, '--data-root', data, '--out', tmp_path) == 0
+    assert call('divergence', *runs, runs[1], *words, '--data-root', data, '--out', tmp_path) == 0
     found = json.loads((tmp_path / 'divergence.json').read_text())
     assert found['compared'] == 'gta5:val (3 images) and gta5:val, std*1.5 (3 images)'
-    plain, b = ([row['divergence'] for row in one['points']] for one in found['networks'])
+    plain, b, _ = ([row['divergence'] for row in one['points']] for one in found['networks'])
     assert max(b) < 1e-3 < min(plain), 'b does not see contrast'
+    names = [one['name'] for one in found['networks']]
+    assert names[0] == 'resnet18' and names[1] == f'ibn_b ({runs[1].name}/iter_1.pth)'
 
 
 @pytest.fixture(scope='module')
@@ -204,6 +206,7 @@ def test_accuracy_of_a_classifier(classes, tmp_path, monkeypatch):
         ('divergence nowhere --between {data} {data}', 'nowhere: no folder of a run, and no class'),
         ('divergence x --between gta5:val gta5:val --images 1', '--images 1: expected at least 2'),
         ('appearance x --changes fourier', "'fourier' needs images: give --style-from"),
+        ('appearance nowhere --changes r+50', 'nowhere: no folder of a run, and no classifier'),
         ('appearance resnet18 --changes r+50', 'a classifier of the hub needs images: give --ima'),
         ('divergence x --between gta5:vla b', "gta5 has no split 'vla'"),
     ],

@@ -11,8 +11,9 @@ from PIL import Image
 from ibnseg import hub
 from ibnseg.errors import DataError
 from ibnseg.measure import protocols
-from ibnseg.pipeline import appearance
-from ibnseg.pipeline.appearance import STYLES, ChangeInput, Restyle, Stylised, describe
+from ibnseg.pipeline import appearance, styles
+from ibnseg.pipeline.appearance import ChangeInput, Restyle, Stylised, describe
+from ibnseg.pipeline.styles import STYLES
 
 MEAN = (103.53, 116.28, 123.675)  # BGR
 STD = (57.375, 57.12, 58.395)
@@ -104,7 +105,7 @@ def test_reinhard_takes_mean_and_spread():
         lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_BGR2LAB)
         return np.stack([v.ravel() for v in cv2.meanStdDev(lab)])
 
-    found = moments(appearance.reinhard(image, partner))
+    found = moments(styles.reinhard(image, partner))
     np.testing.assert_allclose(found, moments(partner), atol=0.3)
     assert np.abs(moments(image) - moments(partner)).max() > 1
 
@@ -112,7 +113,7 @@ def test_reinhard_takes_mean_and_spread():
 def test_histogram_takes_the_partners():
     image = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
     partner = np.random.default_rng(0).permutation(200 - image.reshape(-1, 3)).reshape(8, 8, 3)
-    found = appearance.histogram(image, partner)
+    found = styles.histogram(image, partner)
     for channel in range(3):
         np.testing.assert_array_equal(
             np.sort(found[..., channel].ravel()), np.sort(partner[..., channel].ravel())
@@ -122,12 +123,12 @@ def test_histogram_takes_the_partners():
 
 def test_fourier_takes_low_amplitudes_and_keeps_the_rest():
     image, partner = photo(), photo(1, 100, 130)
-    found = appearance.fourier(image, partner, band=0)  # the mean alone
+    found = styles.fourier(image, partner, band=0)  # the mean alone
     shift = partner.mean((0, 1)) - image.mean((0, 1))
     np.testing.assert_allclose(found, np.clip(image + shift, 0, 255), atol=0.51)
     partner = np.random.default_rng(2).integers(60, 200, (48, 64, 3)).astype(np.uint8)
-    wide = appearance.fourier(image, cv2.resize(partner, (32, 24)), band=0.1)  # up to 2
-    resized = appearance.fourier(image, partner, band=0.1)
+    wide = styles.fourier(image, cv2.resize(partner, (32, 24)), band=0.1)  # up to 2
+    resized = styles.fourier(image, partner, band=0.1)
     np.testing.assert_array_equal(wide, resized)
     own, other, found = (
         np.fft.fft2(i[..., 0]) for i in (image, cv2.resize(partner, (32, 24)), wide)

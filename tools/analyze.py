@@ -94,6 +94,7 @@ def _appearance_options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         '--images', metavar='DIR', help='of classifiers of the hub: a folder of images a class'
     )
+    p.set_defaults(interrupted='the same command goes on from the records that are written')
     p.add_argument('--out', default='work_dirs/appearance', help='folder; default %(default)s')
 
 
@@ -143,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     args.prog += f' {args.analysis}'
     job = ANALYSES[args.analysis][-1]
-    return command.run(lambda: job(args))
+    return command.run(lambda: job(args), getattr(args, 'interrupted', ''))
 
 
 if __name__ == '__main__':

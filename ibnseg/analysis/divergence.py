@@ -250,6 +250,7 @@ def run(
         facts = dict(name=network.name, file=network.file, sha256=network.sha256)
         facts |= dict(compared=stated, hash=protocol_hash(stated))
         measured.append(facts | dict(points=rows))
+    networks.tell_apart(measured)
     found = dict(
         schema='ibnseg-divergence-1',
         sets=[one.facts() for one in sets],

@@ -1,6 +1,7 @@
 """The networks that an analysis compares: runs of a training, and classifiers of the hub."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,15 +62,31 @@ def load(spec: str, data_root: str | None = None) -> Network:
     Raises:
         FileNotFoundError, ValueError: no such run or network, or weights that do not fit.
     """
-    if Path(spec).is_dir():
+    if is_run(spec):
         return _of_run(Path(spec), data_root)
     name, _, file = spec.partition('=')
-    if name not in hub.NAMES:
-        raise FileNotFoundError(
-            f'{spec}: no folder of a run, and no classifier of the hub; expected the work dir of '
-            'ibnseg train, or a name like resnet50_ibn_b or resnet50_ibn_b=FILE'
-        )
     return _of_hub(name, file)
+
+
+def is_run(spec: str) -> bool:
+    """Whether a network is named by the folder of a run, else by a name of the hub.
+
+    Raises FileNotFoundError for neither.
+    """
+    if Path(spec).is_dir() or spec.partition('=')[0] in hub.NAMES:
+        return Path(spec).is_dir()
+    raise FileNotFoundError(
+        f'{spec}: no folder of a run, and no classifier of the hub; expected the work dir of '
+        'ibnseg train, or a name like resnet50_ibn_b or resnet50_ibn_b=FILE'
+    )
+
+
+def tell_apart(measured: Sequence[dict[str, Any]]) -> None:
+    """Add to names that several networks have, runs of other seeds say, where each lies."""
+    count = Counter(one['name'] for one in measured)
+    for one in measured:
+        if count[one['name']] > 1:
+            one['name'] += f' ({Path(one["file"]).parent.name}/{Path(one["file"]).name})'
 
 
 def config_of(run: Path) -> Path:

@@ -76,9 +76,8 @@ def run(specs: Sequence[str], options: Options) -> dict[str, Any]:
     for name in changes:  # what is unknown or missing is said before hours of measuring
         options.step(name, networks.MEAN)
     measured = []
-    for spec in specs:
-        is_run = Path(spec).is_dir()
-        facts, measure = _of_run(Path(spec), options) if is_run else _of_hub(spec, options)
+    of = [_of_run if networks.is_run(spec) else _of_hub for spec in specs]
+    for facts, measure in [one(spec, options) for one, spec in zip(of, specs, strict=True)]:
         results: list[dict[str, Any]] = []
         for change in changes:
             for one in measure(change):
@@ -87,6 +86,7 @@ def run(specs: Sequence[str], options: Options) -> dict[str, Any]:
                 results.append(dict(change=change, **one, drop=drop))
                 print(f'{facts["name"]}, {change}: {_line(results[-1])}', flush=True)
         measured.append(facts | dict(results=results))
+    networks.tell_apart(measured)
     found = dict(schema='ibnseg-appearance-1', networks=measured, **origin.here())
     disk.write_atomically(options.out / 'appearance.json', json.dumps(found, indent=1) + '\n')
     disk.write_atomically(options.out / 'appearance.md', text(found))
@@ -106,7 +106,8 @@ def _short(value: float) -> str:
 Measure = Callable[[str], Iterator[dict[str, Any]]]
 
 
-def _of_run(run: Path, options: Options) -> tuple[dict[str, Any], Measure]:
+def _of_run(spec: str, options: Options) -> tuple[dict[str, Any], Measure]:
+    run = Path(spec)
     path, checkpoint = networks.config_of(run), networks.checkpoint_of(run)
     config = Config.fromfile(path)
     sha256 = disk.sha256(checkpoint)

@@ -7,12 +7,11 @@ files lie on this machine and belongs to no protocol.
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
@@ -21,10 +20,8 @@ from .. import disk, domains
 from ..errors import DataError
 from ..text import meant
 from . import photos
+from .styles import STYLES
 
-#: Share of the shorter side up to which `fourier` takes a frequency's amplitude from the partner;
-#: that of Yang & Soatto, CVPR 2020.
-_BAND = 0.01
 _IMAGES = ('.png', '.jpg', '.jpeg')
 
 
@@ -54,70 +51,12 @@ class ChangeInput(BaseTransform):
         return results
 
 
-def reinhard(photo: np.ndarray, partner: np.ndarray) -> np.ndarray:
-    """Give a photo the mean and the standard deviation of its partner, by channel of CIELAB.
-
-    Both uint8 BGR. Reinhard et al., IEEE CG&A 2001, who do it in the l-alpha-beta space.
-    """
-    both = photo, partner
-    lab, target = (
-        cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_BGR2LAB) for image in both
-    )
-    mean, spread = (np.float32(v).ravel() for v in cv2.meanStdDev(lab))
-    new_mean, new_spread = (np.float32(v).ravel() for v in cv2.meanStdDev(target))
-    lab = (lab - mean) * (new_spread / np.maximum(spread, 1e-6)) + new_mean
-    return _eight_bits(255 * cv2.cvtColor(lab, cv2.COLOR_LAB2BGR))
-
-
-def histogram(photo: np.ndarray, partner: np.ndarray) -> np.ndarray:
-    """Give each colour channel of a photo the histogram of its partner's. Both uint8 BGR."""
-    tables = []
-    for channel in range(3):
-        counts, target = (
-            np.bincount(image[..., channel].ravel(), minlength=256) for image in (photo, partner)
-        )
-        levels = np.flatnonzero(target)  # not those between, which no pixel has
-        ranks = np.cumsum(target)[levels] / target.sum()
-        tables.append(np.interp(np.cumsum(counts) / counts.sum(), ranks, levels))
-    return cv2.LUT(np.ascontiguousarray(photo), _eight_bits(np.stack(tables, -1))[None])
-
-
-def fourier(photo: np.ndarray, partner: np.ndarray, band: float = _BAND) -> np.ndarray:
-    """Give a photo the amplitudes of its partner's lowest frequencies; its phases stay.
-
-    Both uint8 BGR. Yang & Soatto, "FDA", CVPR 2020.
-
-    Args:
-        band: share of the shorter side; frequencies up to that are changed, at least the mean.
-    """
-    height, width = photo.shape[:2]
-    if partner.shape != photo.shape:
-        partner = cv2.resize(partner, (width, height), interpolation=cv2.INTER_LINEAR)
-    spectrum, target = (np.fft.fft2(i.astype(np.float64), axes=(0, 1)) for i in (photo, partner))
-    low = int(band * min(height, width))
-    rows, columns = (np.abs(np.fft.fftfreq(n, 1 / n)) <= low for n in (height, width))
-    inside = np.ix_(rows, columns)
-    spectrum[inside] = np.abs(target[inside]) * np.exp(1j * np.angle(spectrum[inside]))
-    return _eight_bits(np.fft.ifft2(spectrum, axes=(0, 1)).real)
-
-
-def _eight_bits(values: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
-
-
-STYLES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    'reinhard': reinhard,
-    'histogram': histogram,
-    'fourier': fourier,
-}
-
-
 @TRANSFORMS.register_module()
 class Restyle(BaseTransform):
     """Give a photo the style of a partner, which (seed, number of the sample) draws.
 
     Args:
-        style: of `STYLES`.
+        style: of `styles.STYLES`.
         of: domain or folder that the partners are from, for the protocol.
         digest: of the partners, for the protocol.
         seed: of the draw.
@@ -313,7 +252,7 @@ def describe(
 
     Args:
         name: 'rgb+50', 'r+50' and the like (grey levels, all channels or one), 'std*1.5' (the
-            normalised input times 1.5), a key of `STYLES`, or 'stylised'.
+            normalised input times 1.5), a key of `styles.STYLES`, or 'stylised'.
         about: mean of the normalisation, BGR; for 'std*'.
         style_from: images to take a style from, see `image_files`.
         data_root: of their domain.
