@@ -72,6 +72,8 @@ def test_divergence(runs, data, tmp_path, capsys):
         for row in one['points']:
             finite = [d for d in row['each'] if d is not None]
             assert row['divergence'] == pytest.approx(np.mean(finite))
+            shapes = np.shape(row['means']), np.shape(row['variances'])
+            assert shapes == ((2, row['channels']),) * 2
     flags = [
         [row['point'] for row in one['points'] if row['after_in']] for one in found['networks']
     ]

@@ -148,7 +148,7 @@ def by_layer(a: dict[str, Moments], b: dict[str, Moments]) -> list[dict[str, Any
     """Return of each point: name, channels, D over the channels.
 
     `divergence` is the mean over the channels whose D is finite, `infinite` how many are not;
-    `median` is over all.
+    `median` is over all. `means` and `variances` of F are of both sets.
     """
     rows = []
     for name in a:
@@ -163,6 +163,8 @@ def by_layer(a: dict[str, Moments], b: dict[str, Moments]) -> list[dict[str, Any
                 median=middle if np.isfinite(middle) else None,
                 infinite=int(len(each) - len(finite)),
                 each=[float(d) if np.isfinite(d) else None for d in each],
+                means=[one[name].mean.tolist() for one in (a, b)],
+                variances=[one[name].variance.tolist() for one in (a, b)],
             )
         )
     return rows
