@@ -207,6 +207,7 @@ def test_accuracy_of_a_classifier(classes, tmp_path, monkeypatch):
         ('divergence x --between gta5:val', 'expected two, or one and --style'),
         ('divergence nowhere --between {data} {data}', 'nowhere: no folder of a run, and no class'),
         ('divergence x --between gta5:val gta5:val --images 1', '--images 1: expected at least 2'),
+        ('divergence x --between {data}/n0/0.png.txt {data}', '1 image; expected at least 2'),
         ('appearance x --changes fourier', "'fourier' needs images: give --style-from"),
         ('appearance nowhere --changes r+50', 'nowhere: no folder of a run, and no classifier'),
         ('appearance resnet18 --changes r+50', 'a classifier of the hub needs images: give --ima'),
@@ -214,5 +215,6 @@ def test_accuracy_of_a_classifier(classes, tmp_path, monkeypatch):
     ],
 )
 def test_errors_name_the_way_out(words, said, classes, tmp_path, capsys):
+    (classes / 'n0/0.png.txt').write_text('0.png\n')
     assert call(*words.format(data=classes).split(), '--out', tmp_path) == 2
     assert said in capsys.readouterr().err

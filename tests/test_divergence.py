@@ -120,6 +120,12 @@ def test_points(name, count, after_in):
     assert divergence.with_instance_norm(net) & set(points) == after_in
 
 
+def test_an_instance_norm_of_some_channels_is_none_of_all():
+    half = [dict(layer='IBN', at='stem'), dict(layer='InstanceNorm', at='after_add', stages=[1])]
+    net = hub.build('resnet18', num_classes=2, placement=half)
+    assert divergence.with_instance_norm(net) == {'layer1.0', 'layer1.1'}
+
+
 def test_other_networks_name_their_modules():
     net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU())
     with pytest.raises(ValueError, match='Sequential has no blocks that are known'):

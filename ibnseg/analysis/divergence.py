@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .. import disk, progress
 from ..blocks import DenseLayer, ResidualBlock
+from ..errors import DataError
 from ..measure import origin
 from ..measure.protocols import protocol_hash
 from ..pipeline import appearance
@@ -173,7 +174,8 @@ def by_layer(a: dict[str, Moments], b: dict[str, Moments]) -> list[dict[str, Any
 def with_instance_norm(trunk: nn.Module) -> set[str]:
     """Return the points whose features come from an InstanceNorm of all channels (and a ReLU)."""
     norms = (m for m in trunk.modules() if isinstance(m, nn.InstanceNorm2d))
-    return {getattr(norm, 'site', '').removesuffix('.after_add') for norm in norms}
+    # Only a site's own layer, not the part of an IBN layer, says whether it was inserted.
+    return {norm.site.removesuffix('.after_add') for norm in norms if hasattr(norm, 'inserted')}
 
 
 @dataclass(frozen=True)
@@ -204,11 +206,16 @@ class ImageSet:
 
 
 def image_set(name: str, data_root: str, change: str = 'none', most: int | None = None) -> ImageSet:
-    """Return a set of images; `most` of them, evenly spaced. Raises as `appearance.image_files`."""
+    """Return a set of images; `most` of them, evenly spaced.
+
+    Raises DataError: as `appearance.image_files`, or a single image.
+    """
     files = appearance.image_files(name, data_root)
     if most is not None and most < len(files):
         kept = np.linspace(0, len(files) - 1, most).round().astype(int)
         files = tuple(files[i] for i in kept)
+    if len(files) < 2:
+        raise DataError(f'{name}: {len(files)} image; expected at least 2, for a variance')
     domain = name if appearance.is_domain(name) else None
     return ImageSet(name, files, appearance.digest_of(name, data_root), domain, change)
 
@@ -237,6 +244,8 @@ def run(
     Returns:
         The content of `divergence.json`.
     """
+    for spec in specs:  # one that is not there is said at once
+        networks.is_run(spec)
     measured = []
     for spec in specs:
         network = networks.load(spec, data_root)
