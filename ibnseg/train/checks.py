@@ -142,7 +142,9 @@ def plan_measurement(config: Config) -> dict[str, protocols.Protocol]:
     plan = {}
     for domain, used in find_pairs(config, 'test_dataloader').items():
         images = len(used.pairs)
-        protocol = protocols.describe(stated, domain, images, config.model.test_cfg, bfloat16)
+        protocol = protocols.describe(
+            stated, domain, images, config.model.test_cfg, bfloat16, data.get('altered')
+        )
         if classes := config.get('class_set'):
             protocol = replace(protocol, classes=protocols.class_set(protocol.space, classes))
         plan[domain] = replace(protocol, pairs=used.part)

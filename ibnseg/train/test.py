@@ -31,6 +31,7 @@ def test(
     protocol: str | None = None,
     classes: str | None = None,
     save_predictions: str | Path | None = None,
+    show: bool = True,
 ) -> Record:
     """Measure a checkpoint on several domains in one run, and write the record.
 
@@ -42,6 +43,7 @@ def test(
         classes: of `protocols.CLASS_SETS`; default: the config's `class_set`, else all that the
             domain's labels name.
         save_predictions: folder for the predictions as files, see `predictions.Saver`.
+        show: print the table and where the files are.
 
     Raises:
         Incomplete: pairs of some domains could not be read; the record holds the others.
@@ -70,7 +72,7 @@ def test(
     config.model.backbone.init_cfg = None  # the checkpoint has all weights
     saver = _saver(config, plan, sha256, save_predictions) if save_predictions else None
     runner = build(config)
-    record = measure(runner, plan, checkpoint, out, saver=saver)
+    record = measure(runner, plan, checkpoint, out, show, saver)
     used = runner.test_dataloader.dataset.used.values()
     odd = (error for one in used for error in one.odd.values())
     if unread := [error for error in odd if error.kind == 'unreadable']:
