@@ -218,3 +218,36 @@ def test_errors_name_the_way_out(words, said, classes, tmp_path, capsys):
     (classes / 'n0/0.png.txt').write_text('0.png\n')
     assert call(*words.format(data=classes).split(), '--out', tmp_path) == 2
     assert said in capsys.readouterr().err
+
+
+def test_corruptions(runs, data, tmp_path, capsys, monkeypatch):
+    words = ['corruptions', *runs, '--data-root', data, '--out', tmp_path]
+    words += ['--corruptions', 'fog', 'gaussian_noise', '--severities', 5, 1]
+    assert call(*words) == 0
+    out = capsys.readouterr().out
+    assert '10 measurements, 0 of them have a record; the others take about ' in out
+    assert '9 of 10 measured, about ' in out
+    found = json.loads((tmp_path / 'corruptions.json').read_text())
+    for one in found['networks']:
+        scores = {result['change']: result['score'] for result in one['results']}
+        assert list(scores) == ['none', 'fog-1', 'fog-5', 'gaussian_noise-1', 'gaussian_noise-5']
+        summary = one['summary']['cityscapes:val']
+        assert summary['clean'] == scores['none']
+        assert summary['mean'] == pytest.approx(np.mean([*scores.values()][1:]))
+        altered = one['results'][1]['protocol']['altered']
+        assert altered['library'].startswith('imagecorruptions-imaug ')
+        assert 'where' not in altered
+    assert '| gaussian\\_noise |' in (tmp_path / 'corruptions.md').read_text()
+    assert Image.open(tmp_path / 'corruptions.png').size[0] > 300
+
+    def fails(*args, **kwargs):
+        raise AssertionError('measured again')
+
+    monkeypatch.setattr('ibnseg.analysis.robustness.test', fails)
+    assert call(*words) == 0, 'what has a record is read'
+    assert '10 measurements, 10 of them have a record' in capsys.readouterr().out
+    assert json.loads((tmp_path / 'corruptions.json').read_text())['networks'] == found['networks']
+    assert call(*words[:-4], '--corruptions', 'smog') == 2
+    assert "unknown corruption 'smog'" in capsys.readouterr().err
+    assert call('corruptions', 'resnet50_ibn_b', '--out', tmp_path) == 2
+    assert 'expected the work dir of ibnseg train' in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
     ibnseg analyze divergence RUN ... --between gta5:val cityscapes:val
     ibnseg analyze appearance RUN ... --domains cityscapes:val --style-from gta5:val
+    ibnseg analyze corruptions RUN ... --domains cityscapes:val
 
 A RUN is the work dir of `ibnseg train`, whose config is run as Python, or a classifier of the hub:
 resnet50_ibn_b (published weights) or resnet50_ibn_b=FILE.
@@ -117,6 +118,41 @@ def _appearance(args: argparse.Namespace) -> None:
         print(f'{suffix:11} {args.out}/appearance.{suffix}')
 
 
+def _corruptions_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument('networks', nargs='+', metavar='RUN', help='folder of a run of ibnseg train')
+    p.add_argument(
+        '--corruptions', nargs='+', metavar='NAME', help='default: the 16 of Cityscapes-C'
+    )
+    p.add_argument('--severities', nargs='+', type=int, choices=range(1, 6), help='default 1 to 5')
+    p.add_argument('--domains', nargs='+', help="default the config's")
+    p.add_argument('--protocol', metavar='NAME', help='see ibnseg test')
+    p.add_argument('--seed', type=int, default=0, help='of what is drawn for each photo')
+    command.add(p, '--data-root', data_root=dict(help='folder of the datasets; default data'))
+    p.set_defaults(interrupted='the same command goes on from the records that are written')
+    p.add_argument('--out', default='work_dirs/corruptions', help='folder; default %(default)s')
+
+
+def _corruptions(args: argparse.Namespace) -> None:
+    command.say(f'measuring {len(args.networks)} networks on clean and corrupted photos')
+    from ibnseg.analysis import corruptions, robustness
+    from ibnseg.text import meant
+
+    known = corruptions.CORRUPTIONS
+    names = list(dict.fromkeys(args.corruptions or known))
+    if unknown := [name for name in names if name not in known]:
+        near = meant(unknown[0], known)
+        raise ValueError(f'unknown corruption {unknown[0]!r}; choose from {known}{near}')
+    taken = ('data_root', 'domains', 'protocol', 'seed')
+    options = robustness.Options(
+        changes=(), out=Path(args.out), **{key: getattr(args, key) for key in taken}
+    )
+    severities = sorted(set(args.severities or corruptions.SEVERITIES))
+    found = corruptions.run(args.networks, options, names, severities)
+    print(corruptions.text(found))
+    for suffix in ('json', 'md', 'png'):
+        print(f'{suffix:11} {args.out}/corruptions.{suffix}')
+
+
 #: Name -> what it says, its options, its job. Another analysis is a row.
 ANALYSES = {
     'divergence': (
@@ -128,6 +164,11 @@ ANALYSES = {
         'mIoU or accuracy when the colours, the contrast or the style of the images change',
         _appearance_options,
         _appearance,
+    ),
+    'corruptions': (
+        'mIoU on photos with noise, blur, weather and digital damage: Cityscapes-C for any domain',
+        _corruptions_options,
+        _corruptions,
     ),
 }
 

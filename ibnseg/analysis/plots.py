@@ -92,6 +92,44 @@ def appearance(found: dict[str, Any], path: Path) -> None:
     _save(figure, path)
 
 
+def corruptions(found: dict[str, Any], path: Path) -> None:
+    """Draw what `ibnseg.analysis.corruptions.run` measured: mIoU by severity, 0 being clean."""
+    from matplotlib.figure import Figure
+
+    networks, severities = found['networks'], found['severities']
+    targets = list(networks[0]['summary'])
+    names = list(networks[0]['summary'][targets[0]]['curves'])
+    columns = min(4, len(names))
+    rows = -(-len(names) // columns)
+    size = 2.1 * columns + 1.6, 1.7 * rows * len(targets) + 0.4
+    figure = Figure((max(size[0], 5), max(size[1], 2.6)), layout='constrained', dpi=110)
+    parts = [*figure.subfigures(len(targets), 1, squeeze=False)[:, 0]]
+    for part, target in zip(parts, targets, strict=True):
+        part.suptitle(_plain(target), fontsize=10)
+        part.supylabel('mIoU in %', fontsize=9)
+        every = part.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+        for axes, name in zip(every, names, strict=False):
+            axes.set_title(name.replace('_', ' '), fontsize=8)
+            axes.spines[['top', 'right']].set_visible(False)
+            axes.grid(axis='y', color='0.9')
+            for i, one in enumerate(networks):
+                if summary := one['summary'].get(target):
+                    line = [summary['clean'], *summary['curves'][name]]
+                    axes.plot(
+                        [0, *severities], line, marker=_MARKERS[i % 7], ms=3, lw=1,
+                        color=_COLOURS[i % 7], label=_plain(one['name']),
+                    )  # fmt: skip
+            axes.set_xticks([0, *severities])
+            axes.tick_params(labelsize=7)
+        for axes in every[len(names) :]:
+            axes.axis('off')
+        every[0].set_ylim(bottom=0)
+    handles, labels = every[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc='outside right upper', frameon=False, fontsize=8)
+    figure.supxlabel('severity, 0: clean', fontsize=9)
+    _save(figure, path)
+
+
 def _plain(text: str) -> str:
     """Return a text that matplotlib shows as it is, for a name may hold a formula."""
     return text.replace('$', r'\$')

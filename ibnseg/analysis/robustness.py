@@ -72,21 +72,7 @@ def run(specs: Sequence[str], options: Options) -> dict[str, Any]:
         The content of `appearance.json`: of each network, change and target (domain or folder) the
         score in percent, its drop from 'none', that of each class, and the protocol.
     """
-    changes = ['none', *(name for name in options.changes if name != 'none')]
-    for name in changes:  # what is unknown or missing is said before hours of measuring
-        options.step(name, networks.MEAN)
-    measured = []
-    of = [_of_run if networks.is_run(spec) else _of_hub for spec in specs]
-    for facts, measure in [one(spec, options) for one, spec in zip(of, specs, strict=True)]:
-        results: list[dict[str, Any]] = []
-        for change in changes:
-            for one in measure(change):
-                plain = [r['score'] for r in results if r['target'] == one['target']]
-                drop = plain[0] - one['score'] if plain else 0.0
-                results.append(dict(change=change, **one, drop=drop))
-                print(f'{facts["name"]}, {change}: {_line(results[-1])}', flush=True)
-        measured.append(facts | dict(results=results))
-    networks.tell_apart(measured)
+    measured = measure(specs, options)
     found = dict(schema='ibnseg-appearance-1', networks=measured, **origin.here())
     disk.write_atomically(options.out / 'appearance.json', json.dumps(found, indent=1) + '\n')
     disk.write_atomically(options.out / 'appearance.md', text(found))
@@ -94,12 +80,41 @@ def run(specs: Sequence[str], options: Options) -> dict[str, Any]:
     return found
 
 
+def measure(
+    specs: Sequence[str], options: Options, after: Callable[[], None] = lambda: None
+) -> list[dict[str, Any]]:
+    """Return of each network its facts and `results`: one a change and target.
+
+    Args:
+        specs, options: as `run`.
+        after: called after each change of a network.
+    """
+    changes = ['none', *(name for name in options.changes if name != 'none')]
+    for name in changes:  # what is unknown or missing is said before hours of measuring
+        options.step(name, networks.MEAN)
+    measured = []
+    of = [_of_run if networks.is_run(spec) else _of_hub for spec in specs]
+    for facts, results_of in [one(spec, options) for one, spec in zip(of, specs, strict=True)]:
+        results: list[dict[str, Any]] = []
+        for change in changes:
+            for one in results_of(change):
+                plain = [r['score'] for r in results if r['target'] == one['target']]
+                drop = plain[0] - one['score'] if plain else 0.0
+                results.append(dict(change=change, **one, drop=drop))
+                print(f'{facts["name"]}, {change}: {_line(results[-1])}', flush=True)
+            after()
+        measured.append(facts | dict(results=results))
+    networks.tell_apart(measured)
+    return measured
+
+
 def _line(one: dict[str, Any]) -> str:
-    dropped = '' if one['change'] == 'none' else f', drop {_short(one["drop"])}'
+    dropped = '' if one['change'] == 'none' else f', drop {short(one["drop"])}'
     return f'{one["measure"]} {one["score"]:.1f} on {one["target"]}{dropped}'
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """Return a number with one digit after the point."""
     return f'{round(value, 1) + 0.0:.1f}'  # never '-0.0'
 
 
@@ -114,21 +129,28 @@ def _of_run(spec: str, options: Options) -> tuple[dict[str, Any], Measure]:
     name = config.get('model_name') or run.name
     facts = dict(name=name, file=str(checkpoint), sha256=sha256)
     about = networks.mean_of(config)
-    folder = options.out / 'records' / f'{name}-{sha256[:8]}'
+    folder = records_of(config, checkpoint, options)
 
     def of_segmentor(change: str) -> Iterator[dict[str, Any]]:
         step = options.step(change, about)
-        return _segmentor(path, checkpoint, sha256, step, folder / _file_name(change), options)
+        return _segmentor(path, checkpoint, sha256, step, folder / file_name(change), options)
 
     def of_classifier(change: str) -> Iterator[dict[str, Any]]:
         step = options.step(change, about)
-        return _classifier(path, checkpoint, step, folder / _file_name(change), options)
+        return _classifier(path, checkpoint, step, folder / file_name(change), options)
 
     return facts, of_segmentor if networks.is_segmentor(config) else of_classifier
 
 
-def _file_name(change: str) -> str:
+def file_name(change: str) -> str:
+    """Return the folder of a change's records below `records_of`."""
     return change.replace('*', 'x')
+
+
+def records_of(config: Config, checkpoint: Path, options: Options) -> Path:
+    """Return the folder of a run's records."""
+    name = config.get('model_name') or checkpoint.parent.name
+    return options.out / 'records' / f'{name}-{disk.sha256(checkpoint)[:8]}'
 
 
 def _segmentor(
@@ -140,6 +162,8 @@ def _segmentor(
     data.domains = list(options.domains or data.domains)
     if step:
         data.altered = step
+        if step['type'] == 'Corrupt':
+            step['where'] = data.data_root  # which the config may say
     if options.protocol:
         config.protocol = options.protocol
     plan = checks.plan_measurement(config)
@@ -255,7 +279,7 @@ def text(found: dict[str, Any]) -> str:
             '',
             'In percent; brackets: drop from none.',
             '',
-            *_table('change', names, {c: [_cell(row.get(n)) for n in names]
+            *markdown_table('change', names, {c: [_cell(row.get(n)) for n in names]
                                       for c, row in table.items()}),
             '',
         ]  # fmt: skip
@@ -272,7 +296,7 @@ def text(found: dict[str, Any]) -> str:
 def _cell(one: dict[str, Any] | None) -> str:
     if one is None:
         return ''
-    return f'{one["score"]:.1f}' + ('' if one['change'] == 'none' else f' ({_short(one["drop"])})')
+    return f'{one["score"]:.1f}' + ('' if one['change'] == 'none' else f' ({short(one["drop"])})')
 
 
 def _per_class(name: str, row: dict[str, dict[str, Any]]) -> list[str]:
@@ -283,10 +307,11 @@ def _per_class(name: str, row: dict[str, dict[str, Any]]) -> list[str]:
         c: ['' if (v := one['per_class'].get(c)) is None else f'{v:.1f}' for one in row.values()]
         for c in classes
     }
-    return [f'### {name}, each class', '', *_table('class', list(row), cells), '']
+    return [f'### {name}, each class', '', *markdown_table('class', list(row), cells), '']
 
 
-def _table(head: str, columns: Sequence[str], rows: dict[str, list[str]]) -> list[str]:
+def markdown_table(head: str, columns: Sequence[str], rows: dict[str, list[str]]) -> list[str]:
+    """Return a table of Markdown."""
     every = [[head, *columns], *([name, *cells] for name, cells in rows.items())]
     first, *rest = (f'| {" | ".join(map(_escaped, row))} |' for row in every)
     return [first, f'| :-- |{" --: |" * len(columns)}', *rest]

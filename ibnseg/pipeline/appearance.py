@@ -19,7 +19,7 @@ from mmseg.registry import TRANSFORMS
 from .. import disk, domains
 from ..errors import DataError
 from ..text import meant
-from . import photos
+from . import corruptions, photos
 from .styles import STYLES
 
 _IMAGES = ('.png', '.jpg', '.jpeg')
@@ -252,12 +252,13 @@ def describe(
 
     Args:
         name: 'rgb+50', 'r+50' and the like (grey levels, all channels or one), 'std*1.5' (the
-            normalised input times 1.5), a key of `styles.STYLES`, or 'stylised'.
+            normalised input times 1.5), a key of `styles.STYLES`, 'stylised', or a corruption and
+            its severity ('fog-3', `corruptions`).
         about: mean of the normalisation, BGR; for 'std*'.
         style_from: images to take a style from, see `image_files`.
         data_root: of their domain.
         stylised: folder of stylised copies.
-        seed: of the draw of partners.
+        seed: of the draw of partners, and of corruptions.
 
     Raises:
         ValueError: unknown name, or its images are not given.
@@ -272,6 +273,8 @@ def describe(
     if match := _SCALE.fullmatch(name):
         scaled = dict(scale=float(match[1]), about=[float(value) for value in about])
         return dict(type='ChangeInput', name=name, **none | scaled)
+    if step := corruptions.describe(name, data_root, seed):
+        return step
     if name == 'stylised' and stylised:
         digest = digest_of(stylised)
         return dict(type='Stylised', name=name, digest=digest, where=str(stylised))
@@ -283,7 +286,7 @@ def describe(
     if name in STYLES or name == 'stylised':
         option = '--stylised FOLDER' if name == 'stylised' else '--style-from DOMAIN or FOLDER'
         raise ValueError(f'change {name!r} needs images: give {option}')
-    known = ('none', 'rgb+50', 'r+50', 'std*1.5', *STYLES, 'stylised')
+    known = ('none', 'rgb+50', 'r+50', 'std*1.5', *STYLES, 'stylised', 'fog-3')
     raise ValueError(f'unknown change {name!r}; choose from {known}{meant(name, known)}')
 
 
