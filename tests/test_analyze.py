@@ -12,7 +12,7 @@ from mmseg.registry import MODELS
 from PIL import Image
 
 from ibnseg import hub, miniature
-from ibnseg.measure import records
+from ibnseg.measure import matrices, records, reliability
 from ibnseg.train.config import load_config
 from ibnseg.train.test import test as run_test
 
@@ -251,3 +251,29 @@ def test_corruptions(runs, data, tmp_path, capsys, monkeypatch):
     assert "unknown corruption 'smog'" in capsys.readouterr().err
     assert call('corruptions', 'resnet50_ibn_b', '--out', tmp_path) == 2
     assert 'expected the work dir of ibnseg train' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('domain', ['cityscapes:val', 'mapillary:val'])  # one has raw ids
+def test_reliability_is_of_the_same_pixels_and_changes_no_matrix(runs, data, tmp_path, domain):
+    if domain.startswith('mapillary'):
+        miniature.write(tmp_path, worlds=['mapillary'], train=1, val=3, size=(64, 128), workers=1)
+        data = tmp_path
+    config_file, checkpoint = runs[0] / 'resnet18.py', runs[0] / 'iter_1.pth'
+
+    def record(name, **options):
+        config = load_config(config_file, work_dir=str(tmp_path), data_root=str(data))
+        out = tmp_path / f'{name}.record.json'
+        options |= dict(domains=[domain], out=out, show=False)
+        return out, run_test(config, checkpoint, **options)
+
+    (_, plain), (path, doubted) = record('plain'), record('doubted', with_reliability=True)
+    np.testing.assert_array_equal(plain.domains[0].matrix, doubted.domains[0].matrix)
+    assert reliability.read(tmp_path / 'plain.record.json', plain) is None
+    found = reliability.read(path, doubted)[domain]  # which compares right and wrong pixels
+    images = matrices.read(path, doubted)[domain]
+    assert found.keys == images.keys
+    for i in range(len(images)):
+        assert found.counts[i, 1].sum() == np.trace(images[i])
+        assert found.counts[i].sum() == images[i].sum()
+    with pytest.raises(ValueError, match='--reliability with --save-predictions'):
+        record('both', with_reliability=True, save_predictions=tmp_path / 'p')

@@ -14,7 +14,7 @@ from mmengine.model import is_model_wrapper
 from .. import disk, report, weights
 from ..domains import Used
 from ..errors import DataError, Incomplete
-from ..measure import matrices, origin, predictions, records
+from ..measure import matrices, origin, predictions, records, reliability
 from ..measure.protocols import Protocol
 from ..measure.records import Measurement, Record
 from . import checks, parts
@@ -32,6 +32,7 @@ def test(
     classes: str | None = None,
     save_predictions: str | Path | None = None,
     show: bool = True,
+    with_reliability: bool = False,
 ) -> Record:
     """Measure a checkpoint on several domains in one run, and write the record.
 
@@ -44,6 +45,7 @@ def test(
             domain's labels name.
         save_predictions: folder for the predictions as files, see `predictions.Saver`.
         show: print the table and where the files are.
+        with_reliability: also write what `measure.reliability` needs, beside the record.
 
     Raises:
         Incomplete: pairs of some domains could not be read; the record holds the others.
@@ -52,6 +54,11 @@ def test(
     """
     check_file(checkpoint, 'checkpoint')
     parts.check(config)
+    if with_reliability and save_predictions:
+        raise ValueError(
+            '--reliability with --save-predictions: a prediction that is kept has no confidence. '
+            'Give one of them, then the other'
+        )
     # Not the folder of the training run: its config and record stay as they are.
     config.work_dir = str(Path(config.work_dir) / 'test')
     checks.check_writable(Path(out or Path(config.work_dir, 'new')))
@@ -72,7 +79,7 @@ def test(
     config.model.backbone.init_cfg = None  # the checkpoint has all weights
     saver = _saver(config, plan, sha256, save_predictions) if save_predictions else None
     runner = build(config)
-    record = measure(runner, plan, checkpoint, out, show, saver)
+    record = measure(runner, plan, checkpoint, out, show, saver, with_reliability)
     used = runner.test_dataloader.dataset.used.values()
     odd = (error for one in used for error in one.odd.values())
     if unread := [error for error in odd if error.kind == 'unreadable']:
@@ -112,12 +119,14 @@ def measure(
     out: Path,
     show: bool = True,
     saver: predictions.Saver | None = None,
+    reliable: bool = False,
 ) -> Record:
     """Run the test of a runner with a checkpoint, write its record to `out`, and return it.
 
     Args:
         plan: as `checks.plan_measurement`.
         show: print the table and where the files are.
+        reliable: `with_reliability` of `test`.
 
     Raises:
         Incomplete: pairs of some domains could not be read; the record holds the others.
@@ -131,6 +140,7 @@ def measure(
         model.test_cfg = ConfigDict(next(iter(plan.values())).test_cfg())
     metric = runner.test_loop.evaluator.metrics[0]
     metric.watch = runner.test_loop.saver = saver
+    metric.keeps_doubt = runner.test_loop.doubt = reliable
     runner.test_dataloader.dataset.goes_on = True
     used = runner.test_dataloader.dataset.used
     _check_pairs(used, plan)
@@ -148,12 +158,21 @@ def measure(
             records.check_free(out, record.model, sha256, hashes)
         named = {d: replace(metric.images[d], keys=used[d].photos) for d in plan}
         matrices.save(record, named, out)
+        if reliable:
+            kept = {d: replace(metric.reliability[d], keys=used[d].photos) for d in plan}
+            reliability.write(out, record, kept)
         if saver and not lost:
             records.write(record, saver.folder / predictions.MANIFEST)
         if show:
             report.show(report.tabulate([record]))
-            paths = dict(record=out, predictions=saver and saver.folder, checkpoint=checkpoint)
-            for what, path in (paths | dict(log=runner.log_file)).items():
+            paths = dict(
+                record=out,
+                reliability=reliability.beside(out) if reliable else None,
+                predictions=saver and saver.folder,
+                checkpoint=checkpoint,
+                log=runner.log_file,
+            )
+            for what, path in paths.items():
                 if path:
                     print(f'{what:11} {path}')
     if lost:
