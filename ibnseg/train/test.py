@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,14 +80,18 @@ def test(
     saver = _saver(config, plan, sha256, save_predictions) if save_predictions else None
     runner = build(config)
     record = measure(runner, plan, checkpoint, out, show, saver, with_reliability)
-    used = runner.test_dataloader.dataset.used.values()
+    _check_read(runner.test_dataloader.dataset.used.values(), out)
+    return record
+
+
+def _check_read(used: Iterable[Used], out: Path) -> None:
+    """Raise Incomplete where a file of a pair could not be read."""
     odd = (error for one in used for error in one.odd.values())
     if unread := [error for error in odd if error.kind == 'unreadable']:
         raise Incomplete(
             f'{unread[0]} ({len(unread):,} pairs left out of {out}, since a file cannot be read). '
             'Mend these files and measure again, or state by --skip-list that they are left out'
         )
-    return record
 
 
 #: Fields of a protocol that change no prediction.
@@ -164,23 +168,34 @@ def measure(
         if saver and not lost:
             records.write(record, saver.folder / predictions.MANIFEST)
         if show:
-            report.show(report.tabulate([record]))
-            paths = dict(
-                record=out,
-                reliability=reliability.beside(out) if reliable else None,
-                predictions=saver and saver.folder,
-                checkpoint=checkpoint,
-                log=runner.log_file,
-            )
-            for what, path in paths.items():
-                if path:
-                    print(f'{what:11} {path}')
+            _show(record, out, reliable, saver, checkpoint, runner.log_file)
     if lost:
         raise Incomplete(
             f'{lost}. {out} holds the others ({", ".join(plan)}). Mend these files or leave the '
             f'pairs out with --skip-list; then measure {checkpoint} again with ibnseg test'
         )
     return record
+
+
+def _show(
+    record: Record,
+    out: Path,
+    reliable: bool,
+    saver: predictions.Saver | None,
+    checkpoint: str | Path,
+    log: str | Path,
+) -> None:
+    report.show(report.tabulate([record]))
+    paths = dict(
+        record=out,
+        reliability=reliability.beside(out) if reliable else None,
+        predictions=saver and saver.folder,
+        checkpoint=checkpoint,
+        log=log,
+    )
+    for what, path in paths.items():
+        if path:
+            print(f'{what:11} {path}')
 
 
 def _record(runner: SegRunner, plan: Mapping[str, Protocol], provenance: dict[str, Any]) -> Record:
