@@ -33,7 +33,11 @@ setup(
         'onedl': ['onedl-mmsegmentation>=1.4', 'onedl-mmengine', 'onedl-mmcv', 'ftfy', 'regex'],
         'openmmlab': ['mmsegmentation==1.2.2', 'mmengine==0.10.7', 'mmcv<2.2', 'ftfy', 'regex'],
         'fast': ['imagecodecs'],  # PNG photos decoded in half the time (ibnseg.pipeline.photos)
-        'test': ['markdown-it-py', 'pytest', 'pytest-xdist', 'ruff', 'cityscapesscripts'],
+        'corruptions': ['imagecorruptions-imaug'],  # ibnseg analyze corruptions
+        'test': [
+            *('markdown-it-py', 'pytest', 'pytest-xdist', 'ruff', 'cityscapesscripts'),
+            'imagecorruptions-imaug',
+        ],
     },
     entry_points={'console_scripts': ['ibnseg = ibnseg_tools.cli:main']},
 )

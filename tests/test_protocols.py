@@ -62,7 +62,7 @@ def test_equal_settings_have_equal_hashes(test_cfg):
         dict(stride=None), dict(space='cityscapes'), dict(classes=tuple(range(16))),
         dict(label_scale=0.5), dict(label_height=1536), dict(label_crop=(1536, 1536)),
         dict(label_pad=0),
-        dict(pairs='01234567'),
+        dict(pairs='01234567'), dict(altered=dict(type='ChangeInput', name='x')),
     ],
     ids=str,
 )  # fmt: skip

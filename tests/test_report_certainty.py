@@ -9,7 +9,7 @@ import pytest
 from test_report import CLASSES, STRUCTURES, screen
 
 from ibnseg import report
-from ibnseg.measure import bootstrap, matrices, records
+from ibnseg.measure import bootstrap, matrices, records, reliability
 from ibnseg.measure.confusion import score
 from ibnseg.measure.matrices import Images
 from ibnseg.measure.protocols import protocol_hash
@@ -221,3 +221,42 @@ def test_every_form_says_the_same(files):
     assert made['images.csv'].count('\n') == 1 + 12
     content = json.loads(made['report.json'], parse_constant=pytest.fail)
     assert content['statistics']['pairs'][0]['interval']['value'] == pytest.approx(pair.value)
+
+
+def with_doubts(file) -> None:
+    """Write histograms beside a record: its wrong pixels are less confident than right ones."""
+    record = records.read(file)
+    images = matrices.read(file, record)
+    found = {}
+    for domain, of in images.items():
+        counts = np.zeros((len(of), 2, reliability.BINS), np.uint32)
+        doubts = np.zeros((len(of), 15))
+        for i in range(len(of)):
+            right = np.trace(of[i])
+            pixels = np.repeat([0.05, 0.5], [right, of[i].sum() - right])
+            counts[i], doubts[i] = reliability.histogram(pixels, pixels < 0.1)
+        found[domain] = reliability.Reliability(counts, doubts, of.keys)
+    reliability.write(file, record, found)
+
+
+def test_reliability_is_a_section_where_it_was_measured(files):
+    assert 'Reliability on' not in markdown(gather(*files))
+    for file in files:
+        with_doubts(file)
+    text = markdown(gather(*files), worst=0)
+    title, _, rest = text.partition('## Reliability on camvid:0001TP')
+    assert title and 'AUROC' in rest
+    lines = {line.split(' | ')[0]: line for line in rest.splitlines() if line.startswith('| ')}
+    assert list(lines)[2:] == ['| resnet50', '| ibn_a', '| ibn_a - resnet50']
+    cells = lines['| ibn_a - resnet50'].strip('| ').split(' | ')
+    assert cells[1] == '3' and cells[3:5] == ['+0.0 (+0.0 to +0.0)'] * 2, 'AUROC 100 and FPR 0'
+    counts = np.stack([drawn(model, seed).sum(0) for model in (0, 1) for seed in (0, 1, 2)])
+    share = np.trace(counts, axis1=1, axis2=2) / counts.sum((1, 2))
+    aurc = (1 - share + share * np.log(share)).reshape(2, 3).mean(1)
+    assert cells[5].startswith(f'{100 * (aurc[1] - aurc[0]):+.1f} ('), 'of the mean over the seeds'
+    reliability.beside(files[0]).write_bytes(b'broken')
+    with pytest.raises(RecordError, match='evaluate again with --reliability'):
+        gather(*files)
+    for file in files[:3]:
+        reliability.beside(file).unlink()
+    assert len(gather(*files).reliability[0].grid.rows) == 1, 'of those that have it'

@@ -506,7 +506,10 @@ def test_bad_checkpoints(trained, data, tmp_path, kind):
     assert not (tmp_path / 'payload-ran').exists()
 
 
-@pytest.mark.parametrize('tool', ['train', 'test', 'finetune', 'report', 'miniature', 'picture'])
+TOOLS = ['train', 'test', 'finetune', 'report', 'miniature', 'picture', 'analyze']
+
+
+@pytest.mark.parametrize('tool', TOOLS)
 def test_help_needs_nothing_but_python(tool):
     script = ROOT / 'tools' / f'{tool}.py'
     # -S -I: no site-packages, so an import of torch at the top would fail.

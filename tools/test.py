@@ -38,6 +38,12 @@ def parser() -> argparse.ArgumentParser:
         help='also write each prediction as a PNG, for ibnseg score; one that is there already, '
         'of the same checkpoint and protocol, is kept',
     )
+    p.add_argument(
+        '--reliability',
+        action='store_true',
+        help='also measure calibration and how errors show in the confidence, for ibnseg report; '
+        'takes longer (docs/statistics.md)',
+    )
     log = 'folder whose test/ gets the record and the log; default that of the checkpoint'
     p.add_argument('--audit', action='store_true', help='audit the data first; stop at errors')
     command.add(p, '--work-dir', work_dir=dict(help=log))
@@ -78,6 +84,7 @@ def _job(args: argparse.Namespace) -> None:
         protocol=args.protocol,
         classes=args.classes,
         save_predictions=args.save_predictions,
+        with_reliability=args.reliability,
     )
 
 

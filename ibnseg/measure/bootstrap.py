@@ -7,8 +7,9 @@ the Bootstrap, 1993). Images count as independent draws; where they are neighbou
 drive, intervals are too narrow.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -61,20 +62,43 @@ def draws(images: int, times: int = TIMES, seed: int = 0) -> Iterator[np.ndarray
         yield counts.reshape(rows, images).astype(np.float64)
 
 
+def weights(
+    runs: int, mine: Mapping[Any, int], other: Mapping[Any, int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weights of runs in the mean over a model's seeds, or in a difference of two.
+
+    Args:
+        runs: how many there are.
+        mine, other: seed -> number of the run, of the model and of the one that is subtracted.
+
+    Returns:
+        (seeds, runs), of each seed, for a difference those in common; and (runs,), of the mean.
+        Without a seed in common, it is the difference of the means.
+    """
+    unit = np.eye(runs)
+    by_seed = unit[list(mine.values())]
+    mean = by_seed.mean(0)
+    if other is None:
+        return by_seed, mean
+    common = [seed for seed in other if seed in mine]
+    by_seed = unit[[mine[s] for s in common]] - unit[[other[s] for s in common]]
+    return by_seed, by_seed.mean(0) if common else mean - unit[list(other.values())].mean(0)
+
+
 @dataclass(frozen=True)
 class Resampled:
-    """The mIoU of R runs on the same images, as fractions.
+    """The mIoU, or another measure, of R runs on the same images, as fractions.
 
     Args:
         observed: (R,), on all images.
-        drawn: (draws, R), on each draw; NaN where a draw holds no class.
+        drawn: (draws, R), on each draw; NaN where a draw has no value.
     """
 
     observed: np.ndarray
     drawn: np.ndarray
 
     def interval(self, weights: np.ndarray) -> Interval:
-        """Return the weighted sum of the runs' mIoU, e.g. a mean or a difference of two means.
+        """Return the weighted sum of the runs' values, e.g. a mean or a difference of two means.
 
         Limits are percentiles of the draws. (BCa limits covered no better in trials, with a rare
         class and without.)

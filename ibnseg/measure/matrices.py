@@ -136,7 +136,7 @@ def read(record_path: str | Path, record: Record) -> dict[str, Images] | None:
 
 
 def _read(path: Path, record: Record) -> dict[str, Images]:
-    arrays = _arrays(path)
+    arrays = unpack(path)
     header = json.loads(arrays.pop('header', np.empty(0)).tobytes())
     if not isinstance(header, dict) or header.get('schema') != SCHEMA:
         raise ValueError(f'its schema is not {SCHEMA!r}')
@@ -156,7 +156,7 @@ def _read(path: Path, record: Record) -> dict[str, Images]:
     return images
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+def unpack(path: Path) -> dict[str, np.ndarray]:
     """Load an .npz file whose members declare `_MOST_BYTES` at most, and no byte beyond that."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()

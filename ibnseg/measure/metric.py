@@ -17,6 +17,7 @@ from mmseg.registry import METRICS
 from .. import domains, labels
 from .confusion import Scores, confusion, raw_confusion, score
 from .matrices import Images, sparse
+from .reliability import BINS, CALIBRATION_BINS, Reliability, histogram
 
 
 def scores_of(matrices: dict[str, np.ndarray]) -> dict[str, Scores]:
@@ -43,6 +44,8 @@ class CrossDomainIoU(BaseMetric):
             that saw it some hundred bytes: 8 a class pair that occurs in it.
         unread: after `evaluate`, domain -> what is wrong with each pair that could not be read
             (`CrossDomainDataset.goes_on`). Such a domain is in none of the above.
+        keeps_doubt: samples have a `doubt` (`predict.Predictor`); set before, on all ranks alike.
+        reliability: after `evaluate`, the histograms of each domain's images, of samples' doubts.
         watch: called with (domain, number, uint8 prediction (H, W)) of each image, if set.
 
     Raises:
@@ -56,6 +59,9 @@ class CrossDomainIoU(BaseMetric):
         self.images: dict[str, Images] = {}
         self.watch: Callable[[str, int, np.ndarray], None] | None = None
         self.raw: dict[str, np.ndarray] = {}
+        self.keeps_doubt = False
+        self.reliability: dict[str, Reliability] = {}
+        self._doubts: dict[str, dict[int, tuple[np.ndarray, np.ndarray]]] = {}
         self._seen: dict[str, _Rows] = {}
         self._raw: dict[str, np.ndarray] = {}
         self.unread: dict[str, list[str]] = {}
@@ -72,7 +78,14 @@ class CrossDomainIoU(BaseMetric):
                 raise RuntimeError(f'an image of {name}; the dataset has {tuple(expected)}')
             prediction = sample['pred_sem_seg']['data'][0].cpu().numpy()
             truth = sample['gt_sem_seg']['data'][0].cpu().numpy()
-            if space := self.dataset_meta.get('raw', {}).get(name):
+            space = self.dataset_meta.get('raw', {}).get(name)
+            if self.keeps_doubt:
+                classes = labels.lut(space)[truth] if space else truth
+                known = classes < num_classes
+                doubt = sample['doubt']['data'][0].cpu().numpy()[known]
+                found = histogram(doubt, prediction[known] == classes[known])
+                self._doubts.setdefault(name, {})[number] = found
+            if space:
                 ids = len(labels.space(space).names)
                 raw = raw_confusion(truth, prediction, num_classes)[:ids]
                 self._raw[name] = self._raw.get(name, 0) + raw
@@ -95,6 +108,12 @@ class CrossDomainIoU(BaseMetric):
             name: _gather(name, seen.get(name, _Rows()), count, (num_classes, num_classes))
             for name, count in self.dataset_meta['domains'].items()
             if name not in self.unread
+        }
+        doubts, self._doubts = self._doubts, {}
+        self.reliability = {
+            name: _gather_doubts(doubts.get(name, {}), len(of_domain))
+            for name, of_domain in self.images.items()
+            if self.keeps_doubt
         }
         for name, space in self.dataset_meta.get('raw', {}).items():
             if name in self.unread:
@@ -158,6 +177,14 @@ def _gather(name: str, seen: _Rows, images: int, shape: tuple[int, int]) -> Imag
         cells[:, starts[number] : starts[number + 1]] = row
     cells, counts = _over_ranks(cells)
     return Images(shape, starts, cells.astype(np.int32), counts.astype(np.uint32))
+
+
+def _gather_doubts(seen: dict[int, tuple[np.ndarray, np.ndarray]], images: int) -> Reliability:
+    counts = np.zeros((images, 2, BINS), np.int64)
+    sums = np.zeros((images, CALIBRATION_BINS))
+    for number, found in seen.items():
+        counts[number], sums[number] = found
+    return Reliability(_over_ranks(counts).astype(np.uint32), _over_ranks(sums))
 
 
 def _over_ranks(array: np.ndarray) -> np.ndarray:

@@ -38,28 +38,47 @@ def label_map(logits: np.ndarray, sizes: Sequence[tuple[int, int]]) -> np.ndarra
     Raises:
         ValueError: a logit is not finite; the network has diverged.
     """
+    return _winners(logits, sizes)[0]
+
+
+def _winners(logits: np.ndarray, sizes: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the label map and the highest logit of each pixel, float32 (H, W)."""
     if not np.isfinite(logits).all():
         raise ValueError(
             'the network gives logits that are not finite: its training has diverged. Train again '
             'with a lower learning rate, or measure an earlier checkpoint'
         )
-
-    def resized(channel: np.ndarray) -> np.ndarray:
-        for height, width in sizes:
-            if channel.shape != (height, width):
-                channel = cv2.resize(channel, (width, height), interpolation=cv2.INTER_LINEAR)
-        return channel
-
-    highest = resized(logits[0]).copy()
+    highest = _resized(logits[0], sizes).copy()
     labels = np.zeros(highest.shape, np.uint8)
     higher = np.empty_like(labels)
     for index, channel in enumerate(logits[1:], 1):
-        candidate = resized(channel)
+        candidate = _resized(channel, sizes)
         cv2.compare(candidate, highest, cv2.CMP_GT, dst=higher)
         cv2.max(candidate, highest, dst=highest)
         # Classes come in ascending order, so the later winner is the larger number.
         cv2.max(labels, cv2.bitwise_and(higher, index, dst=higher), dst=labels)
-    return labels
+    return labels, highest
+
+
+def _resized(channel: np.ndarray, sizes: Sequence[tuple[int, int]]) -> np.ndarray:
+    for height, width in sizes:
+        if channel.shape != (height, width):
+            channel = cv2.resize(channel, (width, height), interpolation=cv2.INTER_LINEAR)
+    return channel
+
+
+def with_doubt(
+    logits: np.ndarray, sizes: Sequence[tuple[int, int]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return `label_map`, and one minus the highest softmax probability, float32 (H, W).
+
+    The classes pass through the resizes once more, so the memory stays that of three maps.
+    """
+    labels, highest = _winners(logits, sizes)
+    total = np.zeros_like(highest)
+    for channel in logits:
+        total += np.exp(_resized(channel, sizes) - highest)
+    return labels, 1 - 1 / total
 
 
 def for_inference(model: nn.Module) -> nn.Module:
@@ -155,10 +174,23 @@ class Predictor:
     That is for MMSeg's EncoderDecoder in float32 on a CPU, where `_is_plain` and `for_inference`
     find nothing against it. Any other model, and any on a GPU, takes its own `test_step`. The
     weights are those at the time of construction; unless the backbone is compiled, they are copied.
+
+    Args:
+        doubt: also give `doubt` to each sample, (1, H, W): one minus the highest softmax
+            probability of the full-size logits. The label maps stay the same.
+
+    Raises:
+        ValueError: with `doubt`, a model that does not take the argmax of logits.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, doubt: bool = False):
         self.model = model.module if is_model_wrapper(model) else model
+        self.doubt = doubt
+        if doubt and not _takes_argmax(self.model):
+            raise ValueError(
+                f'--reliability: {type(self.model).__name__} does not predict by the softmax of '
+                'logits, so its pixels have no confidence. Leave the option away'
+            )
         self.is_fast = _is_plain(self.model)
         if self.is_fast:
             copied = for_inference(self.model)
@@ -177,7 +209,7 @@ class Predictor:
             pairs = zip(batch['inputs'], batch['data_samples'], strict=True)
             return [self(dict(inputs=[i], data_samples=[s]))[0] for i, s in pairs]
         if not self.is_fast:
-            return self.model.test_step(batch)
+            return self._doubted(self.model.test_step(batch))
         data = self.model.data_preprocessor(batch, False)
         inputs, samples = data['inputs'], data['data_samples']
         inputs = inputs.contiguous(memory_format=torch.channels_last)
@@ -188,16 +220,42 @@ class Predictor:
         if any(np.any(meta.get(key) or 0) for meta in metas for key in changed) or not (
             slides or tuple(metas[0].get('pad_shape', metas[0]['img_shape'])[:2]) == size
         ):
-            return self.model.predict(inputs, samples)
+            return self._doubted(self.model.predict(inputs, samples))
         if slides:
             logits = self.model.inference(inputs, metas)
         else:
             # Not by a call: MMSeg's heads run no hooks of theirs.
             logits = self.model.decode_head.forward(self.model.extract_feat(inputs))
         for sample, meta, values in zip(samples, metas, logits.float().numpy(), strict=True):
-            labels = label_map(np.ascontiguousarray(values), (size, tuple(meta['ori_shape'][:2])))
+            given = np.ascontiguousarray(values), (size, tuple(meta['ori_shape'][:2]))
+            if self.doubt:
+                labels, doubt = with_doubt(*given)
+                sample.doubt = PixelData(data=torch.from_numpy(doubt)[None])
+            else:
+                labels = label_map(*given)
             sample.pred_sem_seg = PixelData(data=torch.from_numpy(labels)[None])
         return samples
+
+    def _doubted(self, samples: list) -> list:
+        """Return samples with their doubt, from the logits that MMSeg leaves there."""
+        for sample in samples if self.doubt else ():
+            logits = sample.seg_logits.data.float()
+            total = (logits - logits.amax(0, keepdim=True)).exp_().sum(0, keepdim=True)
+            sample.doubt = PixelData(data=1 - 1 / total)
+        return samples
+
+
+def _takes_argmax(model: nn.Module) -> bool:
+    """Whether a segmentor's `seg_logits` are logits of its classes: MMSeg's usual heads."""
+    head = getattr(model, 'decode_head', None)
+    head = head[-1] if isinstance(head, nn.ModuleList) else head  # of a cascade the last
+    own = ('predict', 'predict_by_feat')
+    return (
+        isinstance(model, EncoderDecoder)
+        and isinstance(head, BaseDecodeHead)
+        and model.out_channels > 1
+        and all(getattr(type(head), name) is getattr(BaseDecodeHead, name) for name in own)
+    )
 
 
 def _is_plain(model: nn.Module) -> bool:

@@ -29,6 +29,8 @@ class Protocol:
             scaled (`ReframePair`), or None.
         label_crop: (height, width) of their centre that is then kept, or None for all.
         label_pad: class of the ground truth where photo and label are smaller than `label_crop`.
+        altered: what is done to the photo alone beside that (a pipeline step, see
+            `ibnseg.pipeline.appearance`), or None; its `where`, the place of files, is left out.
         pairs: eight digits over which pairs these are; None of all that are published. (Records
             from before have `skipped`, eight digits over the names of pairs left out.)
     """
@@ -49,12 +51,16 @@ class Protocol:
     label_crop: tuple[int, int] | None = None
     label_pad: int | None = None
     pairs: str | None = None
+    altered: Mapping[str, Any] | None = None
 
     def content(self) -> dict[str, Any]:
         """Return the fields for a record. What is done to no label is left out, so that hashes
         from before these fields existed stay."""
         optional = {one.name for one in fields(self) if one.default is None}
-        return {k: v for k, v in asdict(self).items() if v is not None or k not in optional}
+        stated = {k: v for k, v in asdict(self).items() if v is not None or k not in optional}
+        if self.altered:
+            stated['altered'] = {k: v for k, v in self.altered.items() if k != 'where'}
+        return stated
 
     @property
     def hash(self) -> str:
@@ -65,11 +71,15 @@ class Protocol:
         stated = self.content().items()
         pair = {k.removeprefix('label_'): v for k, v in stated if k.startswith('label_')}
         steps = [dict(type='LoadPhoto'), dict(type='LoadLabels')]
+        altered = [dict(self.altered)] if self.altered else []
+        of_input = [step for step in altered if step['type'] == 'ChangeInput']
+        if not of_input:
+            steps += altered
         if pair:
             steps.append(dict(type='ReframePair', **pair))
         if self.photo:
             steps.append(dict(type='ResizePhoto', scale=self.photo, keep_ratio=self.keep_ratio))
-        return [*steps, dict(type='PackSegInputs')]
+        return [*steps, *of_input, dict(type='PackSegInputs')]
 
     def test_cfg(self) -> dict[str, Any]:
         """Return the `model.test_cfg` that does this."""
@@ -165,6 +175,7 @@ def describe(
     images: int = 0,
     test_cfg: Mapping[str, Any] | None = None,
     bfloat16: bool = False,
+    altered: Mapping[str, Any] | None = None,
 ) -> Protocol:
     """Return what a config's `protocol` means for the `images` images of `domain` (name:split).
 
@@ -175,6 +186,7 @@ def describe(
         test_cfg: the config's `model.test_cfg`, whole photos or sliding windows; a published
             setting has its own.
         bfloat16: mixed precision, another protocol: its name ends with '-bfloat16'.
+        altered: of `Protocol`, another protocol, too: its name ends with '-' and this one's name.
 
     Raises ValueError: unknown setting, or a domain that it says nothing of; unknown fields.
     """
@@ -186,7 +198,7 @@ def describe(
         name, test_cfg, changes = 'native', test_cfg or {}, _native(**(protocol or {}))
     slide = test_cfg.get('mode') == 'slide'
     own = Protocol(
-        name=name + '-bfloat16' * bfloat16,
+        name=name + '-bfloat16' * bfloat16 + (f'-{altered["name"]}' if altered else ''),
         domain=row.name,
         split=split,
         images=images,
@@ -197,6 +209,7 @@ def describe(
         stride=tuple(test_cfg['stride']) if slide else None,
         space=row.space,
         classes=labels.class_ids(row.space),
+        altered=dict(altered) if altered else None,
     )
     return replace(own, **changes)
 

@@ -246,6 +246,7 @@ class CrossDomainDataset(ConcatDataset):
             since no protocol describes what they do.
         protocol: how photos and labels are prepared: the name of a published setting, or fields
             (`ibnseg.measure.protocols.describe`); default: in their own size.
+        altered: what is done to photos beside that, see there.
         raw: where a dataset has several label maps, read its own ids: only `CrossDomainIoU`
             knows them.
         skip_lists, odd_pairs: as `DomainDataset`.
@@ -265,6 +266,7 @@ class CrossDomainDataset(ConcatDataset):
         raw: bool = False,
         skip_lists: Sequence[str] = (),
         odd_pairs: str = 'leave_out',
+        altered: Mapping[str, Any] | None = None,
     ):
         names = [f'{row.name}:{split}' for row, split in map(parse, domains)]
         if len(set(names)) < len(names):
@@ -274,7 +276,9 @@ class CrossDomainDataset(ConcatDataset):
             DomainDataset(
                 name,
                 data_root,
-                describe(protocol, name).pipeline() if pipeline is None else pipeline,
+                describe(protocol, name, altered=altered).pipeline()
+                if pipeline is None
+                else pipeline,
                 raw=raw and bool(labels.maps(parse(name)[0].space)),
                 skip_lists=skip_lists,
                 odd_pairs=odd_pairs,

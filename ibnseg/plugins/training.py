@@ -116,8 +116,10 @@ def train(config: Config, *, resume: bool = False, seed: int | None = None) -> N
         print(f'log         {runner.log_file}')
 
 
-def test(config: Config, checkpoint: str | Path) -> None:
+def test(config: Config, checkpoint: str | Path) -> dict[str, float]:
     """Test a checkpoint; print its metrics and write them to `<work_dir>/test/metrics.json`.
+
+    Returns the metrics.
 
     Raises:
         FileNotFoundError, ValueError: checkpoint, data or config are not as expected.
@@ -156,6 +158,7 @@ def test(config: Config, checkpoint: str | Path) -> None:
         print(f'metrics     {out}')
         print(f'checkpoint  {checkpoint}')
         print(f'log         {runner.log_file}')
+    return metrics
 
 
 def _check_loop(config: Config) -> None:

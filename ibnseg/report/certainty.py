@@ -2,7 +2,7 @@
 beside them. In percent; mIoU of a row is the mean over its seeds."""
 
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from itertools import combinations
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 from ..measure import bootstrap, matrices, records
 from ..measure.bootstrap import Interval
 from ..measure.matrices import Images
+from . import reliability
 from .grid import NOTHING, Grid, Section, percent
 from .table import Group, Row, Run, Stat, Table
 
@@ -59,12 +60,16 @@ class Photos:
 
 @dataclass(frozen=True)
 class Certainty:
-    """What `gather` found; `alone` are the rows, `pairs` their differences."""
+    """What `gather` found; `alone` are the rows, `pairs` their differences.
+
+    `reliability` are sections of the domains whose records have histograms beside them.
+    """
 
     alone: list[Estimate]
     pairs: list[Estimate]
     photos: list[Photos]
     notes: list[str]
+    reliability: list[Section] = field(default_factory=list)
 
 
 def gather(table: Table) -> Certainty | None:
@@ -79,6 +84,8 @@ def gather(table: Table) -> Certainty | None:
             runs = _same_photos(group, domain, known, found.notes)
             if runs:
                 _estimate(found, group, domain, runs)
+            compared = [(row, run) for row, run, _ in runs]
+            found.reliability.extend(reliability.sections(group, domain, compared, _ALL_PAIRS))
     return found if found.alone else None
 
 
@@ -129,27 +136,19 @@ def _estimate(found: Certainty, group: Group, domain: str, runs: _Runs) -> None:
     where = group.source, domain, group.reference[domain]
     margins = np.stack([images.margins() for *_, images in runs])
     drawn = bootstrap.resample(margins, classes)
-    unit = np.eye(len(runs))  # a run's weight in a sum of the runs' mIoU
     seeds: dict[Row, dict[int | None, int]] = {}  # which of the runs has a row's seed
     for number, (row, run, _) in enumerate(runs):
         seeds.setdefault(row, {})[run.seed] = number
 
     def one(row: Row, against: Row | None = None) -> Estimate:
-        mine, other = seeds[row], seeds.get(against, {})
-        by_seed = unit[list(mine.values())]
-        mean = by_seed.mean(0)
-        if against is not None:
-            common = [seed for seed in other if seed in mine]
-            by_seed = unit[[mine[s] for s in common]] - unit[[other[s] for s in common]]
-            # Without a seed in common means are compared, and there is nothing by seed.
-            mean = by_seed.mean(0) if common else mean - unit[list(other.values())].mean(0)
+        by_seed, mean = bootstrap.weights(len(runs), seeds[row], seeds.get(against))
         *limits, other_sign = astuple(drawn.interval(mean))
         return Estimate(
             *where,
             model=row.name,
             against=against and against.name,
             images=len(images),
-            seeds=len(by_seed) or len(mine),
+            seeds=len(by_seed) or len(seeds[row]),
             by_seed=Stat.of(100 * by_seed @ drawn.observed),
             interval=Interval(*(100 * limit for limit in limits), other_sign),
         )
@@ -195,6 +194,7 @@ def sections(found: Certainty | None, worst: int) -> Iterator[Section]:
         title = f'Certainty of mIoU on {photos.title}'
         header = ['model', 'n', 'mIoU', '95 % over images', 'other sign', 'by seed']
         yield Section(title, _CERTAINTY.format(len(photos.images)), Grid(header, lines, cut=160))
+    yield from found.reliability
     for photos in found.photos if worst else ():
         lines = [
             [key, *(f'{percent(a)} / {percent(b)}' for a, b in zip(*values, strict=True))]

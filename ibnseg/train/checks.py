@@ -152,7 +152,8 @@ def _protocol(
     config: Config, domain: str, images: int, stated: Any, classes: str | None = None
 ) -> protocols.Protocol:
     bfloat16 = bool(config.test_cfg.get('fp16'))
-    found = protocols.describe(stated, domain, images, config.model.test_cfg, bfloat16)
+    altered = config.test_dataloader.dataset.get('altered')
+    found = protocols.describe(stated, domain, images, config.model.test_cfg, bfloat16, altered)
     if classes := classes or config.get('class_set'):
         found = replace(found, classes=protocols.class_set(found.space, classes))
     return found

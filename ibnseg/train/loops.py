@@ -80,9 +80,11 @@ class CrossDomainLoop(TestLoop):
 
     Attributes:
         saver: of the predictions; those that it keeps are not predicted again.
+        doubt: whether samples get theirs, see `Predictor`.
     """
 
     saver: Saver | None = None
+    doubt = False
 
     @torch.no_grad()
     def run(self) -> dict[str, float]:
@@ -95,7 +97,7 @@ class CrossDomainLoop(TestLoop):
             # Without SyncBN each rank has its own statistics; rank 0's are the ones that are saved.
             broadcast(buffer)
         device = next(runner.model.parameters()).device.type
-        predict = Predictor(runner.model)
+        predict = Predictor(runner.model, self.doubt)
         for i, batch in enumerate(self.dataloader):
             at = dict(batch_idx=i, data_batch=batch)
             runner.call_hook(f'before_{mode}_iter', **at)

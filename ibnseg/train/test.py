@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from mmengine.model import is_model_wrapper
 from .. import disk, report, weights
 from ..domains import Used
 from ..errors import DataError, Incomplete
-from ..measure import matrices, origin, predictions, records
+from ..measure import matrices, origin, predictions, records, reliability
 from ..measure.protocols import Protocol
 from ..measure.records import Measurement, Record
 from . import checks, parts
@@ -31,6 +31,8 @@ def test(
     protocol: str | None = None,
     classes: str | None = None,
     save_predictions: str | Path | None = None,
+    show: bool = True,
+    with_reliability: bool = False,
 ) -> Record:
     """Measure a checkpoint on several domains in one run, and write the record.
 
@@ -42,6 +44,8 @@ def test(
         classes: of `protocols.CLASS_SETS`; default: the config's `class_set`, else all that the
             domain's labels name.
         save_predictions: folder for the predictions as files, see `predictions.Saver`.
+        show: print the table and where the files are.
+        with_reliability: also write what `measure.reliability` needs, beside the record.
 
     Raises:
         Incomplete: pairs of some domains could not be read; the record holds the others.
@@ -50,6 +54,11 @@ def test(
     """
     check_file(checkpoint, 'checkpoint')
     parts.check(config)
+    if with_reliability and save_predictions:
+        raise ValueError(
+            '--reliability with --save-predictions: a prediction that is kept has no confidence. '
+            'Give one of them, then the other'
+        )
     # Not the folder of the training run: its config and record stay as they are.
     config.work_dir = str(Path(config.work_dir) / 'test')
     checks.check_writable(Path(out or Path(config.work_dir, 'new')))
@@ -70,15 +79,19 @@ def test(
     config.model.backbone.init_cfg = None  # the checkpoint has all weights
     saver = _saver(config, plan, sha256, save_predictions) if save_predictions else None
     runner = build(config)
-    record = measure(runner, plan, checkpoint, out, saver=saver)
-    used = runner.test_dataloader.dataset.used.values()
+    record = measure(runner, plan, checkpoint, out, show, saver, with_reliability)
+    _check_read(runner.test_dataloader.dataset.used.values(), out)
+    return record
+
+
+def _check_read(used: Iterable[Used], out: Path) -> None:
+    """Raise Incomplete where a file of a pair could not be read."""
     odd = (error for one in used for error in one.odd.values())
     if unread := [error for error in odd if error.kind == 'unreadable']:
         raise Incomplete(
             f'{unread[0]} ({len(unread):,} pairs left out of {out}, since a file cannot be read). '
             'Mend these files and measure again, or state by --skip-list that they are left out'
         )
-    return record
 
 
 #: Fields of a protocol that change no prediction.
@@ -110,12 +123,14 @@ def measure(
     out: Path,
     show: bool = True,
     saver: predictions.Saver | None = None,
+    reliable: bool = False,
 ) -> Record:
     """Run the test of a runner with a checkpoint, write its record to `out`, and return it.
 
     Args:
         plan: as `checks.plan_measurement`.
         show: print the table and where the files are.
+        reliable: `with_reliability` of `test`.
 
     Raises:
         Incomplete: pairs of some domains could not be read; the record holds the others.
@@ -129,6 +144,7 @@ def measure(
         model.test_cfg = ConfigDict(next(iter(plan.values())).test_cfg())
     metric = runner.test_loop.evaluator.metrics[0]
     metric.watch = runner.test_loop.saver = saver
+    metric.keeps_doubt = runner.test_loop.doubt = reliable
     runner.test_dataloader.dataset.goes_on = True
     used = runner.test_dataloader.dataset.used
     _check_pairs(used, plan)
@@ -148,20 +164,40 @@ def measure(
             records.check_free(out, record.model, sha256, hashes)
         named = {d: replace(metric.images[d], keys=used[d].photos) for d in plan}
         matrices.save(record, named, out)
+        if reliable:
+            kept = {d: replace(metric.reliability[d], keys=used[d].photos) for d in plan}
+            reliability.write(out, record, kept)
         if saver and not lost:
             records.write(record, saver.folder / predictions.MANIFEST)
         if show:
-            report.show(report.tabulate([record]))
-            paths = dict(record=out, predictions=saver and saver.folder, checkpoint=checkpoint)
-            for what, path in (paths | dict(log=runner.log_file)).items():
-                if path:
-                    print(f'{what:11} {path}')
+            _show(record, out, reliable, saver, checkpoint, runner.log_file)
     if lost:
         raise Incomplete(
             f'{lost}. {out} holds the others ({", ".join(plan)}). Mend these files or leave the '
             f'pairs out with --skip-list; then measure {checkpoint} again with ibnseg test'
         )
     return record
+
+
+def _show(
+    record: Record,
+    out: Path,
+    reliable: bool,
+    saver: predictions.Saver | None,
+    checkpoint: str | Path,
+    log: str | Path,
+) -> None:
+    report.show(report.tabulate([record]))
+    paths = dict(
+        record=out,
+        reliability=reliability.beside(out) if reliable else None,
+        predictions=saver and saver.folder,
+        checkpoint=checkpoint,
+        log=log,
+    )
+    for what, path in paths.items():
+        if path:
+            print(f'{what:11} {path}')
 
 
 def _record(runner: SegRunner, plan: Mapping[str, Protocol], provenance: dict[str, Any]) -> Record:

@@ -106,6 +106,28 @@ def read(path: Path) -> dict:
     return torch.load(path, weights_only=True)
 
 
+def test_analyses_of_a_run(trained, here):
+    """The run's own test pipeline, with each change where it belongs."""
+    path, _ = trained
+    run_dir, folder = path.parent, 'data/imagenet/val'
+    analyze = [sys.executable, 'tools/analyze.py']
+    words = ['--changes', 'std*1.5', 'histogram', '--style-from', f'{folder}/n01440005']
+    run(here, [*analyze, 'appearance', str(run_dir), *words, '--out', 'work_dirs/appearance'])
+    found = json.loads((here / 'work_dirs/appearance/appearance.json').read_text())
+    results = {one['change']: one for one in found['networks'][0]['results']}
+    assert list(results) == ['none', 'std*1.5', 'histogram']
+    assert len({one['protocol_hash'] for one in results.values()}) == 3
+    assert {one['measure'] for one in results.values()} == {'accuracy/top1'}
+    tested = [*analyze[:1], 'tools/run.py', 'test', str(run_dir / 'ibn_a_r50.py')]
+    run(here, [*tested, str(path)])
+    metrics = json.loads((run_dir / 'test/metrics.json').read_text())['metrics']
+    assert results['none']['score'] == pytest.approx(metrics['accuracy/top1'])
+    between = ['--between', f'{folder}/n01440000', f'{folder}/n01440001']
+    run(here, [*analyze, 'divergence', str(run_dir), *between, '--out', 'work_dirs/divergence'])
+    found = json.loads((here / 'work_dirs/divergence/divergence.json').read_text())
+    assert len(found['networks'][0]['points']) == 9
+
+
 def test_training_prints_top1_and_top5(trained):
     path, done = trained
     lines = done.stdout.splitlines()
