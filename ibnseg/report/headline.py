@@ -72,10 +72,12 @@ def _said(group: Group, known: Verdicts) -> tuple[str, str]:
         more += [f'Of the change, {verdict.limits}.'] * bool(verdict.limits)
     else:
         low, high = (percent(pick(found.values()), '+') for pick in (min, max))
+        several = [verdicts[domain] for domain in found]
+        unknown = all(verdict is _NO_IMAGES for verdict in several)
         claim = (
             f'{who} trained on {group.title} reaches {_points(np.mean([*found.values()]))} mIoU '
-            f'than {other} on average over {len(found)} target domains ({low} to {high}). '
-            f'Verdicts: {counted([verdicts[domain] for domain in found])}.'
+            f'than {other} on average over {len(found)} target domains ({low} to {high}): '
+            f'{_NO_IMAGES.sentence if unknown else counted(several)}.'
         )
     rivals = sum(bool(gains(row, targets(group))) for row in group.rows if not row.oracle)
     more += [f'It is the largest gain of {rivals} models.'] * (rivals > 1)

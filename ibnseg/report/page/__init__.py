@@ -42,7 +42,7 @@ def html(
     )
     return environment.get_template('page.html').render(
         explained=sections.explained(table),
-        headline=[tuple(map(clean, said)) for said in headline.sentences(table, found)],
+        headline=[[_unbroken(text) for text in said] for said in headline.sentences(table, found)],
         notes=[clean(note) for note in notes],
         folded=[
             ('All numbers as tables', _shown(_tables(table, found))),
@@ -86,6 +86,11 @@ def _shown(parts: Iterable[Section]) -> list[dict]:
         )
         for part in parts
     ]
+
+
+def _unbroken(text: str) -> str:
+    """Return harmless text in which a number and its '%' stay on one line."""
+    return clean(text).replace(' %', '\xa0%')
 
 
 def _hash(text: str) -> str:

@@ -316,21 +316,28 @@
     const domains = [...new Set(some.map((photo) => photo.domain))];
     root.replaceChildren(
       lead(`mIoU of each photo in %. Left of the slider: ${data.models[state.a]}; right of it: ${data.models[state.b]}. Choose a class to highlight it.`),
-      galleryTools(photos),
+      whichPhotos(photos),
+      legend(),
       ...domains.map((domain) => el('div', {},
         el('h3', {}, data.domains[domain]),
         ...some.filter((photo) => photo.domain === domain).map(card))),
     );
   }
 
-  function galleryTools(photos) {
+  function whichPhotos(photos) {
     const whys = [...new Set(photos.map((photo) => photo.why))];
-    return el('div', { class: 'tools' },
+    return el('div', {},
       el('div', { class: 'chips', role: 'group', 'aria-label': 'Which photos' },
         [null, ...whys].map((why) => el('button', {
           type: 'button', class: 'chip', 'aria-pressed': String(state.why === why), 'data-why': why ?? '',
           click: () => { state.why = why; drawGallery(); focusOn('data-why', why ?? ''); },
         }, el('span', {}, `${state.why === why ? '✓ ' : ''}${why ?? 'all photos'} (${photos.filter((p) => why === null || p.why === why).length})`)))),
+      el('p', { class: 'key' },
+        key(BLACK, 'not counted (no ground truth)'), key(MISSED, 'error; with a class chosen: it is missed'), key(FALSE_ALARM, 'the chosen class where it is not')));
+  }
+
+  function legend() {
+    return el('div', { class: 'tools' },
       el('div', { class: 'legend', role: 'group', 'aria-label': 'Class to highlight' },
         data.gallery.classes.map((name, i) => {
           const swatch = el('span', { class: 'swatch' });
@@ -339,9 +346,7 @@
             type: 'button', class: 'chip', 'data-class': i, 'aria-pressed': String(state.cls === i), title: name,
             click: () => set({ cls: state.cls === i ? null : i }),
           }, swatch, el('span', {}, name));
-        })),
-      el('div', { class: 'key' },
-        key(BLACK, 'not counted (no ground truth)'), key(MISSED, 'error; with a class chosen: it is missed'), key(FALSE_ALARM, 'the chosen class where it is not')));
+        })));
   }
 
   function key(rgb, text) {
@@ -573,7 +578,7 @@
       .filter(([, t, p]) => state.cls === null || t === state.cls || p === state.cls)
       .sort((a, b) => b[0] - a[0]).slice(0, 4);
     return el('div', {},
-      el('p', {}, named(model)),
+      el('p', { class: 'who' }, named(model)),
       el('p', { class: 'sub' }, 'Largest: ', worst.map(([v, t, p]) => `${data.classes[t]} as ${data.classes[p]} ${v.toFixed(0)} %`).join('; ') || 'none'),
       el('div', { class: 'wide', tabindex: '0', role: 'group', 'aria-label': `Confusion of ${data.models[model]}` },
         el('table', { class: 'heat' },
