@@ -183,9 +183,9 @@ _CERTAINTY = (
     'too narrow. a - b: mIoU of a minus that of b on each draw; other sign: share of the draws in '
     'which it is zero or of the other sign. By seed: mean ± standard deviation (n - 1) of the n '
     'runs; of a - b, of the differences of runs of one seed. Verdict, from both images and seeds: '
-    'clear where the 95 % interval over both leaves no change out. With one seed the chance of '
-    'training is not known, and the verdict is over images alone. Each verdict is for one '
-    'comparison: of 20 without any difference, one is expected to be clear.'
+    'clear where the 95 % interval over both excludes zero. With one seed the chance of training is '
+    'not known, and the verdict is over images alone. Each verdict is for one comparison: of 20 '
+    'without any difference, one is expected to be clear.'
 )
 _WORST = (
     'mIoU over the classes in the ground truth or prediction of the image / pixel accuracy; means '

@@ -143,7 +143,7 @@
     const axis2 = { ...scale(changes, true), zero: true };
     place('intervals').replaceChildren(
       data.alone.length
-        ? lead('Dot: mIoU in %, mean over the seeds. Thick bar: 95 % over images. Thin bar (changes): 95 % over images and seeds. Clear: that bar leaves no change out. With one seed the chance of training is not known.')
+        ? lead('Dot: mean over the seeds. Thick bar: 95 % over images. Thin bar: 95 % over images and seeds; a change is clear where it excludes zero. With one seed the chance of training is not known.')
         : missing('Dots without bars: there are no results of single images (*.images.npz) beside these records. ', 'ibnseg test CONFIG CHECKPOINT', ' writes them; then make the report again.'),
       ...found.map(({ group, column, alone, pairs }) => el('div', {},
         el('h3', {}, title(group, column)),
