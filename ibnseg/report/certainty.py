@@ -183,8 +183,8 @@ _CERTAINTY = (
     'too narrow. a - b: mIoU of a minus that of b on each draw; other sign: share of the draws in '
     'which it is zero or of the other sign. By seed: mean ± standard deviation (n - 1) of the n '
     'runs; of a - b, of the differences of runs of one seed. Verdict, from both images and seeds: '
-    'clear where the 95 % interval over both excludes zero. With one seed the chance of training is '
-    'not known, and the verdict is over images alone. Each verdict is for one comparison: of 20 '
+    'clear where the 95 % interval over both excludes zero. With one seed the chance of training '
+    'is not known, and the verdict is over images alone. Each verdict is for one comparison: of 20 '
     'without any difference, one is expected to be clear.'
 )
 _WORST = (

@@ -174,10 +174,13 @@
     return [...known, ...bare].filter((e) => shown(e.model) && shown(e.against));
   }
 
+  const notes = (one) => [one.range ?? 'no interval', one.by_seed && `${one.seeds} seeds: ${one.by_seed}`]
+    .filter(Boolean).map((text) => el('span', { class: 'sub' }, text));
+
   const aloneRow = (one, axis) => el('tr', {},
     el('th', { scope: 'row', class: 'name' }, named(one.model)),
     el('td', { class: 'strip' }, strip(axis, bar(axis, 'bar', one.limits, one.model), dot(axis, one.value[0], one.model))),
-    el('td', { class: 'n' }, el('strong', {}, one.value[1]), el('span', { class: 'sub' }, one.range ?? 'no interval')));
+    el('td', { class: 'n' }, el('strong', {}, one.value[1]), notes(one)));
 
   const pairRow = (one, axis) => el('tr', {},
     el('th', { scope: 'row', class: 'name' }, named(one.model), el('span', { class: 'sub' }, `against ${data.models[one.against]}`)),
@@ -185,7 +188,7 @@
       bar(axis, 'both', one.both ?? [null, null], one.model),
       bar(axis, 'bar', one.limits, one.model), dot(axis, one.value[0], one.model))),
     el('td', { class: 'n', title: one.sentence },
-      el('strong', {}, one.value[1]), el('span', { class: 'sub' }, one.range ?? 'no interval'),
+      el('strong', {}, one.value[1]), notes(one),
       verdict(one.kind, one.word)));
 
   // 2. Source and targets.
