@@ -567,13 +567,13 @@
   function heat(model, domain, matrix) {
     const used = matrix.map((line, i) => i).filter((i) => matrix[i].some((v) => v !== null) || matrix.some((line) => line[i] > 0));
     const cell = (value, truth, said) => {
+      const dim = state.cls !== null && truth !== state.cls && said !== state.cls;
       const node = el('td', {
-        class: state.cls !== null && truth !== state.cls && said !== state.cls ? 'dim' : null,
+        class: [dim ? 'dim' : '', value > 82 ? 'strong' : value > 62 ? 'mid' : ''].join(' '),
         title: `${data.classes[truth]} predicted as ${data.classes[said]}: ${value === null ? 'no pixels' : `${value.toFixed(1)} %`}`,
       }, value === null ? '–' : value >= 0.5 ? String(Math.round(value)) : '');
       if (value !== null && value >= 0.5) {
         node.style.background = `color-mix(in srgb, var(--${truth === said ? 'good' : 'bad'}) ${Math.round(8 + 0.92 * value)}%, transparent)`;
-        if (value > 50) node.style.color = 'var(--paper)';
       }
       return node;
     };
@@ -607,7 +607,7 @@
     const [width, height, left, bottom] = [Math.max(280, Math.min(600, document.documentElement.clientWidth - 40)), 240, 38, 26];
     const all = models.flatMap((m) => data.curves[m][kind]);
     const [xs, ys] = [scale(all.map(([x]) => x), true), scale(all.map(([, y]) => y), true)];
-    const x = (v) => left + ((width - left - 8) * parseFloat(xs.at(v))) / 100;
+    const x = (v) => left + ((width - left - 14) * parseFloat(xs.at(v))) / 100;
     const y = (v) => height - bottom - ((height - bottom - 8) * parseFloat(ys.at(v))) / 100;
     const lines = ys.ticks.map((t) => [
       el('svg:line', { class: 'grid', x1: left, x2: width, y1: y(t), y2: y(t) }),
