@@ -180,6 +180,12 @@ def test_without_images_photos_and_curves_the_page_says_what_makes_them(tmp_path
     assert 'ibnseg test' in ' '.join(Parsed(text).words)
 
 
+def test_a_gallery_of_other_classes_is_refused(tmp_path):
+    folder = make_gallery(tmp_path / 'gallery', ['resnet50'], classes=['a', 'b', 'c'])
+    with pytest.raises(GalleryError, match='classes a, b, c, the records road, car, sky'):
+        page.html(*tabulate(tmp_path), read(folder))
+
+
 def test_a_gallery_of_other_models_is_noted(tmp_path):
     gallery = read(make_gallery(tmp_path / 'gallery', ['resnet50', 'stranger']))
     text = unescape(page.html(*tabulate(tmp_path), gallery))

@@ -91,6 +91,9 @@ def _images_alone(value: float, low: float, high: float, seeds: int) -> Verdict:
 
 
 def counted(verdicts: Sequence[Verdict]) -> str:
-    """Return the verdicts' words with their numbers, as 'clear: 2, not clear: 1'."""
-    found = Counter(one.word for one in verdicts)
-    return ', '.join(f'{word}: {number}' for word, number in found.most_common())
+    """Return the verdicts' words with their numbers, as 'clear (2 of 3), not clear (1 of 3)'."""
+    found = Counter(one.kind for one in verdicts)
+    said = ', '.join(f'{word} ({n} of {len(verdicts)})' for word, n in found.most_common())
+    few = [one for one in verdicts if one.word != one.kind]
+    unknown = '; with fewer than two seeds in common, the chance of training is not known'
+    return said + (unknown if few else '')

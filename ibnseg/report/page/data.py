@@ -11,8 +11,8 @@ from ...text import clean
 from .. import headline
 from ..certainty import Certainty, Estimate, limits
 from ..grid import percent
-from ..table import Cell, Group, Row, Stat, Table
-from .gallery import Gallery
+from ..table import Cell, Group, Row, Stat, Table, fractions
+from .gallery import Gallery, GalleryError
 
 Curves = Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]
 _MOST_CONFUSION = 64  # classes; a larger heat map cannot be read
@@ -22,7 +22,15 @@ _POINTS = 400  # of a curve; more are thinned out
 def build(
     table: Table, found: Certainty | None, gallery: Gallery | None, curves: Curves | None
 ) -> dict[str, Any]:
-    """Return the page's data. Models, domains and groups are numbers into their lists."""
+    """Return the page's data. Models, domains and groups are numbers into their lists.
+
+    Raises GalleryError: the gallery is of other classes than the records.
+    """
+    if gallery and gallery.classes != table.classes:
+        raise GalleryError(
+            f'the gallery has the classes {", ".join(gallery.classes):.80}, the records '
+            f'{", ".join(table.classes):.80}. Make the gallery again, or delete its folder'
+        )
     models = list(dict.fromkeys(row.name for row in table.rows))
     domains = list(dict.fromkeys(d for group in table.groups for d in group.domains))
     bases = {row.model: row.name for row in table.rows if row.model == table.baseline}
@@ -80,7 +88,7 @@ def _cell(row: Row, domain: str) -> dict[str, Any]:
         gap=None if cell.gap is None else _number(cell.gap, '+', cell.gap_mixed),
         best=cell.best,
         mixed=cell.mixed,
-        counted=f'{cell.scores[0].counted} of {len(cell.scores[0].classes)}',
+        counted=fractions(cell.scores),
         iou={index: _number(stat, mixed=cell.mixed) for index, stat in cell.iou.items()},
         confusion=_confusion(row, domain, cell),
     )

@@ -15,6 +15,7 @@
     b: data.best !== data.baseline || other < 0 ? data.best : other,
     why: null, // which photos
     sort: new Map(), // group -> [column, descending]
+    folded: new Map(), // what the reader opened or closed: section and title -> open
   };
 
   // Elements.
@@ -31,6 +32,17 @@
     }
     node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
     return node;
+  }
+
+  const OPEN = 3; // parts of a section that are open at first
+
+  /** Part of a section under its title; of many, those after the first are folded. */
+  function part(section, name, rank, ...children) {
+    const key = `${section}/${name}`;
+    return el('details', {
+      class: 'part', open: state.folded.get(key) ?? rank < OPEN,
+      toggle: (event) => state.folded.set(key, event.target.open),
+    }, el('summary', {}, el('h3', {}, name)), children);
   }
 
   const place = (id) => document.getElementById(id).lastElementChild;
@@ -51,7 +63,7 @@
   const mark = (model) =>
     el('svg:svg', { class: 'mark', viewBox: '-6 -6 12 12', 'aria-hidden': 'true' }, shape(model));
 
-  const named = (model) => [mark(model), el('span', { title: data.models[model] }, data.models[model])];
+  const named = (model) => el('span', { class: 'label' }, mark(model), el('span', { title: data.models[model] }, data.models[model]));
 
   const verdict = (kind, word) => el('span', { class: `verdict ${KINDS[kind] ?? 'unknown'}` }, word);
 
@@ -145,8 +157,7 @@
       data.alone.length
         ? lead('Dot: mean over the seeds. Thick bar: 95 % over images. Thin bar: 95 % over images and seeds; a change is clear where it excludes zero. With one seed the chance of training is not known.')
         : missing('Dots without bars: there are no results of single images (*.images.npz) beside these records. ', 'ibnseg test CONFIG CHECKPOINT', ' writes them; then make the report again.'),
-      ...found.map(({ group, column, alone, pairs }) => el('div', {},
-        el('h3', {}, title(group, column)),
+      ...found.map(({ group, column, alone, pairs }, rank) => part('intervals', title(group, column), rank,
         el('div', { class: 'pair' },
           alone.length ? chart('mIoU and its interval', ['Model', 'mIoU in %'], axis, alone.map((one) => aloneRow(one, axis))) : null,
           pairs.length ? chart('Changes and their verdicts', ['Change', 'points'], axis2, pairs.map((one) => pairRow(one, axis2))) : null))),
@@ -315,20 +326,20 @@
       return;
     }
     const { photos } = data.gallery;
-    const some = photos.filter((photo) => visible(photo.domain) && (state.why === null || photo.why === state.why));
+    const here = photos.filter((photo) => visible(photo.domain));
+    const some = here.filter((photo) => state.why === null || photo.why === state.why);
     const domains = [...new Set(some.map((photo) => photo.domain))];
     root.replaceChildren(
       lead(`mIoU of each photo in %. Left of the slider: ${data.models[state.a]}; right of it: ${data.models[state.b]}. Choose a class to highlight it.`),
-      whichPhotos(photos),
+      whichPhotos(here),
       legend(),
-      ...domains.map((domain) => el('div', {},
-        el('h3', {}, data.domains[domain]),
-        ...some.filter((photo) => photo.domain === domain).map(card))),
+      ...domains.map((domain) => part('photos', data.domains[domain], 0,
+        some.filter((photo) => photo.domain === domain).map(card))),
     );
   }
 
   function whichPhotos(photos) {
-    const whys = [...new Set(photos.map((photo) => photo.why))];
+    const whys = [...new Set(data.gallery.photos.map((photo) => photo.why))];
     return el('div', {},
       el('div', { class: 'chips', role: 'group', 'aria-label': 'Which photos' },
         [null, ...whys].map((why) => el('button', {
@@ -512,8 +523,7 @@
       parts.length
         ? lead('IoU of each class minus that of the baseline, in points, mean over the seeds. No interval is known of single classes.')
         : missing('Nothing to compare: this needs records of a baseline and of another model.'),
-      ...parts.map(({ group, column, rows, lines }) => el('div', {},
-        el('h3', {}, title(group, column)),
+      ...parts.map(({ group, column, rows, lines }, rank) => part('classes', title(group, column), rank,
         el('div', { class: 'wide', tabindex: '0', role: 'group', 'aria-label': `Classes on ${data.domains[column.domain]}` },
           classTable(group, rows, lines, axis)))));
   }
@@ -581,7 +591,7 @@
       .filter(([, t, p]) => state.cls === null || t === state.cls || p === state.cls)
       .sort((a, b) => b[0] - a[0]).slice(0, 4);
     return el('div', {},
-      el('p', { class: 'who' }, named(model)),
+      el('p', {}, el('strong', {}, named(model))),
       el('p', { class: 'sub' }, 'Largest: ', worst.map(([v, t, p]) => `${data.classes[t]} as ${data.classes[p]} ${v.toFixed(0)} %`).join('; ') || 'none'),
       el('div', { class: 'wide', tabindex: '0', role: 'group', 'aria-label': `Confusion of ${data.models[model]}` },
         el('table', { class: 'heat' },
