@@ -1,6 +1,7 @@
 """A continued run is the run that was never interrupted, and measures what it saved."""
 
 import itertools
+import re
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ibnseg.train import checks, initial, resume, settings
 from ibnseg.train import test as testing
 from ibnseg.train import train as training
 from ibnseg.train.config import load_config, parse_options, schedulers, stretch
+from ibnseg.train.runner import check_state
 
 CONFIG = Path(__file__).parents[1] / 'configs' / 'miniature' / 'ibn_b.py'
 LENGTH, STOP = 6, 4
@@ -172,6 +174,28 @@ def test_a_change_takes_effect_from_the_checkpoint_on(case, data, stopped, tmp_p
         if '_delete_' not in key:
             assert noted[f'resumed.{STOP}.{key}'].endswith(f' -> {value}')
             assert f'from iteration {STOP} on, {key} is {value}, no more' in said
+
+
+RATE = 'optim_wrapper.optimizer.lr'
+ADVICE = re.compile(r'--cfg-options (.*?)\)')
+
+
+@pytest.mark.parametrize('way_out', [0, 1], ids=['rate', 'clipped'])
+@pytest.mark.parametrize('begun', [True, False])
+def test_the_way_out_of_a_divergence_works(begun, way_out, data, stopped, tmp_path):
+    """The loss before an update is finite; what the update leaves is not."""
+    folder, decay = tmp_path / 'run', 'optim_wrapper.optimizer.weight_decay=1e38'
+    hooks = [dict(type='RatesHook')]
+    if begun:
+        shutil.copytree(stopped[0], folder)
+    before = sorted(path.name for path in folder.glob('*.pth'))
+    what = rf'state_dict\.\S+ is not finite after {STOP * begun + 1} iterations'
+    with pytest.raises(ValueError, match=what) as caught:
+        train(data, folder, *SHORT, decay, f'{RATE}=1e4', hooks=hooks, resume=begun)
+    assert sorted(path.name for path in folder.glob('*.pth')) == before
+    options = ADVICE.findall(str(caught.value))[way_out].replace('...', '0.01').split()
+    train(data, folder, *SHORT, *options, hooks=hooks, resume=begun)
+    check_state(weights.read(folder / f'iter_{LENGTH}.pth'), LENGTH)
 
 
 REFUSED = {

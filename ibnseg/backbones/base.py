@@ -1,10 +1,19 @@
 """What the backbones share."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from mmcv.cnn import build_norm_layer
 from mmengine.model import PretrainedInit
 from torch import nn
 
 from ..weights import load_weights
+
+
+def is_pretrained(init_cfg: Mapping[str, Any]) -> bool:
+    """Whether an `init_cfg` names a weight file; its type may be a class, or have a scope."""
+    kind = init_cfg.get('type')
+    return kind is PretrainedInit or str(kind).rpartition('.')[2] == 'Pretrained'
 
 
 class IBNBackbone:
@@ -17,7 +26,7 @@ class IBNBackbone:
         """As MMEngine's, but a checkpoint is read safely and plain weights are converted."""
         given = self.init_cfg
         configs = [given] if isinstance(given, dict) else list(given or ())
-        pretrained = [c for c in configs if c['type'] in ('Pretrained', PretrainedInit)]
+        pretrained = [c for c in configs if is_pretrained(c)]
         first_call = not self.is_init
         self.init_cfg = [c for c in configs if c not in pretrained]
         super().init_weights()

@@ -15,6 +15,7 @@ from .. import weights
 from ..measure import selection
 from . import replaced
 from .config import domain_names
+from .runner import LOWER
 
 _NAME = re.compile(r'(?:best_iter|iter|epoch)_(\d+)\.pth')
 
@@ -96,8 +97,7 @@ def check_finite(outputs: dict | None, data_batch: dict, iteration: int) -> None
         files = np.ravel([sample.img_path for sample in data_batch['data_samples']])
         raise ValueError(
             f'the loss is {loss} at iteration {iteration}, on {", ".join(files)}. Nothing was '
-            'saved of it; lower the learning rate or clip gradients, then --resume (begin anew '
-            'where no checkpoint was saved yet)'
+            f'saved of it. {LOWER}'
         )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from mmengine.config import Config
 
 from .. import disk, domains, weights
+from ..backbones.base import is_pretrained
 from .keys import walk
 
 
@@ -48,7 +49,7 @@ def _pretrained(model: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield (dotted key, file) of all pretrained weights in a model's config."""
     for key, value in walk(model, 'model'):
         if isinstance(value, Mapping):
-            if value.get('type') == 'Pretrained' and value.get('checkpoint'):
+            if is_pretrained(value) and value.get('checkpoint'):
                 yield key, value['checkpoint']
             if isinstance(value.get('pretrained'), str):
                 yield f'{key}.pretrained', value['pretrained']

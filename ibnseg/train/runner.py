@@ -4,7 +4,7 @@ import copy
 import logging
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_s
 from torch import Tensor, nn
 
 from .. import registered, weights  # noqa: F401
-from . import losses
+from . import losses, untrusted
 
 
+@untrusted.read_safely()
 def build(config: Config) -> 'SegRunner':
     """Build the runner of a config. Raises ValueError for a part that does not exist."""
     try:
@@ -65,6 +66,7 @@ class SegRunner(mmengine.runner.Runner):
     - the console shows errors only, the log file everything;
     - checkpoints are written whole or not at all, hold tensors and plain values, and are read
       with `weights_only=True` without any fallback;
+    - nothing that is read while it is built, trains or tests runs code, see `untrusted`;
     - `launcher='pytorch'` works without a GPU, over gloo;
     - SyncBN becomes BatchNorm where there is nothing to synchronise over (CPU, one process).
     """
@@ -107,6 +109,7 @@ class SegRunner(mmengine.runner.Runner):
         if not self._resume:  # a checkpoint has them all; its network may be gone, too
             super()._init_model_weights()
 
+    @untrusted.read_safely()
     def train(self) -> nn.Module:
         try:
             return super().train()
@@ -119,6 +122,10 @@ class SegRunner(mmengine.runner.Runner):
                 "Take a batch_size of 2 or more, or norm_cfg=dict(type='GN', num_groups=...) there "
                 f'({error})'
             ) from error
+
+    @untrusted.read_safely()
+    def test(self) -> dict[str, float]:
+        return super().test()
 
     def begin_with(self, checkpoint: str | Path, resume: bool, anew: bool = False) -> None:
         """Have the next `train` or `test` load a checkpoint, when its hooks are ready for it.
@@ -198,6 +205,7 @@ class SegRunner(mmengine.runner.Runner):
             checkpoint['message_hub']['log_scalars'] = {}
             for key in ('message_hub', 'meta', 'param_schedulers'):
                 checkpoint[key] = _plain(checkpoint.get(key))
+            check_state(checkpoint, checkpoint['meta']['iter'])
             for key in checkpoint.keys() - _OWN:  # of hooks
                 if reason := weights.unreadable(checkpoint[key]):
                     raise ValueError(
@@ -212,6 +220,36 @@ def _options(group: Mapping[str, Any]) -> dict[str, Any]:
     options = {key: value for key, value in group.items() if key != 'params'}
     first = {k: v for k, v in options.items() if k.startswith('initial_')}
     return {k: first.get(f'initial_{k}', v) for k, v in options.items() if k not in first}
+
+
+#: What to do about a run that has diverged.
+LOWER = (
+    'Lower the rate (--cfg-options optim_wrapper.optimizer.lr=...) or clip gradients '
+    '(--cfg-options optim_wrapper.clip_grad.max_norm=1 optim_wrapper.clip_grad._delete_=True), '
+    'with --resume where a checkpoint was saved before. If that one is too far gone, or there is '
+    'none, begin anew'
+)
+
+
+def check_state(checkpoint: Mapping[str, Any], done: int) -> None:
+    """Raise ValueError for weights or an optimiser's state that are not finite."""
+    for part in ('state_dict', 'optimizer'):
+        for key, tensor in _tensors(checkpoint.get(part), part):
+            mask = key.endswith('mask')  # attention's hold -inf on purpose
+            if tensor.is_floating_point() and not mask and not tensor.isfinite().all():
+                raise ValueError(
+                    f'{key} is not finite after {done} iterations: the training has diverged. This '
+                    f'state was not saved; older checkpoints stay. {LOWER}'
+                )
+
+
+def _tensors(value: Any, key: str) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield key, value
+    elif isinstance(value, Mapping | list | tuple):
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for name, item in items:
+            yield from _tensors(item, f'{key}.{name}')
 
 
 _OWN = {'meta', 'state_dict', 'message_hub', 'optimizer', 'param_schedulers'}

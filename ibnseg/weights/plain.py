@@ -3,6 +3,7 @@
 import argparse
 import io
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,14 @@ _SAFE = [
 
 
 def load(file: Path | io.BytesIO) -> Any:
-    """Read with torch's `weights_only=True`, never otherwise; numpy's numbers become Python's."""
+    """Read with torch's `weights_only=True`, never otherwise; numpy's numbers become Python's.
+
+    Raises zipfile.BadZipFile for a part that does not fit its checksum; torch compares none.
+    """
+    if isinstance(file, Path) and zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as parts:
+            if damaged := parts.testzip():
+                raise zipfile.BadZipFile(f'{damaged} does not fit its checksum')
     before = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
     torch.serialization.add_safe_globals([*before, *_SAFE])
