@@ -321,6 +321,17 @@ def test_sorts(show, tmp_path):
     assert names_in(shown) == ['ibn_a', 'ibn_b', 'resnet50']
 
 
+def test_what_was_not_measured_is_last_in_both_directions(show):
+    runs = [record('bn'), record('ibn_a', away=(4, 3)), record('ibn_b')]
+    runs[2].domains = runs[2].domains[1:]
+    shown = show(page.html(report.tabulate(runs)))
+    button = shown.locator('#results thead tr:nth-child(2) button').first
+    for first in ('ibn_a', 'bn'):
+        button.click()
+        assert names_in(shown)[0] == first and names_in(shown)[2] == 'ibn_b'
+    assert 'n/a' in shown.locator('#results tbody tr').last.inner_text()
+
+
 def test_filters_by_domain_model_and_class(show, tmp_path):
     shown = show(whole(tmp_path))
     shown.select_option('#domain', label=DOMAINS[1])
@@ -335,7 +346,8 @@ def test_filters_by_domain_model_and_class(show, tmp_path):
     assert button.get_attribute('aria-pressed') == 'false'
     assert names_in(shown) == ['resnet50', 'ibn_b']
     assert 'ibn_a' not in shown.locator('#intervals').inner_text()
-    button.click()
+    shown.keyboard.press('Enter')
+    assert button.get_attribute('aria-pressed') == 'true', 'the focus stays on it'
     before = shown.locator('#classes tbody tr').count()
     shown.select_option('#class', label='car')
     assert shown.locator('#classes tbody tr').count() == before / 3
