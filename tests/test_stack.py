@@ -49,6 +49,7 @@ LIGHT = [
         for path in sorted((ROOT / 'ibnseg' / 'report').glob('*.py'))
         if path.stem != '__init__'
     ),
+    *(f'ibnseg.report.page{name}' for name in ('', '.data', '.gallery')),
 ]  # fmt: skip
 
 
