@@ -50,6 +50,8 @@ LIGHT = [
         if path.stem != '__init__'
     ),
     *(f'ibnseg.report.page{name}' for name in ('', '.data', '.gallery')),
+    'ibnseg.report.curves',
+    'ibnseg.analysis.choice',
 ]  # fmt: skip
 
 

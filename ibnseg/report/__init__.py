@@ -12,7 +12,7 @@ from rich.console import Console
 from .. import disk
 from ..measure import records
 from ..text import clean
-from . import certainty, flat, headline, page, render, sections
+from . import certainty, curves, flat, headline, page, render, sections
 from .certainty import Certainty, gather
 from .compare import tabulate
 from .grid import Section
@@ -82,11 +82,15 @@ def make(
     files, empty = records.find(paths)
     table = tabulate([records.read(file) for file in files], baseline, mixed, files, classes)
     found = gather(table)
-    shown = texts(table, found, gallery.read(Path(out_dir) / 'gallery'))
+    said: list[str] = []
+    drawn = curves.of_rows(table.rows, said)
+    shown = texts(table, found, gallery.read(Path(out_dir) / 'gallery'), drawn)
     made = {Path(out_dir) / name: text for name, text in shown.items()}
     for path, text in made.items():
         disk.write_atomically(path, text)
     show(table, found)
+    for note in said:
+        print(clean(note))
     for path in empty:
         print(clean(f'passed over, holds no record: {path}'))
     for path in made:
