@@ -14,7 +14,7 @@ from ..text import clean, meant
 from . import choice, scenes
 from .scenes import Album, Scene
 
-_WIDTH, _MOST_WIDTH = 480, 2400  # pixels: of a tile, of the whole picture
+_WIDTH, _MOST_WIDTH = 400, 2400  # pixels: of a tile, of the whole picture
 _NOT_COUNTED = (0, 0, 0)
 _GREY = (90, 90, 90)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import progress
 from ..measure import bootstrap, matrices, records
 from ..measure.bootstrap import Interval
 from ..measure.matrices import Images
@@ -80,11 +81,11 @@ def gather(table: Table) -> Certainty | None:
     """
     known = {run: _read(run) for row in table.rows for run in row.runs}
     found = Certainty([], [], [], [])
-    for group in table.groups:
-        for domain in group.domains:
-            runs = _same_photos(group, domain, known, found.notes)
-            if runs:
-                _estimate(found, group, domain, runs)
+    every = [(group, domain) for group in table.groups for domain in group.domains]
+    for group, domain in progress.track(every, 'certainty', len(every)):
+        runs = _same_photos(group, domain, known, found.notes)
+        if runs:
+            _estimate(found, group, domain, runs)
     return found if found.alone else None
 
 

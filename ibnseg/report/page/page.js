@@ -317,17 +317,20 @@
     { rootMargin: '400px' },
   );
 
+  // One photo may be chosen by several rules.
+  const rules = (photo) => photo.why.split(', ');
+
   function drawGallery() {
     const root = place('gallery');
     near.disconnect();
     cards.clear();
     if (!data.gallery) {
-      root.replaceChildren(missing('No photos: this report has no folder gallery/ beside it. ', 'ibnseg report --help', ' says which command makes it; then make the report again.'));
+      root.replaceChildren(missing('No photos: this report has no folder gallery/ beside it. ', 'ibnseg gallery', ' with the same records and --out makes it; then make the report again.'));
       return;
     }
     const { photos } = data.gallery;
     const here = photos.filter((photo) => visible(photo.domain));
-    const some = here.filter((photo) => state.why === null || photo.why === state.why);
+    const some = here.filter((photo) => state.why === null || rules(photo).includes(state.why));
     const domains = [...new Set(some.map((photo) => photo.domain))];
     root.replaceChildren(
       lead(`mIoU of each photo in %. Left of the slider: ${data.models[state.a]}; right of it: ${data.models[state.b]}. Choose a class to highlight it.`),
@@ -339,13 +342,13 @@
   }
 
   function whichPhotos(photos) {
-    const whys = [...new Set(data.gallery.photos.map((photo) => photo.why))];
+    const whys = [...new Set(data.gallery.photos.flatMap(rules))];
     return el('div', {},
       el('div', { class: 'chips', role: 'group', 'aria-label': 'Which photos' },
         [null, ...whys].map((why) => el('button', {
           type: 'button', class: 'chip', 'aria-pressed': String(state.why === why), 'data-why': why ?? '',
           click: () => { state.why = why; drawGallery(); focusOn('data-why', why ?? ''); },
-        }, el('span', {}, `${state.why === why ? '✓ ' : ''}${why ?? 'all photos'} (${photos.filter((p) => why === null || p.why === why).length})`)))),
+        }, el('span', {}, `${state.why === why ? '✓ ' : ''}${why ?? 'all photos'} (${photos.filter((p) => why === null || rules(p).includes(why)).length})`)))),
       el('p', { class: 'key' },
         key(BLACK, 'not counted (no ground truth)'), key(MISSED, 'error; with a class chosen: it is missed'), key(FALSE_ALARM, 'the chosen class where it is not')));
   }
