@@ -44,6 +44,7 @@ setup(
             'pytest-xdist',
             'ruff',
             'cityscapesscripts',
+            'tensorboard',  # the others of --track are tested where they are installed
             'playwright',  # with a Chromium of the system: the report's page
         ],
     },
