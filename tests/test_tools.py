@@ -606,3 +606,12 @@ def test_where_to_write_is_looked_at_before_measuring(tmp_path, monkeypatch):
     config = load_config(ROOT / 'configs/miniature/resnet18.py', work_dir=tmp_path / 'run')
     with pytest.raises(OSError, match='file'):
         testing.test(config, tmp_path / 'some.pth', out=tmp_path / 'file' / 'x.record.json')
+
+
+def test_a_gallery_is_predicted_by_the_checkpoints_of_its_records(data, trained, tmp_path):
+    run('gallery.py', trained[0], '--data-root', data, '--out', tmp_path, '--each', '1')
+    said = json.loads((tmp_path / 'gallery' / 'gallery.json').read_text())
+    assert set(said['domains']) == {'gta5:val', 'cityscapes:val'}
+    for photos in said['domains'].values():
+        assert [photo['why'] for photo in photos] == ['best', 'median', 'worst']
+        assert all(photo['miou'].keys() == {'ibn_b'} for photo in photos)
