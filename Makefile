@@ -17,8 +17,10 @@ NEW_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/resnet18/.measured $(DEMO)/ibn_a/.measured $(DEMO)/ibn_b/.measured
-	@$(VENV)/bin/ibnseg picture $(DEMO)/resnet18 $(DEMO)/ibn_b --domain cityscapes --image 3 \
-	  --data-root $(WORLDS) --out $(DEMO)/report/picture.png
+	@$(VENV)/bin/ibnseg picture $(DEMO)/resnet18 $(DEMO)/ibn_a $(DEMO)/ibn_b \
+	  --models resnet18 ibn_b --data-root $(WORLDS) --out $(DEMO)/report/picture.png
+	@$(VENV)/bin/ibnseg gallery $(DEMO)/resnet18 $(DEMO)/ibn_a $(DEMO)/ibn_b \
+	  --data-root $(WORLDS) --out $(DEMO)/report
 	@$(VENV)/bin/ibnseg report $(DEMO)/resnet18 $(DEMO)/ibn_a $(DEMO)/ibn_b --out $(DEMO)/report
 
 $(WORLDS)/.ready: $(VENV)/.ready

@@ -19,12 +19,17 @@ setup(
     packages=[*find_packages(include=['ibnseg', 'ibnseg.*']), 'ibnseg_tools'],
     # The scripts in tools/ are the installed command, too: one parser each, no torch for --help.
     package_dir={'ibnseg_tools': 'tools'},
-    package_data={'ibnseg': ['py.typed'], 'ibnseg.splits': ['*.txt']},
+    package_data={
+        'ibnseg': ['py.typed'],
+        'ibnseg.splits': ['*.txt'],
+        'ibnseg.report.page': ['page.html', 'page.css', 'page.js'],
+    },
     install_requires=[
         'torch>=2.4',
         'numpy>=2',
         'pillow',
         'opencv-python',
+        'jinja2',
         'rich',
         'safetensors',
         'pooch',
@@ -37,6 +42,8 @@ setup(
         'test': [
             *('markdown-it-py', 'pytest', 'pytest-xdist', 'ruff', 'cityscapesscripts'),
             'imagecorruptions-imaug',
+            'tensorboard',  # the others of --track are tested where they are installed
+            'playwright',  # with a Chromium of the system: the report's page
         ],
     },
     entry_points={'console_scripts': ['ibnseg = ibnseg_tools.cli:main']},

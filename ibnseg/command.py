@@ -57,6 +57,12 @@ _SHARED: dict[str, dict[str, Any]] = {
         dest='skip_lists',
         help='leave these pairs out (see audit)',
     ),
+    '--track': dict(
+        nargs='+',
+        default=[],
+        choices=['tensorboard', 'wandb', 'mlflow'],
+        help='also write loss and mIoU there (docs/training.md)',
+    ),
     '--launcher': dict(choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'),
     '--cfg-options': dict(
         nargs='+', default=[], metavar='KEY=VALUE', help="values in the place of the config file's"

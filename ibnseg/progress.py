@@ -1,11 +1,13 @@
-"""How far a long job is: a bar on a terminal; elsewhere a few lines, or none for a short job."""
+"""How far a long job is: a bar on a terminal, elsewhere a line now and then."""
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 from typing import Any
 
-_MANY = 1000  # steps; only a job of that many prints lines
+_QUIET, _LONG = 3.0, 60.0  # seconds that pass before a line at least, and at most
 
 
 def view(**options: Any):
@@ -26,7 +28,7 @@ def view(**options: Any):
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """Yield `progress(done, total)`, which shows how far a job is."""
     if not sys.stdout.isatty():
-        yield lambda done, total: _line(title, done, total)
+        yield Lines(title)
         return
     with view(transient=True) as shown:
         task = shown.add_task(title, total=None, note='')
@@ -41,6 +43,22 @@ def track(items: Iterable, title: str, total: int) -> Iterator:
             yield item
 
 
-def _line(title: str, done: int, total: int) -> None:
-    if total >= _MANY and done * 10 // total > (done - 1) * 10 // total:
-        print(f'{title} {done:,}/{total:,}', flush=True)
+class Lines:
+    """Prints how far a job is: first after three seconds, then at each tenth, or every minute.
+
+    Args:
+        say: prints a line.
+    """
+
+    def __init__(self, title: str, say: Callable[[str], None] | None = None):
+        self.title, self._say = title, say or (lambda text: print(text, flush=True))
+        self._began = self._last = time.monotonic()
+        self._tenth = 0
+
+    def __call__(self, done: int, total: int) -> None:
+        now, tenth = time.monotonic(), done * 10 // max(1, total)
+        due = tenth > self._tenth and now - self._last >= _QUIET
+        if due or (done < total and now - self._last >= _LONG):
+            left = timedelta(seconds=round((now - self._began) / done * (total - done)))
+            self._say(f'{self.title} {done:,}/{total:,}' + (f'  left {left}' if left else ''))
+            self._last, self._tenth = now, tenth

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ibnseg import disk
-from ibnseg.analysis.pictures import selected
+from ibnseg.analysis.shown import selected
 from ibnseg.measure import records
 
 

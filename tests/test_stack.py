@@ -49,6 +49,9 @@ LIGHT = [
         for path in sorted((ROOT / 'ibnseg' / 'report').glob('*.py'))
         if path.stem != '__init__'
     ),
+    *(f'ibnseg.report.page{name}' for name in ('', '.data', '.gallery')),
+    'ibnseg.report.curves',
+    'ibnseg.analysis.choice',
 ]  # fmt: skip
 
 

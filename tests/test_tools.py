@@ -17,7 +17,7 @@ from ibnseg_tools import report as report_tool
 from PIL import Image
 
 from ibnseg import disk, domains, miniature, weights
-from ibnseg.analysis import pictures
+from ibnseg.analysis import shown
 from ibnseg.measure import matrices, metric, records
 from ibnseg.measure.selection import RULES
 from ibnseg.train import checks, resume, settings
@@ -149,7 +149,7 @@ def test_other_selection_rules(data, tmp_path, option):
     assert origin['checkpoint'].startswith('best_') is oracle
     if not oracle:
         assert origin['checkpoint'] == 'iter_4.pth'
-    assert pictures.selected(tmp_path) == tmp_path / origin['checkpoint']
+    assert shown.selected(tmp_path) == tmp_path / origin['checkpoint']
     watched = 'target oracle' if oracle else 'source validation'
     assert done.stdout.count(f'{watched} at ') == 2
     assert ('(target oracle)' in done.stdout) is oracle
@@ -196,7 +196,7 @@ def test_results_lie_side_by_side_and_a_report_takes_them_all(trained, data, tmp
     named = r'ibn_b\.(iter_4|best_iter_\d)\.[0-9a-f]{8}\.record\.json'
     assert all(re.fullmatch(named, path.name) for path in found)
     assert f'{found[0]}\n' in done.stdout
-    assert pictures.selected(work_dir).name.startswith('best_')
+    assert shown.selected(work_dir).name.startswith('best_')
     words = [str(work_dir), str(tmp_path / 'empty'), '--out', str(tmp_path / 'report')]
     assert report_tool.main(words) == 0
     said = capsys.readouterr().out
@@ -609,3 +609,12 @@ def test_where_to_write_is_looked_at_before_measuring(tmp_path, monkeypatch):
     config = load_config(ROOT / 'configs/miniature/resnet18.py', work_dir=tmp_path / 'run')
     with pytest.raises(OSError, match='file'):
         testing.test(config, tmp_path / 'some.pth', out=tmp_path / 'file' / 'x.record.json')
+
+
+def test_a_gallery_is_predicted_by_the_checkpoints_of_its_records(data, trained, tmp_path):
+    run('gallery.py', trained[0], '--data-root', data, '--out', tmp_path, '--each', '1')
+    said = json.loads((tmp_path / 'gallery' / 'gallery.json').read_text())
+    assert set(said['domains']) == {'gta5:val', 'cityscapes:val'}
+    for photos in said['domains'].values():
+        assert [photo['why'] for photo in photos] == ['best', 'median', 'worst']
+        assert all(photo['miou'].keys() == {'ibn_b'} for photo in photos)

@@ -14,6 +14,7 @@ COMMANDS = {
     'score': 'score a folder of predictions',
     'audit': 'check a dataset on disk for damage',
     'report': 'write tables from records',
+    'gallery': "choose and predict photos for a report's page",
     'analyze': 'feature divergence, robustness to appearance and corruptions',
     'picture': 'draw photo, ground truth and predictions into one PNG',
     'weights': 'list, inspect and convert published weights',

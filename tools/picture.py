@@ -1,4 +1,11 @@
-"""Draw a photo, its ground truth and the predictions of several runs into one PNG."""
+"""Draw photos, their ground truth and the predictions of several models into one PNG.
+
+    python tools/picture.py work_dirs/resnet50 work_dirs/ibn_b --domain cityscapes
+
+The photos are chosen by rule: that of median gain over the baseline, the one with the largest gain
+and the one with the smallest (of one model: median, best and worst mIoU). --image takes another,
+by its name in a report.
+"""
 
 import argparse
 import sys
@@ -8,9 +15,25 @@ from ibnseg import command
 
 def parser() -> argparse.ArgumentParser:
     p = command.parser('picture', __doc__)
-    p.add_argument('runs', nargs='+', help='folders of runs; their configs are run as Python')
+    p.add_argument(
+        'records',
+        nargs='+',
+        help='folders of runs, or record files; the configs beside their checkpoints are run as '
+        'Python',
+    )
+    p.add_argument('--models', nargs='+', default=[], metavar='NAME', help='as reports name them')
+    p.add_argument('--baseline', metavar='NAME', help='by default the plain model')
     p.add_argument('--domain', default='cityscapes', help='name or name:split')
-    p.add_argument('--image', type=int, default=0, help='number of the image, from 0')
+    p.add_argument(
+        '--image', metavar='NAME', help='one photo as reports name it, or its number from 0'
+    )
+    p.add_argument(
+        '--predictions',
+        nargs='+',
+        default=[],
+        metavar='DIR',
+        help='folders of ibnseg test --save-predictions; their models run no network here',
+    )
     p.add_argument('--out', default='picture.png')
     command.add(p, '--data-root', data_root=dict(default='data'))
     return p
@@ -25,10 +48,12 @@ def _job(args: argparse.Namespace) -> None:
     from ibnseg import domains
 
     domains.find(args.domain, args.data_root)  # what is missing is said at once
-    command.say(f'predicting image {args.image} of {args.domain} with {len(args.runs)} runs')
     from ibnseg.analysis import pictures
+    from ibnseg.analysis.scenes import Album
 
-    pictures.panel(args.runs, args.domain, args.data_root, args.image, args.out)
+    album = Album(args.records, args.data_root, args.baseline, args.models, args.predictions)
+    for text in pictures.panel(album, args.out, args.domain, args.image):
+        print(f'photo       {text}')
     print(f'picture     {args.out}')
 
 

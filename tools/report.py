@@ -3,8 +3,9 @@
     python tools/report.py work_dirs/ --out work_dirs/report
 
 Prints the table and writes report.md, report.html, report.tex, report.csv and report.json. Where
-per-image matrices lie beside the records (*.images.npz), also intervals, paired comparisons and the
-worst images, in statistics.csv and images.csv, too.
+per-image matrices lie beside the records (*.images.npz), also intervals, paired comparisons with a
+verdict each, and the worst images, in statistics.csv and images.csv, too. report.html is one page
+for a browser, offline; it shows the photos of DIR/gallery.
 """
 
 import argparse

@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
         default='work_dirs/sweep',
         help='folder for <config>/seed-<seed> and report/ (work_dirs/sweep)',
     )
-    command.add(p, '--work-dir', '--data-root', '--amp', '--cfg-options', work_dir=where)
+    command.add(p, '--work-dir', '--data-root', '--amp', '--track', '--cfg-options', work_dir=where)
     return p
 
 
@@ -41,6 +41,7 @@ def _job(args: argparse.Namespace) -> int:
         return from_arguments(args, config=path, work_dir=str(folder))
 
     words = ['--data-root', args.data_root] * bool(args.data_root) + ['--amp'] * args.amp
+    words += ['--track', *args.track] if args.track else []
     words += ['--cfg-options', *args.cfg_options] if args.cfg_options else []
     runs = sweep.plan(args.configs, args.seeds, args.work_dir, load)
     models = list(dict.fromkeys(planned.model for planned in runs))

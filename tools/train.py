@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument('--audit', action='store_true', help='audit the data first; stop at errors')
     p.add_argument('--no-table', action='store_true', help='do not print the table')
     command.add(p, '--work-dir', '--data-root', '--name', '--amp', '--compile', '--skip-list')
-    command.add(p, '--launcher', '--cfg-options')
+    command.add(p, '--track', '--launcher', '--cfg-options')
     return p
 
 

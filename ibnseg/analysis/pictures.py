@@ -1,110 +1,163 @@
-"""One photo, its ground truth and the predictions of several runs, side by side."""
+"""Photos with their ground truth and the predictions of several models, side by side in a PNG."""
 
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from mmengine.config import Config
-from mmengine.registry import DefaultScope
-from mmseg.registry import DATASETS, MODELS
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
-from .. import disk, domains, labels, registered, weights  # noqa: F401
-from ..measure import records, selection
-from ..measure.confusion import confusion, score
-from ..pipeline import photos
-from ..train.checkpoint import chosen
+from .. import disk, domains, labels
+from ..report.certainty import Photos
+from ..text import clean, meant
+from . import choice, scenes
+from .scenes import Album, Scene
 
-_GAP, _CAPTION = 4, 16
+_WIDTH, _MOST_WIDTH = 400, 2400  # pixels: of a tile, of the whole picture
+_NOT_COUNTED = (0, 0, 0)
+_GREY = (90, 90, 90)
 
 
-def selected(run: str | Path) -> Path:
-    """Return the checkpoint in a run's record; without a record, the one its rule selects now.
+def panel(album: Album, out: str | Path, domain: str, image: str | None = None) -> list[str]:
+    """Write a PNG with a row a photo: photo, ground truth, each model's prediction and its mIoU.
+
+    By default the photos are chosen by rule: the one of median gain over the baseline, the most
+    improved and the least (or most worsened); of one model, the one of median mIoU, the best and
+    the worst.
 
     Args:
-        run: work dir of `ibnseg train`.
+        domain: 'name' or 'name:split'.
+        image: one photo instead: its name as reports write it, the end of that name, or its
+            number from 0 in the order of the dataset.
 
-    Raises:
-        FileNotFoundError: no run, or its record's checkpoint is gone.
-        ValueError: the checkpoint is not the file that was measured.
+    Returns: for each photo, its name and why it was chosen.
+
+    Raises ValueError: no such domain or photo. Others as `Album.scenes`.
     """
-    run = Path(run)
-    for path in sorted(run.glob('*.record.json')):
-        facts = records.read(path).provenance
-        checkpoint = run / Path(str(facts.get('checkpoint'))).name
-        if not checkpoint.is_file():
-            raise FileNotFoundError(f'{checkpoint}: no such file, but {path} is of this checkpoint')
-        if disk.sha256(checkpoint) != facts.get('checkpoint_sha256'):
-            raise ValueError(
-                f'{checkpoint} is not the file that {path} was measured with. Measure it again '
-                '(ibnseg test)'
-            )
-        return checkpoint
-    found = chosen(run, selection.find(_config(run).get('select') or 'source'))
-    if found is None:
-        raise FileNotFoundError(f'{run}: no checkpoint of ibnseg train (*iter_*.pth)')
-    return found
-
-
-def _config(run: Path) -> Config:
-    configs = sorted(run.glob('*.py'))
-    if not configs:
-        raise FileNotFoundError(f'{run}: no run of ibnseg train, which keeps its config (*.py)')
-    return Config.fromfile(configs[0])
-
-
-@torch.no_grad()
-def _predict(config: Config, checkpoint: Path, index: int) -> np.ndarray:
-    config.model.backbone.init_cfg = None
-    with DefaultScope.overwrite_default_scope('mmseg'):
-        model = MODELS.build(config.model).eval()
-        model.load_state_dict(weights.read(checkpoint)['state_dict'])
-        sample = DATASETS.build(config.test_dataloader.dataset)[index]
-    batch = dict(inputs=[sample['inputs']], data_samples=[sample['data_samples']])
-    return model.test_step(batch)[0].pred_sem_seg.data[0].numpy().astype(np.uint8)
-
-
-def panel(
-    runs: Sequence[str | Path], domain: str, data_root: str | Path, index: int, out: str | Path
-) -> None:
-    """Write a PNG: photo, ground truth and the prediction of each run, with its name and mIoU.
-
-    The runs' configs are Python and are run as such.
-
-    Raises:
-        DataError: see `domains.use`. ValueError: no such image. Others: see `selected`.
-    """
-    pairs = domains.use(domain, data_root).pairs
-    if not 0 <= index < len(pairs):
-        raise ValueError(f'image {index}: {domain} has images 0 to {len(pairs) - 1}')
-    row, _ = domains.parse(domain)
-    path = pairs[index][0]
-    photo = photos.read(path.read_bytes(), path, labelled=True)[..., ::-1]
-    truth = domains.read_labels(pairs[index][1], row.space)
-    task = labels.task(row.space)
-    colours = np.zeros((256, 3), np.uint8)  # ignored is black
-    colours[: len(task.palette)] = task.palette
-    tiles = [(f'photo ({domain})', photo), ('ground truth', colours[truth])]
-    for run in map(Path, runs):
-        config = _config(run)
-        # By the number among all images: what the test left out is here.
-        one = dict(domains=[domain], data_root=str(data_root), skip_lists=())
-        config.test_dataloader.dataset.update(one)
-        prediction = _predict(config, selected(run), index)
-        miou = score(confusion(truth, prediction, len(task.classes))).miou
-        prediction[truth == labels.IGNORE] = labels.IGNORE  # what does not count is not shown
-        name = config.get('model_name') or run.name  # as in reports
-        tiles.append((f'{name}: mIoU {100 * miou:.1f} on this image', colours[prediction]))
-    height, width = truth.shape
-    rows = -(-len(tiles) // 2)
-    sheet = Image.new('RGB', (2 * width + _GAP, rows * (height + _CAPTION + _GAP)), 'white')
-    draw = ImageDraw.Draw(sheet)
-    for i, (caption, tile) in enumerate(tiles):
-        x, y = i % 2 * (width + _GAP), i // 2 * (height + _CAPTION + _GAP)
-        draw.text((x + 2, y + 2), caption, fill='black')
-        sheet.paste(Image.fromarray(tile), (x, y + _CAPTION))
+    row, split = domains.parse(domain)
+    domain = f'{row.name}:{split}'
+    one = next((one for one in album.photos if one.domain == domain), None)
+    if one is None:
+        known = ', '.join(dict.fromkeys(one.domain for one in album.photos))
+        raise ValueError(f'--domain {domain}: not among the records, which have {known}')
+    chosen = _by_rule(album, one) if image is None else {_named(one, image): ()}
+    shown = [scene for _, scene in scenes.track(album, [(one, chosen)])]
     content = io.BytesIO()
-    sheet.save(content, format='PNG')
+    _draw(shown).save(content, format='PNG', optimize=True)
     disk.write_atomically(out, content.getvalue())
+    return [clean(f'{scene.key} {_why(scene)}'.strip()) for scene in shown]
+
+
+def _by_rule(album: Album, one: Photos) -> dict[int, Sequence[str]]:
+    base = album.baseline(one)
+    if base is None:
+        values = np.array([miou.mean() for _, miou, _ in one.images])
+        names = 'median mIoU', 'best', 'worst'
+    else:
+        values = choice.gains(one, base)
+        names = 'median gain', 'largest gain', 'smallest gain'
+    order = [i for i in np.argsort(values, kind='stable').tolist() if math.isfinite(values[i])]
+    if not order:
+        raise ValueError(f'{one.domain}: no photo has an mIoU')
+    picked: dict[int, Sequence[str]] = {}
+    places = (len(order) - 1) // 2, len(order) - 1, 0
+    for place, why in zip(places, names, strict=True):
+        if why == 'smallest gain' and values[order[place]] < 0:
+            why = 'largest loss'
+        picked.setdefault(order[place], (why,))
+    return picked
+
+
+def _named(one: Photos, image: str) -> int:
+    """Return the number among the photos of what a person named."""
+    keys = [key for key, *_ in one.images]
+    if image.isdecimal() and image not in keys:
+        if int(image) >= len(keys):
+            raise ValueError(f'--image {image}: {one.domain} has images 0 to {len(keys) - 1}')
+        return keys.index(sorted(keys)[int(image)])
+    found = [i for i, key in enumerate(keys) if key == image or key.endswith(image)]
+    found = found or [i for i, key in enumerate(keys) if image in Path(key).name]
+    if len(found) != 1:
+        what = f'{len(found)} photos of {one.domain} have this name' if found else 'no such photo'
+        raise ValueError(f'--image {image}: {what}{meant(image, keys)}; images.csv lists them')
+    return found[0]
+
+
+def _why(scene: Scene) -> str:
+    gain = '' if scene.gain is None else f'{scene.gain:+.1f}'
+    words = ', '.join(scene.why)
+    return f'{words} {gain}'.strip() if 'gain' in words or 'loss' in words else words
+
+
+def _draw(shown: Sequence[Scene]) -> Image.Image:
+    names = [*shown[0].predictions]
+    columns = 2 + len(names)
+    width = min(_WIDTH, _MOST_WIDTH // columns)
+    size = max(11, width // 22)
+    font, gap = ImageFont.load_default(size), max(4, size // 3)
+    line = size + gap
+    task = domains.task([shown[0].domain])
+    heights = [round(width * s.truth.shape[0] / s.truth.shape[1]) for s in shown]
+    whole = columns * (width + gap) + gap
+    entries = _legend(shown, task, font, whole - 2 * gap, size)
+    lines = 1 + max(y for _, y, *_ in entries)
+    head = line + gap
+    height = head + sum(line + h + 2 * gap for h in heights) + lines * line + 2 * gap
+    sheet = Image.new('RGB', (whole, height), 'white')
+    draw = ImageDraw.Draw(sheet)
+
+    def write(x: int, y: int, text: str, fill='black', most: int = width) -> None:
+        draw.text((x, y), _fitting(text, font, most), fill=fill, font=font)
+
+    for column, name in enumerate(['photo', 'ground truth', *names]):
+        write(gap + column * (width + gap), gap, clean(name))
+    y = head
+    for scene, tall in zip(shown, heights, strict=True):
+        tiles = _tiles(scene, task)
+        scores = [f'mIoU {n:.1f}' if math.isfinite(n) else 'mIoU -' for n in scene.miou.values()]
+        words = [_why(scene) or scene.domain, Path(scene.key).stem, *scores]
+        for column, (tile, text) in enumerate(zip(tiles, words, strict=True)):
+            x = gap + column * (width + gap)
+            how = Image.Resampling.LANCZOS if column == 0 else Image.Resampling.NEAREST
+            sheet.paste(Image.fromarray(tile).resize((width, tall), how), (x, y))
+            write(x, y + tall + gap // 2, clean(text), _GREY)
+        y += tall + line + 2 * gap
+    for x, number, colour, text in entries:
+        top = y + gap + number * line
+        draw.rectangle((gap + x, top, gap + x + size, top + size), colour, _GREY)
+        draw.text((gap + x + size + gap, top - 1), text, fill='black', font=font)
+    return sheet
+
+
+def _fitting(text: str, font, most: int) -> str:
+    while len(text) > 1 and font.getlength(text) > most:
+        text = text[:-2] + '…'
+    return text
+
+
+def _tiles(scene: Scene, task) -> Iterator[np.ndarray]:
+    colours = np.full((256, 3), _NOT_COUNTED, np.uint8)
+    colours[: len(task.palette)] = task.palette
+    yield np.ascontiguousarray(scene.photo)
+    yield colours[scene.truth]
+    for prediction in scene.predictions.values():
+        # What does not count is not shown.
+        yield colours[np.where(scene.truth == labels.IGNORE, labels.IGNORE, prediction)]
+
+
+def _legend(shown: Sequence[Scene], task, font, most: int, size: int) -> list[tuple]:
+    """Return (x, line, colour, text) of each class in the picture, and of what is not counted."""
+    maps = (values for s in shown for values in (s.truth, *s.predictions.values()))
+    seen = sorted(set().union(*(np.unique(values).tolist() for values in maps)))
+    words = [(tuple(task.palette[i]), task.classes[i]) for i in seen if i < len(task.classes)]
+    if labels.IGNORE in seen:
+        words.append((_NOT_COUNTED, 'not counted (no class in the ground truth)'))
+    entries, x, line = [], 0, 0
+    for colour, text in words:
+        wide = round(font.getlength(text)) + 3 * size
+        if x and x + wide > most:
+            x, line = 0, line + 1
+        entries.append((x, line, tuple(map(int, colour)), text))
+        x += wide
+    return entries

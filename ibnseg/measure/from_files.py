@@ -52,7 +52,7 @@ def measure(
     """
     row, split = domains.parse(domain)
     domain = f'{row.name}:{split}'
-    folder, said = _open(Path(folder), domain)
+    folder, said = opened(Path(folder), domain)
     if said is None and not name:
         raise ValueError(f'{folder} does not say whose predictions it holds; give --name')
     measured, packed, digest = _measurement(
@@ -94,7 +94,7 @@ def _measurement(
 ) -> tuple[Measurement, Images, str]:
     """Return the measurement, the matrices of its images, and a hash of all predictions."""
     space = domains.parse(domain)[0].space
-    to_class = _classes_of(ids, space)
+    to_class = classes_of(ids, space)
     used = domains.use(domain, data_root, skip_lists)
     pairs, keys = used.pairs, used.photos
     command.say_once(used.report())
@@ -113,7 +113,7 @@ def _measurement(
     return measured, packed, content.hexdigest()
 
 
-def _open(folder: Path, domain: str) -> tuple[Path, Record | None]:
+def opened(folder: Path, domain: str) -> tuple[Path, Record | None]:
     """Return the folder of a domain's predictions, and the record of what wrote them, if any."""
     if not folder.is_dir():
         raise FileNotFoundError(f'{folder}: no such folder of predictions')
@@ -151,7 +151,7 @@ def _protocol(used: domains.Used, like: Record | None) -> tuple[dict, str]:
     return files.content(), files.hash
 
 
-def _classes_of(ids: str, space: str) -> np.ndarray:
+def classes_of(ids: str, space: str) -> np.ndarray:
     """Return uint8 (256,): the class that a value in a prediction means, 255 for none."""
     task = labels.task(space)
     if ids == 'train':
@@ -171,7 +171,7 @@ def _meanings(values: np.ndarray, space: str) -> list[str]:
     fits: dict[bytes, str] = {}
     for ids in ('train', 'raw', 'cityscapes'):
         try:
-            table = _classes_of(ids, space)
+            table = classes_of(ids, space)
         except ValueError:  # a label space of other classes
             continue
         if (table[values] != labels.IGNORE).all():

@@ -1,7 +1,7 @@
 """Records -> one table (`tabulate`) -> terminal, Markdown, HTML, LaTeX, CSV and JSON.
 
 Needs neither torch nor the MM packages. `grid` is what every table is made of, `render` turns it
-into text.
+into text, `page` makes the HTML file.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,13 @@ from rich.console import Console
 from .. import disk
 from ..measure import records
 from ..text import clean
-from . import certainty, flat, render, sections
+from . import certainty, curves, flat, headline, page, render, sections
 from .certainty import Certainty, gather
 from .compare import tabulate
+from .grid import Section
+from .page import gallery
+from .page.data import Curves
+from .page.gallery import Gallery
 from .table import Table
 
 __all__ = ['Certainty', 'Table', 'gather', 'make', 'show', 'tabulate', 'texts']
@@ -22,27 +26,44 @@ __all__ = ['Certainty', 'Table', 'gather', 'make', 'show', 'tabulate', 'texts']
 
 def show(table: Table, found: Certainty | None = None, console: Console | None = None) -> None:
     """Print what fits a terminal, with the three worst images of each domain."""
-    render.show([*sections.screen(table), *certainty.sections(found, worst=3)], console)
+    said = _in_short(table, found)
+    parts = *sections.screen(table), *certainty.sections(found, worst=3), said
+    render.show(parts, console)
 
 
-def texts(table: Table, found: Certainty | None = None) -> dict[str, str]:
+def texts(
+    table: Table,
+    found: Certainty | None = None,
+    gallery: Gallery | None = None,
+    curves: Curves | None = None,
+) -> dict[str, str]:
     """Return the files of a report by name.
 
-    `found` (of `gather`) is in all but report.csv, and in statistics.csv and images.csv.
+    Args:
+        found: of `gather`; in all but report.csv, and in statistics.csv and images.csv.
+        gallery: of `gallery.read`; in report.html.
+        curves: by row or model: 'loss' and 'mIoU', each (iteration, value) pairs; in report.html.
     """
-    page = [*sections.page(table), *certainty.sections(found, worst=10)]
-    paper = [*sections.numbers(table), *certainty.sections(found, worst=0)]
+    said = _in_short(table, found)
+    whole = [*sections.page(table), *certainty.sections(found, worst=10)]
+    whole.insert(1, said)
+    paper = [said, *sections.numbers(table), *certainty.sections(found, worst=0)]
     files = {
-        'report.md': render.markdown(page),
+        'report.md': render.markdown(whole),
         'report.csv': render.csv(flat.long(table)),
         'report.json': flat.to_json(table, found),
-        'report.html': render.html(page),
+        'report.html': page.html(table, found, gallery, curves),
         'report.tex': render.latex(paper),
     }
     if found:
         files['statistics.csv'] = render.csv(flat.statistics(found))
         files['images.csv'] = render.csv(flat.images(found))
     return files
+
+
+def _in_short(table: Table, found: Certainty | None) -> Section:
+    said = [' '.join(parts).strip() for parts in headline.sentences(table, found)]
+    return Section('In short', items=said)
 
 
 def make(
@@ -61,10 +82,15 @@ def make(
     files, empty = records.find(paths)
     table = tabulate([records.read(file) for file in files], baseline, mixed, files, classes)
     found = gather(table)
-    made = {Path(out_dir) / name: text for name, text in texts(table, found).items()}
+    said: list[str] = []
+    drawn = curves.of_rows(table.rows, said)
+    shown = texts(table, found, gallery.read(Path(out_dir) / 'gallery'), drawn)
+    made = {Path(out_dir) / name: text for name, text in shown.items()}
     for path, text in made.items():
         disk.write_atomically(path, text)
     show(table, found)
+    for note in said:
+        print(clean(note))
     for path in empty:
         print(clean(f'passed over, holds no record: {path}'))
     for path in made:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import progress
 from ..measure import bootstrap, matrices, records
 from ..measure.bootstrap import Interval
 from ..measure.matrices import Images
 from . import reliability
 from .grid import NOTHING, Grid, Section, percent
 from .table import Group, Row, Run, Stat, Table
+from .verdict import Verdict, judge
 
 _ALL_PAIRS = 4  # rows of which each is compared with each; of more, only with the baseline
 
@@ -39,6 +41,11 @@ class Estimate:
     seeds: int
     by_seed: Stat
     interval: Interval
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Of a difference; None of a row alone."""
+        return None if self.against is None else judge(self.interval, self.by_seed)
 
 
 @dataclass(frozen=True)
@@ -79,13 +86,13 @@ def gather(table: Table) -> Certainty | None:
     """
     known = {run: _read(run) for row in table.rows for run in row.runs}
     found = Certainty([], [], [], [])
-    for group in table.groups:
-        for domain in group.domains:
-            runs = _same_photos(group, domain, known, found.notes)
-            if runs:
-                _estimate(found, group, domain, runs)
-            compared = [(row, run) for row, run, _ in runs]
-            found.reliability.extend(reliability.sections(group, domain, compared, _ALL_PAIRS))
+    every = [(group, domain) for group in table.groups for domain in group.domains]
+    for group, domain in progress.track(every, 'certainty', len(every)):
+        runs = _same_photos(group, domain, known, found.notes)
+        if runs:
+            _estimate(found, group, domain, runs)
+        compared = [(row, run) for row, run, _ in runs]
+        found.reliability.extend(reliability.sections(group, domain, compared, _ALL_PAIRS))
     return found if found.alone else None
 
 
@@ -175,7 +182,10 @@ _CERTAINTY = (
     'Images count as independent; where they are neighbouring frames of one drive, intervals are '
     'too narrow. a - b: mIoU of a minus that of b on each draw; other sign: share of the draws in '
     'which it is zero or of the other sign. By seed: mean ± standard deviation (n - 1) of the n '
-    'runs; of a - b, of the differences of runs of one seed.'
+    'runs; of a - b, of the differences of runs of one seed. Verdict, from both images and seeds: '
+    'clear where the 95 % interval over both excludes zero. With one seed the chance of training '
+    'is not known, and the verdict is over images alone. Each verdict is for one comparison: of 20 '
+    'without any difference, one is expected to be clear.'
 )
 _WORST = (
     'mIoU over the classes in the ground truth or prediction of the image / pixel accuracy; means '
@@ -190,10 +200,9 @@ def sections(found: Certainty | None, worst: int) -> Iterator[Section]:
     for photos in found.photos:
         of = photos.source, photos.domain, photos.protocol
         every = (*found.alone, *found.pairs)
-        lines = [_line(one) for one in every if (one.source, one.domain, one.protocol) == of]
+        some = [one for one in every if (one.source, one.domain, one.protocol) == of]
         title = f'Certainty of mIoU on {photos.title}'
-        header = ['model', 'n', 'mIoU', '95 % over images', 'other sign', 'by seed']
-        yield Section(title, _CERTAINTY.format(len(photos.images)), Grid(header, lines, cut=160))
+        yield Section(title, _CERTAINTY.format(len(photos.images)), _intervals(some))
     yield from found.reliability
     for photos in found.photos if worst else ():
         lines = [
@@ -206,13 +215,31 @@ def sections(found: Certainty | None, worst: int) -> Iterator[Section]:
     yield Section(items=found.notes)
 
 
+def _intervals(some: list[Estimate]) -> Grid:
+    """One line an estimate; by seed only where there are several, else it repeats the mIoU."""
+    header = ['model', 'verdict', 'n', 'mIoU', '95 % over images', 'other sign', 'by seed']
+    lines = [_line(one) for one in some]
+    if all(one.seeds < 2 for one in some):
+        header, *lines = (line[:-1] for line in (header, *lines))
+    return Grid(header, lines, left=2, cut=160)
+
+
 def _line(one: Estimate) -> list[str]:
-    *numbers, other_sign = astuple(one.interval)
-    name, sign, share = one.model, '', ''
-    if one.against is not None:
+    other_sign = one.interval.other_sign
+    name, sign, share, word = one.model, '', '', ''
+    if one.verdict:
         name, sign, share = f'{one.model} - {one.against}', '+', NOTHING
+        word = one.verdict.word
         if np.isfinite(other_sign):
             share = '< 0.1 %' if 0 < other_sign < 0.0005 else f'{100 * other_sign:.1f} %'
-    value, low, high = (percent(number, sign) for number in numbers)
-    limits = NOTHING if low == NOTHING else f'{low} to {high}'
-    return [name, str(one.seeds), value, limits, share, percent(one.by_seed, sign)]
+    value = percent(one.interval.value, sign)
+    found = limits(one) or NOTHING
+    return [name, word, str(one.seeds), value, found, share, percent(one.by_seed, sign)]
+
+
+def limits(one: Estimate) -> str | None:
+    """Return the 95 % interval over images as '10.1 to 12.9', with signs for a difference."""
+    low, high = (
+        percent(n, '+' if one.against else '') for n in (one.interval.low, one.interval.high)
+    )
+    return None if low == NOTHING else f'{low} to {high}'

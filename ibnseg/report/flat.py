@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import astuple
 from typing import Any
 
+from . import headline
 from .certainty import Certainty
 from .grid import Grid
 from .recount import by_other_maps, relabelled
@@ -20,6 +21,7 @@ _TABLE = (
 _STATISTICS = (
     *('source', 'domain', 'protocol', 'model', 'against', 'images', 'seeds', 'value', 'low'),
     *('high', 'other_sign', 'by_seed_mean', 'by_seed_std', 'by_seed_n'),
+    *('verdict', 'low_over_both', 'high_over_both'),
 )
 
 
@@ -60,11 +62,12 @@ def _lines(table: Table, group: Group, row: Row, run: Run) -> Iterator[list[Any]
 
 def statistics(found: Certainty) -> Grid:
     """Return one line a row and column, and one a pair and column; `against` is empty for the
-    former. Percent, but for `other_sign`, a share."""
+    former. Percent, but for `other_sign`, a share. `..._over_both`: over images and seeds."""
     lines = []
     for one in (*found.alone, *found.pairs):
         *facts, by_seed, (*limits, share) = astuple(one)
-        lines.append([*facts, *limits, f'{share:.4f}' if one.against else '', *by_seed])
+        said = [one.verdict.word, one.verdict.low, one.verdict.high] if one.verdict else 3 * ['']
+        lines.append([*facts, *limits, f'{share:.4f}' if one.against else '', *by_seed, *said])
     return Grid(_STATISTICS, lines)
 
 
@@ -88,6 +91,7 @@ def to_json(table: Table, found: Certainty | None = None) -> str:
         unit='percent',
         baseline=table.baseline,
         classes=table.classes,
+        headline=[' '.join(said).strip() for said in headline.sentences(table, found)],
         notes=table.notes,
         protocols=table.protocols,
         rows=[_row(table, group, row) for group in table.groups for row in group.rows],
@@ -101,7 +105,8 @@ def to_json(table: Table, found: Certainty | None = None) -> str:
         ],
     )
     if found:
-        content['statistics'] = dict(alone=found.alone, pairs=found.pairs, notes=found.notes)
+        pairs = [vars(one) | dict(verdict=one.verdict) for one in found.pairs]
+        content['statistics'] = dict(alone=found.alone, pairs=pairs, notes=found.notes)
     # `vars`: a Stat by its fields. NaN is not JSON; Python writes it all the same, and reads it
     # to replace it.
     plain = json.loads(json.dumps(content, default=vars), parse_constant=lambda _: None)

@@ -1,4 +1,4 @@
-"""Sections and grids on a terminal, as Markdown, HTML, LaTeX and CSV. Each format escapes foreign
+"""Sections and grids on a terminal, as Markdown, LaTeX and CSV. Each format escapes foreign
 text once."""
 
 import csv as _csv
@@ -65,55 +65,6 @@ def _literal(text: str, limit: int | None = None) -> str:
     return text.replace('://', ':&#47;&#47;').replace('www.', 'www&#46;')
 
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width">
-<title>Results</title>
-<style>
-body { font: 16px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem }
-h2 { border-bottom: 1px solid #8886; margin-top: 2.5rem; padding-bottom: .2rem }
-.wide { overflow-x: auto }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid #8884; text-align: left }
-.n { text-align: right; white-space: nowrap }
-tbody tr:hover { background: #8882 }
-tfoot { color: #888; font-size: .85em }
-:root { color-scheme: light dark }
-</style>
-"""
-
-
-def html(sections: Iterable[Section]) -> str:
-    """Return one HTML page. It loads nothing and runs nothing."""
-
-    def shown(text: str, limit: int | None = None) -> str:
-        return escape(clean(text, limit))
-
-    parts = []
-    for section in sections:
-        if section.title:
-            parts.append(f'<h{section.level}>{shown(section.title, _CUT)}</h{section.level}>')
-        if section.text:
-            parts.append(f'<p>{shown(section.text)}</p>')
-        if grid := section.grid:
-            parts.append('<div class="wide"><table>')
-            blocks = _cells(grid, shown, '<strong>{}</strong>')
-            for block, lines in zip(('thead', 'tbody', 'tfoot'), blocks, strict=True):
-                tag = 'th' if block == 'thead' else 'td'
-                parts.append(f'<{block}>')
-                for line in lines:
-                    texts = (f'<{tag}>{cell}</{tag}>' for cell in line[: grid.left])
-                    numbers = (f'<{tag} class="n">{cell}</{tag}>' for cell in line[grid.left :])
-                    parts.append(f'<tr>{"".join((*texts, *numbers))}</tr>')
-                parts.append(f'</{block}>')
-            parts.append('</table></div>')
-        if section.items:
-            parts += ['<ul>', *(f'<li>{shown(item)}</li>' for item in section.items), '</ul>']
-    return _PAGE + '\n'.join(parts) + '\n</html>\n'
-
-
 _LATEX = str.maketrans(
     {c: f'\\{c}' for c in '&%$#_{}'}
     | {c: f'{{{c}}}' for c in '[]*'}  # which a row's end before them would take for its own
@@ -135,7 +86,7 @@ def latex(sections: Iterable[Section]) -> str:
                 for lines in _cells(grid, _tex, r'\textbf{{{}}}')
             )
             columns = 'l' * grid.left + 'r' * (len(grid.header) - grid.left)
-            parts += [r'\begin{table}', r'\centering', rf'\caption{{{said}}}']
+            parts += [r'\begin{table}', r'\centering\footnotesize', rf'\caption{{{said}}}']
             parts += [rf'\begin{{tabular}}{{{columns}}}', r'\toprule', *head, r'\midrule', *body]
             parts += [*([r'\midrule', *foot] if foot else ()), r'\bottomrule']
             parts += [r'\end{tabular}', r'\end{table}', '']

@@ -34,8 +34,41 @@ def screen(table: Table) -> Iterator[Section]:
 
 def page(table: Table) -> Iterator[Section]:
     """Yield all: what `numbers` does and the provenance."""
-    yield Section('Results', _RESULTS.format(table.baseline), level=1)
+    yield explained(table)
     yield from numbers(table)
+    yield provenance(table)
+
+
+def numbers(table: Table) -> Iterator[Section]:
+    """Yield what a paper needs: mIoU, IoU of each class, label maps, notes and protocols."""
+    yield from tables(table)
+    if table.notes:
+        yield Section('Notes', items=table.notes)
+    yield protocols(table)
+
+
+def explained(table: Table) -> Section:
+    """Return the title of a report and what its numbers are."""
+    return Section('Results', _RESULTS.format(table.baseline), level=1)
+
+
+def tables(table: Table) -> Iterator[Section]:
+    """Yield mIoU, IoU of each class and label maps."""
+    for group in table.groups:
+        yield _main(table, group, every=True)
+        for domain in group.domains:
+            yield _classes(table, group, domain)
+        for rows in relabelled(group):
+            yield _other_map(table, rows, every=True)
+
+
+def protocols(table: Table) -> Section:
+    """Return each protocol with all its fields."""
+    return Section('Protocols', _FIELDS, items=list(_protocols(table, every=True)))
+
+
+def provenance(table: Table) -> Section:
+    """Return where each checkpoint comes from."""
     origins = [
         dict(model=row.model, source=row.source)
         | dict(pairs=row.training.pairs or 'unknown', training=row.training.words)
@@ -45,20 +78,7 @@ def page(table: Table) -> Iterator[Section]:
         for origin in run.origins
     ]
     lines = [list(facts.values()) for facts in origins]
-    yield Section('Provenance', grid=Grid(list(origins[0]), lines, left=len(origins[0])))
-
-
-def numbers(table: Table) -> Iterator[Section]:
-    """Yield what a paper needs: mIoU, IoU of each class, label maps, notes and protocols."""
-    for group in table.groups:
-        yield _main(table, group, every=True)
-        for domain in group.domains:
-            yield _classes(table, group, domain)
-        for rows in relabelled(group):
-            yield _other_map(table, rows, every=True)
-    if table.notes:
-        yield Section('Notes', items=table.notes)
-    yield Section('Protocols', _FIELDS, items=list(_protocols(table, every=True)))
+    return Section('Provenance', grid=Grid(list(origins[0]), lines, left=len(origins[0])))
 
 
 def _facts(origin: Mapping[str, Any]) -> dict[str, str]:
@@ -74,7 +94,7 @@ def _facts(origin: Mapping[str, Any]) -> dict[str, str]:
     return {key: 'unknown' if value in (None, '') else str(value) for key, value in shown.items()}
 
 
-def _short(content: Mapping[str, Any], digest: str) -> str:
+def short(content: Mapping[str, Any], digest: str) -> str:
     return f'{content.get("name", "unnamed")!s} {digest}'
 
 
@@ -91,7 +111,7 @@ def _protocols(table: Table, every: bool = False) -> Iterator[str]:
     for (domain, digest), content in found.items():
         names = [table.classes[index] for index in content['classes']]
         line = (
-            f'{domain}: protocol {_short(content, digest)}, {content.get("images")!s:.40} images, '
+            f'{domain}: protocol {short(content, digest)}, {content.get("images")!s:.40} images, '
             f'{len(names)} of {len(table.classes)} classes'
         )
         if every:
@@ -119,7 +139,7 @@ def _main(table: Table, group: Group, every: bool = False) -> Section:
         digest = group.reference[domain]
         content = table.protocols[domain][digest]
         counted = fractions(one for cell in cells if cell for one in cell.scores)
-        columns.append([domain, *values, _short(content, digest), counted])
+        columns.append([domain, *values, short(content, digest), counted])
         if any(c and c.delta is not None for c in cells):
             deltas = (
                 percent(c.delta, '+', c.delta_mixed) if c and c.delta is not None else ''
@@ -149,7 +169,7 @@ def _classes(table: Table, group: Group, domain: str) -> Section:
     known = table.protocols[domain]
     foot = [
         ['classes counted', *(fractions(cell.scores) for cell in cells)],
-        ['protocol', *(', '.join(_short(known[d], d) for d in c.protocols) for c in cells)],
+        ['protocol', *(', '.join(short(known[d], d) for d in c.protocols) for c in cells)],
     ]
     title = f'IoU of each class on {domain}, trained on {group.title}'
     header = ['class', *(Marked(row.model, row.mark) for row in rows)]
@@ -174,8 +194,8 @@ def _other_map(table: Table, rows: list[dict[str, Any]], every: bool = False) ->
     (digest,) = first['row'].cells[first['domain']].protocols
     content = table.protocols[first['domain']][digest]
     title = (
-        f'{first["domain"]} ({_short(content, digest)}) by the label map of {first["other"]} '
-        f'({_short(first["protocol"], first["protocol_hash"])})'
+        f'{first["domain"]} ({short(content, digest)}) by the label map of {first["other"]} '
+        f'({short(first["protocol"], first["protocol_hash"])})'
     )
     grid = Grid(header, lines, breaks=range(1, len(header)))
     return Section(title, _SAME_IDS, grid, level=3)

@@ -13,7 +13,7 @@ _stack.check()
 from mmengine.config import Config, DictAction  # noqa: E402
 
 from .. import command, domains  # noqa: E402
-from . import keys  # noqa: E402
+from . import keys, tracking  # noqa: E402
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _SUFFIXES = ('.py', '.json', '.yaml', '.yml')
@@ -30,6 +30,7 @@ def load_config(
     compile: bool = False,
     launcher: str = 'none',
     skip_lists: Sequence[str] = (),
+    track: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
 ) -> Config:
     """Read a config file and apply the command line to it.
@@ -45,6 +46,7 @@ def load_config(
         compile: run the backbone by torch.compile, if that works here.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
         skip_lists: files that name pairs to leave out (`ibnseg.domains.skip`).
+        track: trackers that the run writes to, too (`tracking.TRACKERS`).
         options: dotted keys -> values, as MMEngine's `--cfg-options`.
 
     Raises:
@@ -74,6 +76,7 @@ def load_config(
             config[loader].dataset.odd_pairs = config.odd_pairs
     if compile:
         config.compile_backbone = True
+    tracking.add(config, track)
     if amp:
         import torch
 
@@ -260,7 +263,7 @@ def from_arguments(args: argparse.Namespace, **changed: Any) -> Config:
     """Return the config that a command line asks for; `changed` replaces some of its words."""
     given = vars(args) | changed
     check_files(argparse.Namespace(**given))
-    keys = ('work_dir', 'data_root', 'name', 'amp', 'compile', 'launcher', 'skip_lists')
+    keys = ('work_dir', 'data_root', 'name', 'amp', 'compile', 'launcher', 'skip_lists', 'track')
     return load_config(
         given['config'],
         options=parse_options(given['cfg_options']),
