@@ -19,7 +19,7 @@ setup(
     packages=[*find_packages(include=['ibnseg', 'ibnseg.*']), 'ibnseg_tools'],
     # The scripts in tools/ are the installed command, too: one parser each, no torch for --help.
     package_dir={'ibnseg_tools': 'tools'},
-    package_data={'ibnseg': ['py.typed'], 'ibnseg.splits': ['*.txt']},
+    package_data={'ibnseg': ['py.typed'], 'ibnseg.report': ['*.yaml'], 'ibnseg.splits': ['*.txt']},
     install_requires=[
         'torch>=2.4',
         'numpy>=2',
@@ -28,6 +28,8 @@ setup(
         'rich',
         'safetensors',
         'pooch',
+        'PyYAML',
+        'scipy',
     ],
     extras_require={
         'onedl': ['onedl-mmsegmentation>=1.4', 'onedl-mmengine', 'onedl-mmcv', 'ftfy', 'regex'],

@@ -14,6 +14,7 @@ COMMANDS = {
     'score': 'score a folder of predictions',
     'audit': 'check a dataset on disk for damage',
     'report': 'write tables from records',
+    'published': 'list published results, rank own records among them',
     'picture': 'draw photo, ground truth and predictions into one PNG',
     'weights': 'list, inspect and convert published weights',
     'miniature': 'draw small synthetic datasets',
