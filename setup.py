@@ -21,8 +21,9 @@ setup(
     package_dir={'ibnseg_tools': 'tools'},
     package_data={
         'ibnseg': ['py.typed'],
-        'ibnseg.splits': ['*.txt'],
+        'ibnseg.report': ['*.yaml'],
         'ibnseg.report.page': ['page.html', 'page.css', 'page.js'],
+        'ibnseg.splits': ['*.txt'],
     },
     install_requires=[
         'torch>=2.4',
@@ -33,6 +34,8 @@ setup(
         'rich',
         'safetensors',
         'pooch',
+        'PyYAML',
+        'scipy',
     ],
     extras_require={
         'onedl': ['onedl-mmsegmentation>=1.4', 'onedl-mmengine', 'onedl-mmcv', 'ftfy', 'regex'],

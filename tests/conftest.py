@@ -63,7 +63,8 @@ LONG = ('test_tools.py', 'test_resume.py', 'test_sweep.py', 'test_finetune.py',
 WIDE = ('test_dialects.py', 'test_family.py', 'test_golden.py', 'test_hub.py', 'test_configs.py',
         'test_resnet.py', 'test_sampling.py', 'test_stack.py', 'test_predict.py',
         'test_compile.py', 'test_protocols.py', 'test_audit.py', 'test_keys.py',
-        'test_predict_mmseg.py', 'test_untrusted.py', 'test_page.py', 'test_analyze.py')  # fmt: skip
+        'test_predict_mmseg.py', 'test_untrusted.py', 'test_page.py',
+        'test_analyze.py')  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):

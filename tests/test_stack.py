@@ -42,7 +42,7 @@ LIGHT = [
     *(
         f'ibnseg.measure.{name}'
         for name in ('protocols', 'selection', 'confusion', 'records', 'matrices', 'bootstrap',
-                     'predictions', 'from_files', 'origin')
+                     'predictions', 'from_files', 'origin', 'power')
     ),
     *(
         f'ibnseg.report.{path.stem}'

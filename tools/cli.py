@@ -16,6 +16,8 @@ COMMANDS = {
     'report': 'write tables from records',
     'gallery': "choose and predict photos for a report's page",
     'analyze': 'feature divergence, robustness to appearance and corruptions',
+    'published': 'list published results, rank own records among them',
+    'check-claim': 'find what is wrong with a comparison, of records or of a table',
     'picture': 'draw photo, ground truth and predictions into one PNG',
     'weights': 'list, inspect and convert published weights',
     'miniature': 'draw small synthetic datasets',
@@ -26,10 +28,11 @@ def main() -> int:
     go_on_unread()
     name = sys.argv[1] if len(sys.argv) > 1 else '--help'
     if name in COMMANDS:
-        return importlib.import_module(f'{__package__}.{name}').main(sys.argv[2:])
+        module = name.replace('-', '_')
+        return importlib.import_module(f'{__package__}.{module}').main(sys.argv[2:])
     print('usage: ibnseg COMMAND ... (COMMAND --help for more)\n')
     for command, text in COMMANDS.items():
-        print(f'  {command:10} {text}')
+        print(f'  {command:11} {text}')
     if name in ('-h', '--help'):
         return 0
     print(f'error: unknown command {name!r}{meant(name, COMMANDS)}', file=sys.stderr)
