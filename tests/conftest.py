@@ -51,9 +51,9 @@ def same_numbers_alone_and_in_the_suite():
 @pytest.fixture(autouse=True)
 def log_files_end_with_their_test():
     log = logging.getLogger('py.warnings')
-    before = log.handlers[:]
+    log.handlers.clear()  # those of a fixture's run, too
     yield
-    log.handlers[:] = before
+    log.handlers.clear()
 
 
 # Files of real training runs come first: else one process runs them alone at the end.

@@ -662,7 +662,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[list, str]]:
         'a folder': (['inspect', folder], 'no such weight file'),
         'no weights': (['inspect', text], 'not a readable weight file'),
         'no safetensors': (
-            ['inspect', folder / 'text.safetensors'], 'not a readable safetensors file',
+            ['inspect', folder / 'text.safetensors'], 'the file is cut off (after',
         ),
         'no tensors': (['inspect', empty], 'At its top the file holds epoch (int), net'),
         'no name': (['inspect', 'ibn://resnet50_ibn_c'], 'choose from resnet18_ibn_a'),

@@ -20,7 +20,7 @@ from .. import disk, hub, registered, weights  # noqa: F401
 from ..measure.protocols import describe
 from ..train.checkpoint import newest
 from ..train.config import load_config
-from .pictures import selected
+from .shown import selected
 
 #: Mean and standard deviation of ImageNet's photos, RGB, that all published weights are for.
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)

@@ -26,8 +26,9 @@ __all__ = ['Certainty', 'Table', 'gather', 'make', 'show', 'tabulate', 'texts']
 
 def show(table: Table, found: Certainty | None = None, console: Console | None = None) -> None:
     """Print what fits a terminal, with the three worst images of each domain."""
-    said = _in_short(table, found)
-    parts = *sections.screen(table), *certainty.sections(found, worst=3), said
+    parts = [*sections.screen(table), *certainty.sections(found, worst=3)]
+    if any(map(headline.leader, table.groups)):  # else there is nothing to say in short
+        parts.append(_in_short(table, found))
     render.show(parts, console)
 
 
