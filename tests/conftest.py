@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from ibnseg import command
+
 #: Reference values and weights that lie beside the checkout, not in it.
 SHARED = Path(__file__).parents[2] / 'shared'
 
@@ -49,6 +51,11 @@ def same_numbers_alone_and_in_the_suite():
 
 
 @pytest.fixture(autouse=True)
+def what_is_said_once_is_said_in_each_test():
+    command.say_once.cache_clear()
+
+
+@pytest.fixture(autouse=True)
 def log_files_end_with_their_test():
     log = logging.getLogger('py.warnings')
     log.handlers.clear()  # those of a fixture's run, too
@@ -64,7 +71,7 @@ WIDE = ('test_dialects.py', 'test_family.py', 'test_golden.py', 'test_hub.py', '
         'test_resnet.py', 'test_sampling.py', 'test_stack.py', 'test_predict.py',
         'test_compile.py', 'test_protocols.py', 'test_audit.py', 'test_keys.py',
         'test_predict_mmseg.py', 'test_untrusted.py', 'test_page.py',
-        'test_analyze.py')  # fmt: skip
+        'test_analyze.py', 'test_odd_data.py')  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
