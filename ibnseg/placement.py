@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from . import methods, norms
-from .methods import DSU, NP, EFDMix, MixStyle, NPPlus, PAdaIN
+from .methods import DSU, IRW, ISW, IW, NP, EFDMix, MixStyle, NPPlus, PAdaIN
 from .norms import IBN, InstanceNorm, ParallelIBN, PartialInstanceNorm
 from .text import meant
 
@@ -160,6 +160,15 @@ DENSENET_PLACEMENTS: dict[str, tuple[Put, ...]] = {
     'ibn_a': (Put(IBN, 'norm1', (1, 2, 3), 3, dict(ratio=0.4, bn_first=True)),),
 }
 
+
+def _at_b(layer: type[nn.Module], **options: Any) -> tuple[Put, ...]:
+    """Variant b's places, which are RobustNet's, too."""
+    return (
+        Put(layer, 'stem', options=options),
+        Put(layer, 'after_add', (1, 2), 'last', options),
+    )
+
+
 #: Of residual networks: other methods (`ibnseg.methods`, docs/methods.md), which may be added to
 #: one above: placement=('ibn_b', 'mixstyle').
 METHODS: dict[str, tuple[Put, ...]] = {
@@ -171,6 +180,9 @@ METHODS: dict[str, tuple[Put, ...]] = {
     ),
     'padain': (Put(PAdaIN, 'before_norms', (1, 2, 3, 4)),),
     'np': (Put(NP, 'after_pool'), Put(NP, 'after_stage', (1,))),
+    'iw': _at_b(IW),
+    'irw': _at_b(IRW),
+    'isw': _at_b(ISW),
     'np_plus': (Put(NPPlus, 'after_pool'), Put(NPPlus, 'after_stage', (1,))),
 }
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ibnseg import methods
+from ibnseg.methods import whitening
 
 #: Pattern of file names -> why nothing covers them. Taken out as parts are built.
 UNCOVERED = {
@@ -24,9 +25,6 @@ UNCOVERED = {
     'revt': 'averaging of weight files is not built',
     'fda_*': 'the FDA transform is not built',
     'reinhard': 'the Reinhard transform is not built',
-    'iw': 'not built yet',
-    'irw': 'not built yet',
-    'isw*': 'not built yet',
     'sw*': 'not built yet',
     'sa*': 'not built yet',
 }
@@ -99,7 +97,54 @@ def _style(layer_type: type, options: tuple[str, ...] = (), **names: str):
     return build
 
 
+def _whitening(golden: Golden) -> dict[str, Tensor]:
+    channels, relax = golden.inputs['x'].shape[1], golden.arguments['relax_denom']
+    eps = golden.arguments['eps']
+    layer = methods.IRW(channels, relax, eps) if relax else methods.IW(channels, eps)
+    x, of_loss = golden.leaf('x'), golden.leaf('x')
+    y = layer(x)
+    y.backward(golden['cotangent'])
+    loss = layer.loss(layer(of_loss))
+    loss.backward()
+    count = layer.pairs().sum()
+    return dict(
+        y=y, grad_x=x.grad, loss=loss, grad_loss_x=of_loss.grad, mask=layer.pairs().int(),
+        covariance=whitening.covariance(y, eps), num_off_diagonal=count, margin=layer.margin(count),
+    )  # fmt: skip
+
+
+def _isw(golden: Golden) -> dict[str, Tensor]:
+    given, found = golden.arguments, {}
+    x = golden.leaf('x')
+    layer = methods.ISW(x.shape[1], given['clusters'], given['eps'])
+    ramp = torch.linspace(0, 1.5, x.shape[1], dtype=x.dtype)[:, None, None] ** 3
+    for trial in range(given['trials']):
+        for pair in range(given['pairs']):
+            original = golden[f'original_{trial}_{pair}']
+            other = original + ramp * golden[f'difference_{trial}_{pair}']
+            layer.observe(layer(torch.cat([other, original])))
+        found[f'variance_sum_{trial}'] = layer._variance
+        found[f'variance_mean_{trial}'] = layer._variance / given['pairs']
+        layer.settle(trial)
+        found[f'mask_after_trial_{trial}'] = layer.mask.int()
+    loss = layer.loss(layer(x))
+    loss.backward()
+    return found | dict(num_sensitive=layer.mask.sum(), loss=loss, grad_x=x.grad)
+
+
+def _isw_mask(golden: Golden) -> dict[str, Tensor]:
+    found = {}
+    for i, case in enumerate(golden.arguments['cases']):
+        mask = whitening.sensitive((golden[f'variance_{i}'] ** 4).triu(1), case['clusters'])
+        found |= {f'mask_{i}': mask.int(), f'num_sensitive_{i}': mask.sum()}
+    return found
+
+
 BUILDERS = {
+    'iw': _whitening,
+    'irw': _whitening,
+    'isw': _isw,
+    'isw_mask': _isw_mask,
     'mixstyle': _style(methods.MixStyle, ('eps',), share='lambda', partner='permutation'),
     'efdmix': _style(methods.EFDMix, ('eps',), share='lambda', partner='permutation'),
     'dsu': _style(

@@ -17,6 +17,7 @@ from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_s
 from torch import Tensor, nn
 
 from .. import registered, weights  # noqa: F401
+from ..methods.segmentor import check_collected
 from . import losses, unbuilt, untrusted
 
 
@@ -109,6 +110,7 @@ class SegRunner(mmengine.runner.Runner):
 
     @untrusted.read_safely()
     def train(self) -> nn.Module:
+        check_collected(self.model.module if is_model_wrapper(self.model) else self.model)
         try:
             with unbuilt.named(self.cfg):
                 return super().train()
