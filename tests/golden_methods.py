@@ -25,7 +25,6 @@ UNCOVERED = {
     'revt': 'averaging of weight files is not built',
     'fda_*': 'the FDA transform is not built',
     'reinhard': 'the Reinhard transform is not built',
-    'sw*': 'not built yet',
     'sa*': 'not built yet',
 }
 
@@ -140,7 +139,33 @@ def _isw_mask(golden: Golden) -> dict[str, Tensor]:
     return found
 
 
+def _switching(golden: Golden) -> dict[str, Tensor]:
+    given = golden.arguments
+    channels = golden.inputs['x0'].shape[1]
+    layer = methods.SwitchWhiten(
+        channels, given['sw_type'], given['num_pergroup'], given['momentum'], given['tie_weight'],
+        given['T'], given['eps'], as_released=True,
+    ).to(golden.dtype)  # fmt: skip
+    for name, parameter in layer.named_parameters():
+        parameter.data = golden.leaf(name).detach()
+    found, x = {}, golden.leaf('x0')
+    for step, maps in enumerate((x, golden['x1'])):
+        y = layer(maps)
+        if step == 0:
+            y.backward(golden['cotangent'])
+        found |= {
+            f'train_y{step}': y,
+            f'running_mean_{step}': layer.running_mean.clone(),
+            f'running_cov_{step}': layer.running_cov.clone(),
+        }
+    found |= {f'grad_{name}': p.grad for name, p in layer.named_parameters()}
+    return found | dict(grad_x=x.grad, eval_y=layer.eval()(golden['x_eval']))
+
+
 BUILDERS = {
+    'sw2': _switching,
+    'sw3': _switching,
+    'sw5': _switching,
     'iw': _whitening,
     'irw': _whitening,
     'isw': _isw,

@@ -18,9 +18,10 @@ What `ibnseg methods` lists comes from `paper`, `cost` and `needs` of the class.
 
 from .recorder import recording, with_loss
 from .style import DSU, NP, EFDMix, MixStyle, NPPlus, PAdaIN
+from .switching import SwitchWhiten
 from .whitening import IRW, ISW, IW
 
-_ALL = (DSU, IRW, ISW, IW, NP, EFDMix, MixStyle, NPPlus, PAdaIN)
+_ALL = (DSU, IRW, ISW, IW, NP, EFDMix, MixStyle, NPPlus, PAdaIN, SwitchWhiten)
 #: Name in a config -> layer.
 LAYERS = {layer.__name__: layer for layer in _ALL}
 
