@@ -180,13 +180,13 @@ METHODS: dict[str, tuple[Put, ...]] = {
     ),
     'padain': (Put(PAdaIN, 'before_norms', (1, 2, 3, 4)),),
     'np': (Put(NP, 'after_pool'), Put(NP, 'after_stage', (1,))),
+    'np_plus': (Put(NPPlus, 'after_pool'), Put(NPPlus, 'after_stage', (1,))),
     # As released for ResNet-50, and as RobustNet places it.
     'sw': (Put(SwitchWhiten, 'stem'), Put(SwitchWhiten, 'norm2', (1, 2, 3), 'odd')),
     'sw_b': _at_b(SwitchWhiten),
     'iw': _at_b(IW),
     'irw': _at_b(IRW),
     'isw': _at_b(ISW),
-    'np_plus': (Put(NPPlus, 'after_pool'), Put(NPPlus, 'after_stage', (1,))),
 }
 
 

@@ -35,7 +35,7 @@ class IW(instance.InstanceNorm):
     """
 
     abbr = 'IW'
-    loss_weight = 0.6
+    loss_weight = 0.8
     paper = _PAPER
     cost = 'no parameters; C x C covariances at each site in training, an InstanceNorm at test time'
     needs = ''
@@ -82,6 +82,7 @@ class IRW(IW):
     """
 
     abbr = 'IRW'
+    loss_weight = 0.6
 
     def __init__(self, num_features: int, relax: float = 64, eps: float = 1e-5, norm=None):
         super().__init__(num_features, eps)
@@ -107,8 +108,9 @@ class ISW(IW):
     """
 
     abbr = 'ISW'
+    loss_weight = 0.6
     cost = f'{IW.cost}; 5,000 pairs of whole photos once'
-    needs = "SiteSegmentor's StatisticsPass"
+    needs = "custom_hooks with dict(type='StatisticsPass')"
 
     def __init__(self, num_features: int, clusters: int = 3, eps: float = 1e-5, norm=None):
         super().__init__(num_features, eps)
