@@ -37,9 +37,15 @@ def test_our_values_are_those_of_the_release(path, dtype):
         pytest.skip(f'{path.name}: {golden_methods.why_not(path.stem)}')
     golden = golden_methods.Golden(path, dtype)
     found = build(golden)
-    left_out = set(golden.outputs) - set(found)
+    key = golden_methods.covered_by(path.stem)
+    reasons = {
+        name: why for (of, name), why in golden_methods.UNCOVERED_OUTPUTS.items() if of == key
+    }
+    left_out = set(golden.outputs) - set(found) - set(reasons)
     assert not left_out, f'{path.name}: nothing gives {left_out}'
     for name, expected in golden.outputs.items():
+        if name in reasons:
+            continue
         ours = found[name]
         ours = ours.detach().numpy() if isinstance(ours, torch.Tensor) else np.asarray(ours)
         assert ours.shape == expected.shape, name
