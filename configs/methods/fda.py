@@ -2,8 +2,8 @@
 
 python tools/train.py configs/methods/fda.py --data-root DATA
 
-Published: none without target photos. With them, which is domain adaptation: 50.45 on Cityscapes, the
-mean of three networks after self-training (readme of YanchaoYang/FDA).
+Published: none without target photos. With them, which is domain adaptation: 50.45 on Cityscapes,
+the mean of three networks after self-training (readme of YanchaoYang/FDA).
 """
 
 _base_ = '../robustnet/resnet50.py'
