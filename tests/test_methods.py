@@ -152,6 +152,11 @@ def test_one_image_has_no_partner(layer):
     with pytest.raises(ValueError, match=rf'layer1.after_stage: {layer.__name__} got maps of \(1, '
                        r'8, 16, 16\).*other images of the batch.*batch_size'):  # fmt: skip
         net(images(1))
+    for seldom in net.modules():
+        if isinstance(seldom, layer):
+            seldom.p = 0
+    with pytest.raises(ValueError, match=layer.__name__):
+        net(images(1))  # before hours have passed
     net.eval()(images(1))
 
 

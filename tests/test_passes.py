@@ -84,6 +84,14 @@ def test_a_pass_without_anyone_who_observes_is_refused(data, tmp_path):  # noqa:
         train(data, tmp_path, hooks=[PASS])
 
 
+def test_a_mask_that_would_never_be_made_is_refused(data, tmp_path):  # noqa: F811
+    with pytest.raises(ValueError, match=r'0 until a pass over the photos \(ISW\)\. Add dict'):
+        train(data, tmp_path, *ISW_MODEL)
+    with pytest.raises(ValueError, match=rf'at is {LENGTH}, .* ends after {LENGTH} iterations'):
+        train(data, tmp_path, *ISW_MODEL, hooks=[dict(PASS, at=LENGTH)])
+    assert not list(tmp_path.glob('*.pth'))
+
+
 def test_a_loss_that_is_not_collected_is_refused_before_any_step(data, tmp_path):  # noqa: F811
     with pytest.raises(ValueError, match=r'Set model.type=SiteSegmentor'):
         train(data, tmp_path, 'model.backbone.placement=isw', hooks=[PASS])

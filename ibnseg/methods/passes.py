@@ -1,18 +1,19 @@
 """The pass over the training photos in which layers observe what they need to know of them."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.dataset import Compose
-from mmengine.dist import get_dist_info
+from mmengine.dist import get_dist_info, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmseg.registry import HOOKS
 from torch import nn
 
+from .. import progress
 from ..errors import DataError
 from .recorder import recording, with_loss
 
@@ -72,19 +73,31 @@ class StatisticsPass(Hook):
                 "anything. Leave it away, or choose a placement such as 'isw'"
             )
 
+        if self._iteration(runner) >= runner.max_iters:
+            raise ValueError(
+                f'StatisticsPass: at is {self.at}, and the training ends after {runner.max_iters} '
+                'iterations. Choose an earlier one, or a share of the run, as 0.116'
+            )
+
+    def _iteration(self, runner: Any) -> int:
+        return int(self.at if self.at >= 1 else self.at * runner.max_iters)
+
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         layers = with_loss(_bare(runner.model), 'observe')
-        at = int(self.at if self.at >= 1 else self.at * runner.max_iters)
+        at = self._iteration(runner)
         late = runner.iter > at and not all(layer.settled for layer in layers)
         if runner.iter == at or late:
-            # Not logged above: the first pass over large photos takes minutes.
             runner.logger.info(f'pass over {self.trials} x {self.images} pairs of photos')
+            # Lines: the training shows a bar already.
+            step = progress.Lines('statistics pass') if is_main_process() else _silent
             with torch.random.fork_rng():
-                self.run(runner, layers)
+                self.run(runner, layers, step)
 
     @torch.no_grad()
-    def run(self, runner: Any, layers: Sequence[nn.Module]) -> None:
-        """Make the pass now."""
+    def run(
+        self, runner: Any, layers: Sequence[nn.Module], step: Callable[[int, int], None]
+    ) -> None:
+        """Make the pass now; `step` is told how many of how many trials are done."""
         model, dataset = _bare(runner.model), runner.train_dataloader.dataset
         seed = runner.train_dataloader.sampler.seed
         modes = [(module, module.training) for module in model.modules()]
@@ -99,6 +112,7 @@ class StatisticsPass(Hook):
                         layer.observe(y)
                 for layer in layers:
                     layer.settle(trial)
+                step(trial + 1, self.trials)
         finally:
             for module, training in modes:
                 module.training = training
@@ -119,6 +133,20 @@ class StatisticsPass(Hook):
                 error.args = (f'{error}. The statistics pass reads whole photos', *error.args[1:])
                 raise
             yield {key: [one[key] for one in pair] for key in ('inputs', 'data_samples')}
+
+
+def _silent(done: int, total: int) -> None:
+    pass
+
+
+def check_observed(model: nn.Module, hooks: Sequence[Hook]) -> None:
+    """Raise ValueError where layers of a model have to observe, and no pass lets them."""
+    kinds = sorted({layer.abbr for layer in with_loss(model, 'observe')})
+    if kinds and not any(isinstance(hook, StatisticsPass) for hook in hooks):
+        raise ValueError(
+            f'model.backbone has layers whose loss is 0 until a pass over the photos '
+            f"({', '.join(kinds)}). Add dict(type='StatisticsPass') to custom_hooks"
+        )
 
 
 def _bare(model: nn.Module) -> nn.Module:

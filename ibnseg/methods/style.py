@@ -36,9 +36,11 @@ class StyleLayer(nn.Module):
         self.p, self.site = p, type(self).__name__
 
     def forward(self, input: Tensor) -> Tensor:
-        if not self.training or not self.acts():
+        if not self.training:
             return input
-        self._check(input)
+        self._check(input)  # in every step: a layer that acts seldom would fail after hours
+        if not self.acts():
+            return input
         x = input.to(torch.promote_types(input.dtype, torch.float32))
         draws = {name: value.to(x.device) for name, value in self.draw(x).items()}
         return self.restyle(x, **draws).to(input.dtype)

@@ -17,6 +17,7 @@ from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_s
 from torch import Tensor, nn
 
 from .. import registered, weights  # noqa: F401
+from ..methods.passes import check_observed
 from ..methods.segmentor import check_collected
 from . import losses, unbuilt, untrusted
 
@@ -110,7 +111,10 @@ class SegRunner(mmengine.runner.Runner):
 
     @untrusted.read_safely()
     def train(self) -> nn.Module:
-        check_collected(self.model.module if is_model_wrapper(self.model) else self.model)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        check_collected(model)
+        if self._load_from is None:  # else a checkpoint has what was observed
+            check_observed(model, self.hooks)
         try:
             with unbuilt.named(self.cfg):
                 return super().train()
