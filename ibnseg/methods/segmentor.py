@@ -40,6 +40,12 @@ class SiteSegmentor(EncoderDecoder):
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
         with recording(self.backbone) as seen:
             losses = super().loss(inputs, data_samples)
+        unseen = [layer.site for layer in with_loss(self.backbone) if layer not in dict(seen)]
+        if unseen:  # say, a compiled backbone that runs no hooks
+            raise RuntimeError(
+                f'the output of {", ".join(unseen)} was not seen, so its loss would be left out. '
+                'Train without --compile, and do not call the layers by other ways than forward'
+            )
         labels = torch.stack([sample.gt_sem_seg.data[0] for sample in data_samples])
         by_kind: dict[str, list[Tensor]] = {}
         for layer, y in seen:

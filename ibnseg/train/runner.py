@@ -17,6 +17,7 @@ from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_s
 from torch import Tensor, nn
 
 from .. import registered, weights  # noqa: F401
+from ..methods import with_loss
 from ..methods.passes import check_observed
 from ..methods.segmentor import check_collected
 from . import losses, unbuilt, untrusted
@@ -39,8 +40,14 @@ def compile_backbone(model: nn.Module) -> None:
     The first step of each mode and size of image takes minutes. Not with hooks on single layers.
 
     Raises:
-        ValueError: torch.compile does not work on this machine.
+        ValueError: torch.compile does not work on this machine, or the backbone has site losses,
+            whose hooks it passes over.
     """
+    if layers := with_loss(model):
+        raise ValueError(
+            f'--compile: a compiled backbone would pass over the loss of {layers[0].abbr}. Leave '
+            '--compile away for this placement'
+        )
     try:
         torch.compile(torch.neg)(torch.ones(2, device=mmengine.device.get_device()))
     except Exception as error:  # whatever a missing or broken compiler leads to
