@@ -212,5 +212,5 @@ def covered_by(name: str) -> str | None:
 
 def why_not(name: str) -> str:
     """Why nothing covers a file."""
-    found = [why for pattern, why in UNCOVERED.items() if fnmatch.fnmatch(name, pattern)]
-    return found[0] if found else 'no builder knows this name'
+    found = [pattern for pattern in UNCOVERED if fnmatch.fnmatch(name, pattern)]
+    return UNCOVERED[max(found, key=len)] if found else 'no builder knows this name'
