@@ -150,7 +150,7 @@ def test_custom_imports_of_the_command_line_are_imported(tmp_path, monkeypatch):
     (tmp_path / 'imported_by_an_option.py').write_text('')
     load_config(MINI, options=parse_options(['custom_imports.imports=imported_by_an_option']))
     assert 'imported_by_an_option' in sys.modules
-    with pytest.raises(ValueError, match='custom_imports is .*not_there'):
+    with pytest.raises(ValueError, match=r'custom_imports is .*not_there'):
         load_config(MINI, options=parse_options(['custom_imports.imports=not_there']))
 
 

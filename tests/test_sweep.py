@@ -1,5 +1,6 @@
 """`sweep` as a user runs it, on a small miniature; and its plan."""
 
+import base64
 import signal
 import subprocess
 import sys
@@ -60,6 +61,8 @@ def test_every_run_is_there_and_in_one_report(swept):
             assert {name: len(some) for name, some in found.items()} == {
                 'gta5:val': 3, 'cityscapes:val': 3,
             }  # fmt: skip
+    truth = base64.b64encode((out / 'report/gallery/0000-truth.png').read_bytes()).decode()
+    assert truth in (out / 'report' / 'report.html').read_text()
     page = (out / 'report' / 'report.md').read_text()
     assert '| resnet18 | 2 |' in page and '| ibn_b | 2 |' in page
     assert '| ibn_b - resnet18 | not clear | 2 |' in page

@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
         default='work_dirs/finetune',
         help='folder for <model>/<target>/<percent>/seed-<seed> (work_dirs/finetune)',
     )
-    command.add(p, '--work-dir', '--data-root', '--amp', '--cfg-options', work_dir=where)
+    command.add(p, '--work-dir', '--data-root', '--amp', '--track', '--cfg-options', work_dir=where)
     return p
 
 
