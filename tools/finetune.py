@@ -42,6 +42,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _job(args: argparse.Namespace) -> None:
+    from ibnseg.disk import claimed
+
+    with claimed(args.work_dir):
+        _finetune(args)
+
+
+def _finetune(args: argparse.Namespace) -> None:
     from ibnseg.disk import write_atomically
     from ibnseg.train.config import from_arguments
 

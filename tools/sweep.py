@@ -35,6 +35,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _job(args: argparse.Namespace) -> int:
+    from ibnseg.disk import claimed
+
+    with claimed(args.work_dir):
+        return _sweep(args)
+
+
+def _sweep(args: argparse.Namespace) -> int:
     from ibnseg.text import meant
     from ibnseg.train.config import from_arguments
     from ibnseg.train.runs import states, sweep
