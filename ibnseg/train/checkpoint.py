@@ -11,7 +11,7 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 
-from .. import weights
+from .. import command, weights
 from ..measure import selection
 from . import replaced
 from .config import domain_names
@@ -41,11 +41,25 @@ class AtomicCheckpointHook(Hook):
     def __init__(self, interval: int = 1000, keep: int = 1):
         self.interval, self.keep = interval, keep
         self.best_score, self._due = -math.inf, False
+        self.lost: list[str] = []  # best checkpoints that were damaged before a resume
 
     def before_train(self, runner) -> None:
-        best = newest(runner.work_dir, 'best_iter_*.pth') if runner.iter > 0 else None
-        if best is not None:
-            self.best_score = best[1]['meta']['score']
+        if runner.iter == 0:
+            return
+        found, damaged = _readable(runner.work_dir, 'best_iter_*.pth')
+        barrier()
+        for path, reason in damaged:
+            kept = path.with_name(f'{path.name}.damaged')
+            command.say(
+                f'{reason}. It is kept as {kept.name}; the best of the other validations is '
+                'reported in its place'
+            )
+            self.lost.append(path.name)
+            if is_main_process():
+                path.rename(kept)
+        barrier()
+        if found is not None:
+            self.best_score = found[1]['meta']['score']
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         done = runner.iter + 1
@@ -65,7 +79,8 @@ class AtomicCheckpointHook(Hook):
 
     def _save(self, runner, name: str, pattern: str, keep: int, meta: dict, done: int) -> None:
         replaced.share(runner)
-        meta = dict(meta, iter=done, epoch=runner.epoch, trained=_trained(runner))
+        trained = _trained(runner) | (dict(lost=self.lost) if self.lost else {})
+        meta = dict(meta, iter=done, epoch=runner.epoch, trained=trained)
         save(runner, name, pattern, keep, meta=meta, by_epoch=False)
 
 
@@ -133,17 +148,29 @@ def _by_iteration(folder: str | Path, pattern: str) -> list[Path]:
 def newest(folder: str | Path, pattern: str = 'iter_*.pth') -> tuple[Path, dict[str, Any]] | None:
     """Return path and content of a run's newest checkpoint that reads whole; None without any.
 
-    Raises ValueError where there are files but none is whole: never a silent restart.
+    Says which newer ones do not. Raises ValueError where there are files but none is whole: never
+    a silent restart.
     """
-    reasons = []
+    found, damaged = _readable(folder, pattern)
+    if damaged and found is None:
+        reasons = '\n'.join(reason for _, reason in damaged)
+        raise ValueError(f'no checkpoint of this run can be read:\n{reasons}')
+    for _, reason in damaged:
+        command.say_once(f'{reason}. It is passed over: {found[0].name} is taken')
+    return found
+
+
+def _readable(
+    folder: str | Path, pattern: str
+) -> tuple[tuple[Path, dict[str, Any]] | None, list[tuple[Path, str]]]:
+    """Return the newest that reads whole with its content, and those above it: path, reason."""
+    damaged = []
     for path in _by_iteration(folder, pattern):
         try:
-            return path, weights.read(path)
+            return (path, weights.read(path)), damaged
         except ValueError as error:
-            reasons.append(str(error))
-    if reasons:
-        raise ValueError('no checkpoint of this run can be read:\n' + '\n'.join(reasons))
-    return None
+            damaged.append((path, str(error)))
+    return None, damaged
 
 
 def chosen(folder: str | Path, rule: selection.Rule) -> Path | None:
