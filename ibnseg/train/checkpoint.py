@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.config import Config
-from mmengine.dist import barrier, is_main_process
+from mmengine.dist import all_reduce, barrier, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 
-from .. import command, weights
+from .. import command, ending, weights
 from ..measure import selection
 from . import replaced
 from .config import domain_names
@@ -23,7 +24,8 @@ _NAME = re.compile(r'(?:best_iter|iter|epoch)_(\d+)\.pth')
 class AtomicCheckpointHook(Hook):
     """Save `iter_N.pth` every `interval` iterations and `best_iter_N.pth` by source validation.
 
-    Where gradients are accumulated, `iter_N.pth` waits for the update, so none are lost.
+    Where gradients are accumulated, `iter_N.pth` waits for the update, so none are lost. A run that
+    is asked to end by SIGTERM or SIGUSR1 saves its last iteration and ends, on all ranks.
     An older file is deleted only after the newer one is whole on disk. Each file says what it was
     trained on and by which rule it was selected: 'target oracle' where the validation holds
     another dataset than the source.
@@ -34,6 +36,7 @@ class AtomicCheckpointHook(Hook):
 
     Raises:
         ValueError: the loss is not finite; names the batch. The last good checkpoint stays.
+        ending.Saved: the run was asked to end.
     """
 
     priority = 'VERY_LOW'
@@ -64,10 +67,13 @@ class AtomicCheckpointHook(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         done = runner.iter + 1
         check_finite(outputs, data_batch, done)
-        self._due |= done % min(self.interval, runner.val_interval) == 0
+        asked = _asked(runner)
+        self._due |= bool(asked) or done % min(self.interval, runner.val_interval) == 0
         if (self._due and updated(runner)) or done == runner.max_iters:
             self._due = False
             self._save(runner, f'iter_{done}.pth', 'iter_*.pth', self.keep, {}, done)
+            if asked:
+                raise ending.Saved(asked)
 
     def after_val_epoch(self, runner, metrics=None) -> None:
         value = (metrics or {}).get('mIoU')
@@ -115,6 +121,14 @@ def check_finite(outputs: dict | None, data_batch: dict, iteration: int) -> None
             f'the loss is {loss} at iteration {iteration}, on {", ".join(files)}. Nothing was '
             f'saved of it. {LOWER}'
         )
+
+
+def _asked(runner) -> int:
+    """Return the signal that asked any rank to end, 0 for none."""
+    asked = torch.tensor(next(iter(getattr(runner, 'asked', ())), 0))
+    if get_world_size() > 1:
+        all_reduce(asked, 'max')
+    return int(asked)
 
 
 def updated(runner) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ... import disk
-from ...ending import Terminated
+from ...ending import CONTINUE, Terminated
 from ...measure import records
 
 FINISHED, BEGUN, NEW = 'finished', 'begun', 'new'
@@ -142,7 +142,7 @@ def _launch(command: Sequence[str]) -> int:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
-    if ended or code in (143, -signal.SIGTERM):
+    if ended or code in (CONTINUE, 143, -signal.SIGTERM):
         raise Terminated
     if code in (130, -signal.SIGINT):
         raise KeyboardInterrupt
