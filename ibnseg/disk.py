@@ -44,7 +44,7 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
     path = Path(path)
     content = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    handle, temporary = tempfile.mkstemp('.tmp', f'.{path.name}.', path.parent)
     try:
         with os.fdopen(handle, 'wb') as file:
             file.write(content)

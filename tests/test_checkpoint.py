@@ -144,6 +144,15 @@ def test_a_damaged_best_one_is_kept_and_training_goes_on(tmp_path, capsys):
     ]
 
 
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    left = ['.iter_4.pth.tmp', '.best_iter_4.pth.tmp', '.m.record.json.ab12.tmp']
+    others = ['.running', 'iter_2.pth.tmp', '.notes.tmp']
+    for name in (*left, *others):
+        (tmp_path / name).touch()
+    assert checkpoint.begin(ConfigDict(work_dir=str(tmp_path)), False, 0) is None
+    assert names(tmp_path) == sorted(others)
+
+
 @pytest.mark.parametrize('broken', ['fsync', 'replace'])
 def test_a_failing_write_leaves_the_old_file(tmp_path, monkeypatch, broken):
     runner = SimpleNamespace()

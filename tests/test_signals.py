@@ -25,7 +25,7 @@ def data(tmp_path_factory):
     return out
 
 
-def start(data, out, *words, processes=1):
+def start(data, out, *words, processes=1, options=()):
     command = [sys.executable]
     if processes > 1:
         command += ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
@@ -33,7 +33,7 @@ def start(data, out, *words, processes=1):
     command += ['--work-dir', out, '--no-table', *words]
     command += ['--launcher', 'pytorch'] * (processes > 1)
     return subprocess.Popen(
-        [*map(str, command), '--cfg-options', *OPTIONS],
+        [*map(str, command), '--cfg-options', *OPTIONS, *options],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -17,6 +17,8 @@ from ..measure import selection
 from . import replaced
 from .config import domain_names
 
+#: What a process leaves that is killed while it writes.
+_LEFT = ('.*iter_*.pth.tmp', '.epoch_*.pth.tmp', '.*.record.json.*.tmp', '.*.images.npz.*.tmp')
 _NAME = re.compile(r'(?:best_iter|iter|epoch)_(\d+)\.pth')
 
 
@@ -200,6 +202,8 @@ def begin(
 ) -> tuple[Path, dict[str, Any]] | None:
     """Have the config begin a run in its work dir, or continue the one that is there.
 
+    What a killed process has left half-written there is removed.
+
     Returns path and meta of the checkpoint to continue from (`SegRunner.begin_with`), None for a
     run that begins.
 
@@ -213,6 +217,10 @@ def begin(
         ValueError: the run was begun with another seed, or resume=True in a config.
     """
     work_dir = Path(config.work_dir)
+    if is_main_process():
+        for kind in _LEFT:
+            for path in work_dir.glob(kind):
+                path.unlink(missing_ok=True)
     found = newest(work_dir, pattern)
     continued = None
     if resume:
