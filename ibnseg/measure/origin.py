@@ -33,6 +33,7 @@ def of_checkpoint(
         training_iterations=trained.get('iterations'),
         selection=trained.get('selection', 'last') if 'score' in meta else 'last',
         validated=trained.get('validated', []),
+        **(dict(selection_lost=trained['lost']) if 'lost' in trained else {}),
         shares=trained.get('shares'),
         fine_tuned=trained.get('fine_tuned'),
         training={k: trained[k] for k in ('pairs', 'settings') if k in trained} or None,
