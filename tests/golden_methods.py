@@ -14,6 +14,7 @@ from torch import Tensor
 from ibnseg import methods
 from ibnseg.methods import whitening
 from ibnseg.pipeline import styles
+from ibnseg.weights import average
 
 #: Pattern of file names -> why nothing covers them. Taken out as parts are built.
 UNCOVERED = {
@@ -23,7 +24,6 @@ UNCOVERED = {
     'shade_*': 'SHADE is not built',
     'advstyle': 'AdvStyle is not built',
     'swad_*': 'SWAD is not built',
-    'revt': 'averaging of weight files is not built',
     'reinhard': 'pipeline.styles.reinhard computes in floating point, the release in whole numbers',
     'san*': 'SAN is not built',
     'saw': 'SAW is not built',
@@ -174,7 +174,18 @@ def _fda(golden: Golden) -> dict[str, np.ndarray]:
     return dict(numpy=styles.exchanged(source, target, low).transpose(2, 0, 1))
 
 
+def _revt(golden: Golden) -> dict[str, Tensor]:
+    names = dict.fromkeys(name.rpartition('_')[0] for name in golden.inputs)
+    counts = golden.arguments['counts']
+    states = [
+        {name: golden[f'{name}_{i}'] for name in names} | {'backbone.count': torch.tensor(count)}
+        for i, count in enumerate(counts)
+    ]
+    return average.mean(states, golden.arguments['weights_filter']).state
+
+
 BUILDERS = {
+    'revt': _revt,
     'fda': _fda,
     'sw2': _switching,
     'sw3': _switching,

@@ -1,15 +1,16 @@
-"""Published weights: list them, see what a weight file is, convert it to safetensors."""
+"""Published weights: list them, see what a weight file is, convert it, average several."""
 
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from ibnseg import command
 
 
 def parser() -> argparse.ArgumentParser:
     p = command.parser('weights', __doc__)
-    jobs = p.add_subparsers(dest='job', required=True, metavar='list|inspect|convert')
+    jobs = p.add_subparsers(dest='job', required=True, metavar='list|inspect|convert|average')
     jobs.add_parser('list', help='list the published files: name, errors, hash, whether downloaded')
     source = dict(metavar='FILE', help='path, URL, or ibn://NAME from the list')
     inspect = jobs.add_parser('inspect', help='show what a file is: dialect, network, size, hash')
@@ -26,13 +27,30 @@ def parser() -> argparse.ArgumentParser:
     convert.add_argument(
         '--arch', metavar='NAME', help='network to fit plain weights to, e.g. resnet50_ibn_b'
     )
+    average = jobs.add_parser('average', help='average trainings of one network (soup, ReVT)')
+    average.add_argument('files', nargs='+', metavar='FILE', help='checkpoints, two or more')
+    average.add_argument('--out', required=True, metavar='OUT.pth')
+    average.add_argument(
+        '--keys',
+        default='.*',
+        metavar='PATTERN',
+        help="average what matches from the start of a key, say 'backbone.*'; the rest is of the "
+        'first file; default: all',
+    )
+    average.add_argument(
+        '--refresh-bn',
+        metavar='CONFIG',
+        help="config of the training: renew BatchNorm's statistics on its photos",
+    )
+    average.add_argument('--batches', type=int, default=100, help='of --refresh-bn; default 100')
+    command.add(average, '--data-root', '--skip-list', '--cfg-options')
     return p
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     args.prog += f' {args.job}'
-    job = dict(list=_list, inspect=_inspect, convert=_convert)[args.job]
+    job = dict(list=_list, inspect=_inspect, convert=_convert, average=_average)[args.job]
     return command.run(lambda: job(args))
 
 
@@ -93,6 +111,50 @@ def _convert(args: argparse.Namespace) -> None:
     report = weights.convert(args.file, args.out, to=args.to, arch=args.arch)
     print(report)
     print(f'written to {args.out}')
+
+
+def _average(args: argparse.Namespace) -> None:
+    from ibnseg.weights import average
+
+    out = Path(args.out)
+    if out.suffix != '.pth':
+        raise ValueError(f'--out {out}: expected a name that ends in .pth')
+    if out.exists():
+        raise FileExistsError(f'{out} exists already; delete it or choose another name')
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f'{out.parent}: no such folder')
+    result = average.average(args.files, args.keys)
+    if args.refresh_bn:
+        _refresh(args, result)
+    elif result.stale:
+        raise ValueError(
+            f"{len(result.stale)} running statistics (BatchNorm's) would be those of no network, "
+            f'say {result.stale[0]}. Renew them: --refresh-bn CONFIG, the config of the training'
+        )
+    result.save(out)
+    print(f'averaged {len(result.averaged)} tensors of {len(args.files)} files')
+    if result.differing:
+        print(f'{len(result.differing)} others differ, and are those of {args.files[0]}')
+    print(f'written to {out}')
+
+
+def _refresh(args: argparse.Namespace, result: Any) -> None:
+    from ibnseg.train.config import load_config, parse_options
+    from ibnseg.train.refresh import refresh
+    from ibnseg.weights.files import some
+
+    options = parse_options(args.cfg_options)
+    config = load_config(
+        args.refresh_bn, data_root=args.data_root, skip_lists=args.skip_lists, options=options
+    )
+    result.state, renewed = refresh(config, result.state, args.batches, result.meta)
+    if left := [key for key in result.stale if key not in renewed]:
+        raise ValueError(
+            f'{args.refresh_bn} does not renew {some(left)}: these layers do not gather statistics '
+            'in its training. Give the config of the training of these files'
+        )
+    result.meta['averaged'] |= dict(refreshed=args.batches)
+    print(f'renewed {len(renewed)} running statistics over {args.batches} batches')
 
 
 if __name__ == '__main__':

@@ -38,6 +38,7 @@ def of_checkpoint(
         fine_tuned=trained.get('fine_tuned'),
         training={k: trained[k] for k in ('pairs', 'settings') if k in trained} or None,
         weights=trained.get('weights', []),
+        **(dict(averaged=meta['averaged']) if 'averaged' in meta else {}),
         placement=config.model.backbone.get('placement'),
         method=method(config),
         seed=meta.get('seed'),
