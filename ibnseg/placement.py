@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from . import methods, norms
-from .methods import DSU, IRW, ISW, IW, NP, EFDMix, MixStyle, NPPlus, PAdaIN, SwitchWhiten
+from .methods import DSU, IRW, ISW, IW, NP, SAN, EFDMix, MixStyle, NPPlus, PAdaIN, SwitchWhiten
 from .norms import IBN, InstanceNorm, ParallelIBN, PartialInstanceNorm
 from .text import meant
 
@@ -187,6 +187,8 @@ METHODS: dict[str, tuple[Put, ...]] = {
     'iw': _at_b(IW),
     'irw': _at_b(IRW),
     'isw': _at_b(ISW),
+    'san': (Put(SAN, 'after_stage', (1, 2)),),
+    'san_saw': (Put(SAN, 'after_stage', (1, 2), options=dict(saw=True)),),
 }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ibnseg import methods
 from ibnseg.methods import whitening
@@ -25,8 +25,6 @@ UNCOVERED = {
     'advstyle': 'AdvStyle is not built',
     'swad_*': 'SWAD is not built',
     'reinhard': 'pipeline.styles.reinhard computes in floating point, the release in whole numbers',
-    'san*': 'SAN is not built',
-    'saw': 'SAW is not built',
 }
 #: (Builder, output) -> why it is not compared.
 UNCOVERED_OUTPUTS = {
@@ -184,7 +182,46 @@ def _revt(golden: Golden) -> dict[str, Tensor]:
     return average.mean(states, golden.arguments['weights_filter']).state
 
 
+def _san(golden: Golden, regions: str = 'none') -> dict[str, Tensor]:
+    given, x, logits = golden.arguments, golden.leaf('x'), golden.leaf('logits')
+    layer = methods.SAN(
+        x.shape[1], given['selected_classes'], logits.shape[1], regions=regions, as_released=True,
+        eps=given['eps'],
+    ).to(golden.dtype)  # fmt: skip
+    layer.weight.data, layer.bias.data = golden['in_weight'], golden['in_bias']
+    for branch, weight in zip(layer.branches, golden['branch_weights'], strict=False):
+        branch.weight.data = weight[None] if weight.ndim == 3 else weight
+    y = layer.normalised(x, logits)
+    y.backward(golden['cotangent'])
+    found = dict(y=y, grad_x=x.grad, grad_logits=logits.grad)
+    found |= dict(grad_in_weight=layer.weight.grad, grad_in_bias=layer.bias.grad)
+    for i, branch in enumerate(layer.branches):
+        grad = branch.weight.grad
+        found[f'grad_branch_{i}'] = torch.zeros_like(branch.weight) if grad is None else grad
+    if 'labels' in golden.inputs:
+        found = {name: tensor.clone() for name, tensor in found.items()}  # gradients add up
+        x, features = golden.leaf('x'), golden.leaf('x')
+        target = layer.target(features, golden['labels'])
+        loss = nn.functional.smooth_l1_loss(layer.normalised(x, golden['logits']), target)
+        loss.backward()
+        found |= dict(target=target, loss_in=loss, grad_loss_in_x=x.grad)
+        found['grad_loss_in_features_of_target'] = features.grad
+    return found
+
+
+def _saw(golden: Golden) -> dict[str, Tensor]:
+    given, x, weight = golden.arguments, golden.leaf('x'), golden['classifier_weight']
+    layer = methods.SAN(x.shape[1], given['selected_classes'], len(weight), saw=True)
+    layer.classifier.weight.data = weight
+    loss = layer.whitening(x, given['relax_denom'])
+    loss.backward()
+    return dict(loss=loss.reshape(1), grad_x=x.grad)
+
+
 BUILDERS = {
+    'san': _san,
+    'san_kmeans': lambda golden: _san(golden, 'batch'),
+    'saw': _saw,
     'revt': _revt,
     'fda': _fda,
     'sw2': _switching,

@@ -18,6 +18,8 @@ def with_loss(network: nn.Module, name: str = 'loss') -> list[nn.Module]:
 def recording(network: nn.Module, name: str = 'loss') -> Iterator[list[tuple[nn.Module, Tensor]]]:
     """Give a list that fills with (layer, its output) of each layer with a method `name`.
 
+    Of a layer `with_input`: (layer, (its input, its output)).
+
     The network goes on with a copy of the output: a ReLU in place after the site, which most
     networks have, would else change what the loss sees, without an error.
 
@@ -28,7 +30,8 @@ def recording(network: nn.Module, name: str = 'loss') -> Iterator[list[tuple[nn.
     seen: list[tuple[nn.Module, Tensor]] = []
 
     def note(layer: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
-        seen.append((layer, output))
+        both = getattr(layer, 'with_input', False)
+        seen.append((layer, (inputs[0], output) if both else output))
         return output.clone()
 
     handles = [layer.register_forward_hook(note) for layer in with_loss(network, name)]
