@@ -79,6 +79,33 @@ def test_the_pass_leaves_the_training_as_it_was(data, tmp_path):  # noqa: F811
     assert_same(*kept)
 
 
+@pytest.mark.parametrize('begin', [0, 5], ids=['before the pass', 'after it'])
+@pytest.mark.parametrize('buffers', [False, True], ids=['parameters', 'buffers too'])
+def test_averaged_weights_have_the_masks(begin, buffers, data, tmp_path):  # noqa: F811
+    ema = dict(type='EMAHook', momentum=0.1, update_buffers=buffers, begin_iter=begin)
+    run = tmp_path / 'run'
+    train(data, run, *ISW_MODEL, hooks=[PASS, ema])
+    saved = {path.name: weights.read(path) for path in run.glob('iter_*.pth')}
+    for done in range(1, LENGTH + 1):
+        average, trained = (saved[f'iter_{done}.pth'][k] for k in ('state_dict', 'ema_state_dict'))
+        found = masks(dict(state_dict=average))
+        assert len(found) == 6
+        for key, tensor in found.items():
+            assert tensor.any() == (done > 3), (done, key)
+            assert torch.equal(tensor, trained[f'module.{key}'])
+        counted = 'backbone.layer1.0.bn1.num_batches_tracked'
+        assert average[counted] == trained[f'module.{counted}'] == done
+    stem = 'backbone.conv1.weight'
+    assert not torch.equal(average[stem], trained[f'module.{stem}'])
+    mean = 'backbone.layer1.0.bn1.running_mean'
+    assert torch.equal(average[mean], trained[f'module.{mean}']) != buffers
+
+    interrupt(run, 4)
+    train(data, run, *ISW_MODEL, hooks=[PASS, ema], resume=True)
+    last = f'iter_{LENGTH}.pth'
+    assert_same(weights.read(run / last), saved[last], 'ema_state_dict')
+
+
 def test_a_pass_without_anyone_who_observes_is_refused(data, tmp_path):  # noqa: F811
     with pytest.raises(ValueError, match=r"no layer of model.backbone observes.*such as 'isw'"):
         train(data, tmp_path, hooks=[PASS])

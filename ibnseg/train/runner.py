@@ -23,7 +23,7 @@ from .. import ending, registered, weights  # noqa: F401
 from ..methods import with_loss
 from ..methods.passes import check_observed
 from ..methods.segmentor import check_collected
-from . import losses, unbuilt, untrusted
+from . import averaged, losses, unbuilt, untrusted
 from .checkpoint import AtomicCheckpointHook
 
 
@@ -230,6 +230,8 @@ class SegRunner(mmengine.runner.Runner):
             temporary.unlink(missing_ok=True)
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        if fn_name == 'after_train_iter':  # before a hook saves the average
+            averaged.follow(self.hooks)
         super().call_hook(fn_name, **kwargs)
         if fn_name == 'before_save_checkpoint':
             checkpoint = kwargs['checkpoint']
