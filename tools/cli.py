@@ -11,6 +11,7 @@ COMMANDS = {
     'sweep': 'train configs with several seeds and write one report',
     'finetune': 'fine-tune a checkpoint on parts of a target dataset',
     'test': 'evaluate a checkpoint on any number of datasets',
+    'predict': 'predict photos and videos: overlays, label maps, side by side',
     'score': 'score a folder of predictions',
     'audit': 'check a dataset on disk for damage',
     'report': 'write tables from records',
