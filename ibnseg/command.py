@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import ending
+from . import _stack, ending, named
 from .text import clean, meant
 
 
@@ -41,6 +41,14 @@ def parser(name: str, doc: str) -> argparse.ArgumentParser:
     p = _Parser(f'ibnseg {name}', description=doc, formatter_class=as_written)
     p.set_defaults(prog=p.prog)
     return p
+
+
+def config(text: str) -> str:
+    """Return the file of a config that a command line names; the `type` of an argument."""
+    try:
+        return named.find(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 #: Options that several commands have: name -> arguments of `add_argument`.
@@ -121,7 +129,7 @@ def run(job: Callable[[], int | None], interrupted: str | Callable[[], str] = ''
             if 'IBNSEG_TRACE' in os.environ:
                 raise
             log.error(traceback.format_exc())
-            _report(ending.describe(error), 'error', getattr(error, 'common', False))
+            _report(ending.describe(_stack.cause(error)), 'error', getattr(error, 'common', False))
             return getattr(error, 'exit_code', 2)
 
 

@@ -1,7 +1,7 @@
 """Check a dataset on disk: files, pairs, ids, copies.
 
-    python tools/audit.py cityscapes data
-    python tools/audit.py gta5:train data --out audit.json --write-skip-list skip.txt
+    ibnseg audit cityscapes data
+    ibnseg audit gta5:train data --out audit.json --write-skip-list skip.txt
 
 Decodes every file once and keeps the findings by its content. Exit code: 0 no error, 1 errors (with
 --strict also warnings), 2 nothing to check.

@@ -1,8 +1,13 @@
 """The command `ibnseg`: each subcommand is the script of that name in tools/."""
 
+import argparse
+import contextlib
 import importlib
+import os
 import sys
+from importlib import metadata
 
+from ibnseg import __version__, command, domains, named
 from ibnseg.ending import go_on_unread
 from ibnseg.text import meant
 
@@ -22,18 +27,65 @@ COMMANDS = {
     'picture': 'draw photo, ground truth and predictions into one PNG',
     'weights': 'list, inspect and convert published weights',
     'miniature': 'draw small synthetic datasets',
+    'configs': 'list the configs that come with ibnseg, or copy them',
+    'demo': 'train three small networks on synthetic streets and compare them',
+    'run': 'train or test a config of MMDetection or MMPretrain',
 }
 
 
+#: What `--version` names beside ibnseg, where it is installed.
+_PARTS = ('torch', 'onedl-mmsegmentation', 'mmsegmentation', 'onedl-mmcv', 'mmcv', 'mmengine')
+
+
+def _load(name: str):
+    return importlib.import_module(f'{__package__}.{name.replace("-", "_")}')
+
+
+def version() -> str:
+    """Return ibnseg's version and those of what it builds on, without importing any of them."""
+    found = [f'ibnseg {__version__}']
+    for part in _PARTS:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found.append(f'{part} {metadata.version(part)}')
+    return ', '.join(found)
+
+
+def complete() -> None:
+    """Answer a shell that asks what may follow (argcomplete), and end; return without argcomplete.
+
+    Set up by: eval "$(register-python-argcomplete ibnseg)"
+    """
+    try:
+        import argcomplete
+    except ImportError:
+        return
+    whole = argparse.ArgumentParser('ibnseg')
+    whole.add_argument('--version', action='store_true')
+    commands = whole.add_subparsers()
+    for name in COMMANDS:
+        own = _load(name).parser()
+        for action in own._actions:
+            if action.type is command.config:
+                action.completer = lambda **_: sorted(named.names())
+            elif '--domains' in action.option_strings or action.dest == 'domain':
+                action.completer = lambda **_: sorted(domains.DOMAINS)
+        commands.add_parser(name, parents=[own], add_help=False, conflict_handler='resolve')
+    argcomplete.autocomplete(whole)
+
+
 def main() -> int:
+    if '_ARGCOMPLETE' in os.environ:
+        complete()
     go_on_unread()
     name = sys.argv[1] if len(sys.argv) > 1 else '--help'
     if name in COMMANDS:
-        module = name.replace('-', '_')
-        return importlib.import_module(f'{__package__}.{module}').main(sys.argv[2:])
+        return _load(name).main(sys.argv[2:])
+    if name == '--version':
+        print(version())
+        return 0
     print('usage: ibnseg COMMAND ... (COMMAND --help for more)\n')
-    for command, text in COMMANDS.items():
-        print(f'  {command:11} {text}')
+    for listed, text in COMMANDS.items():
+        print(f'  {listed:11} {text}')
     if name in ('-h', '--help'):
         return 0
     print(f'error: unknown command {name!r}{meant(name, COMMANDS)}', file=sys.stderr)

@@ -14,7 +14,7 @@ import os
 import sys
 from pathlib import Path
 
-from ibnseg import command
+from ibnseg import command, named
 
 _CONFIGS = ('.py', '.yaml', '.yml', '.json')
 _WEIGHTS = ('.pth', '.pt', '.safetensors')
@@ -53,14 +53,15 @@ def _split(words: list[str]) -> tuple[list[tuple[str, str | None]], list[str]]:
     """
     networks: list[tuple[str, str | None]] = []
     inputs: list[str] = []
-    left = list(words)
+    left, known = list(words), named.names()
     while left:
         word = left.pop(0)
         path = Path(word)
-        if path.suffix in _CONFIGS:
+        is_name = not path.exists() and word.removeprefix('configs/').removesuffix('.py') in known
+        if is_name or path.suffix in _CONFIGS:
             if not (left and Path(left[0]).suffix in _WEIGHTS):
                 raise ValueError(f'{word}: a config; its checkpoint (*.pth) has to follow')
-            networks.append((word, left.pop(0)))
+            networks.append((named.find(word), left.pop(0)))
         elif path.suffix in _WEIGHTS or _is_run(path):
             networks.append((word, None))
         else:

@@ -1,7 +1,7 @@
 """List published results, or rank own records among them.
 
-    python tools/published.py --source gta5 --backbone resnet101 --target cityscapes
-    python tools/published.py work_dirs/*/test
+    ibnseg published --source gta5 --backbone resnet101 --target cityscapes
+    ibnseg published work_dirs/*/test
 
 Each number is as its source prints it, with where it stands. None was measured here. Own records
 are ranked with those that were measured by the same protocol; the others are listed with the

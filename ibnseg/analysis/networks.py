@@ -56,7 +56,7 @@ def load(spec: str, data_root: str | None = None) -> Network:
     """Return a network by the folder of a run, or by a name of the hub.
 
     Args:
-        spec: work dir of `ibnseg train` or `tools/run.py train`; or 'resnet50_ibn_b' (published
+        spec: work dir of `ibnseg train` or `ibnseg run train`; or 'resnet50_ibn_b' (published
             weights) or 'resnet50_ibn_b=FILE' (weights of a file). Configs are run as Python.
 
     Raises:

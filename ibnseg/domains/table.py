@@ -363,6 +363,6 @@ def _way_out(row: Domain, data_root: str | Path, split: str) -> str:
     return (
         f'{there}Expected, as downloaded:\n{indent(row.tree, "  ")}\nbelow the data root '
         f'{data_root}. Get it from {row.source}; or name another data root with --data-root; or '
-        f'draw a small stand-in with\n  python tools/miniature.py {shlex.quote(str(data_root))} '
+        f'draw a small stand-in with\n  ibnseg miniature {shlex.quote(str(data_root))} '
         f'--worlds {row.folder}'
     )
