@@ -26,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument('--show', type=int, default=3, metavar='N', help='files shown per kind (3)')
     p.add_argument('--strict', action='store_true', help='exit with 1 for warnings, too')
     p.add_argument('--workers', type=int, help='processes; default one per core')
+    command.add(p, '--domain-file')
     return p
 
 

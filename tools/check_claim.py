@@ -26,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
         help='model to compare the others with; by default the plain one, of a CSV the first',
     )
     p.add_argument('--format', choices=['terminal', 'markdown', 'json'], default='terminal')
+    command.add(p, '--domain-file')
     return p
 
 

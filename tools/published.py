@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument('--backbone', nargs='+', default=[], metavar='NAME', help='one of these')
     p.add_argument('--target', nargs='+', default=[], metavar='NAME', help='tested on one of these')
     p.add_argument('--format', choices=['terminal', 'markdown', 'csv', 'json'], default='terminal')
+    command.add(p, '--domain-file')
     return p
 
 

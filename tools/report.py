@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
         help="classes that count instead of the protocol's; 16 and 13 as usual for SYNTHIA, "
         'present: those in the ground truth',
     )
+    command.add(p, '--domain-file')
     return p
 
 

@@ -13,6 +13,7 @@ _stack.check()
 from mmengine.config import Config, DictAction  # noqa: E402
 
 from .. import command, domains  # noqa: E402
+from ..domains import own  # noqa: E402
 from . import keys, tracking  # noqa: E402
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -74,6 +75,9 @@ def load_config(
             config[loader].dataset.skip_lists = [str(path) for path in skip_lists]
         if 'odd_pairs' in config:
             config[loader].dataset.odd_pairs = config.odd_pairs
+    loaders = (config[loader].dataset for loader in LOADERS if config.get(loader))
+    if files := own.files_of(name for data in loaders for name in domain_names(data)):
+        config.domain_files = files  # whoever opens the run finds its datasets
     if compile:
         config.compile_backbone = True
     tracking.add(config, track)
@@ -140,6 +144,7 @@ def read_config(
         raise ValueError(f'{path}: cannot be read ({type(error).__name__}: {what})') from error
     keys.check(path, config)
     keys.merge(config, options or {})
+    own.read_all(config.get('domain_files') or ())
     if absent := [key for key in needed if key not in config]:
         raise ValueError(f'{path}: no {", ".join(absent)}; see configs/ for examples')
     config.launcher = launcher
