@@ -93,14 +93,16 @@ def test_what_train_py_saves_is_read_once_it_is_trusted(trained, converted, tmp_
     assert 'cannot be unpickled' in said and 'no weights in it' in said
 
 
-def test_inference_and_the_inferencer_see_a_photo_as_we_do(place, trained, converted, tmp_path):
+# From here on the converted file: OpenMMLab's own mmengine cannot read what its Runner saves on
+# torch >= 2.6.
+def test_inference_and_the_inferencer_see_a_photo_as_we_do(place, converted, tmp_path):
     key = domains.use('cityscapes:val', place / 'data').photos[0]
     photo = place / 'data' / key
-    model = init_model(str(place / 'tiny.py'), str(trained), device='cpu')
+    model = init_model(str(place / 'tiny.py'), str(converted), device='cpu')
     wanted = ibnseg.load(place / 'tiny.py', converted)(photo).labels
     assert wanted.shape == (64, 128)
     bgr = np.ascontiguousarray(np.asarray(Image.open(photo).convert('RGB'))[..., ::-1])
-    infer = MMSegInferencer(str(place / 'tiny.py'), str(trained), device='cpu')
+    infer = MMSegInferencer(str(place / 'tiny.py'), str(converted), device='cpu')
     by = infer(str(photo), out_dir=str(tmp_path), show=False)['predictions']
     for found in (
         inference_model(model, str(photo)).pred_sem_seg.data[0].numpy(),
@@ -112,9 +114,9 @@ def test_inference_and_the_inferencer_see_a_photo_as_we_do(place, trained, conve
     assert (tmp_path / 'vis' / photo.name).is_file()
 
 
-def test_test_py_measures_and_paints(place, trained):
+def test_test_py_measures_and_paints(place, converted):
     said = tool(
-        'test.py', 'tiny.py', trained, '--work-dir', 'tested', '--show-dir', 'shown', '--out',
+        'test.py', 'tiny.py', converted, '--work-dir', 'tested', '--show-dir', 'shown', '--out',
         'predicted', cwd=place,
     )  # fmt: skip
     metrics = json.loads(next((place / 'tested').rglob('2*.json')).read_text())
@@ -149,7 +151,7 @@ def test_get_flops_counts(place):
     assert flops > 5
 
 
-def test_benchmark_times(place, trained):
+def test_benchmark_times(place, converted):
     # It times 200 images and says nothing of fewer.
     (photo, label), *_ = domains.find('cityscapes:val', place / 'data')
     for number in range(200):
@@ -163,7 +165,7 @@ def test_benchmark_times(place, trained):
         f'test_dataloader = dict(dataset=dict(data_root={str(place / "many")!r},'
         " domains=['cityscapes:val']))\n"
     )
-    said = tool('analysis_tools/benchmark.py', 'many.py', trained, '--work-dir', 'b', cwd=place)
+    said = tool('analysis_tools/benchmark.py', 'many.py', converted, '--work-dir', 'b', cwd=place)
     assert float(said.partition('Overall fps: ')[2].split()[0]) > 0
 
 
