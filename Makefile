@@ -13,7 +13,7 @@ MMCV ?= $(or $(wildcard ../shared/wheels/mmcv-2.1.0-$(TAG)-*_$(shell uname -m).w
 PYTEST = python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 NEW_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python >= 3.10 needed")'
 
-.PHONY: demo setup test test-fast test-openmmlab setup-plugins test-plugins lint
+.PHONY: demo setup test test-fast test-openmmlab setup-plugins test-plugins test-stress lint
 .DELETE_ON_ERROR:
 
 demo: $(DEMO)/resnet18/.measured $(DEMO)/ibn_a/.measured $(DEMO)/ibn_b/.measured
@@ -81,6 +81,13 @@ test-openmmlab: $(VENV_OPENMMLAB)/.ready
 # a package.
 test-plugins: $(VENV_PLUGINS)/.ready
 	@IBNSEG_NO_SKIP=1 $(VENV_PLUGINS)/bin/$(PYTEST) tests/plugins
+
+# Runs ended at random moments; counts: make test-stress KILLS=10 SIGNALS=20.
+KILLS ?= 100
+SIGNALS ?= 200
+test-stress: $(VENV)/.ready
+	@IBNSEG_KILLS=$(KILLS) IBNSEG_SIGNALS=$(SIGNALS) IBNSEG_SEED=$(SEED) \
+	  $(VENV)/bin/python -m pytest -m stress tests/stress
 
 lint: $(VENV)/.ready
 	@$(VENV)/bin/ruff check -q .

@@ -63,10 +63,12 @@ class ResidualBlock:
         convs = self._convolutions()
         for i, (conv, following) in enumerate(zip(convs, [*convs[1:], None], strict=True), 1):
             plugged = getattr(self, f'after_conv{i}_plugin_names', ())
+            before, channels = f'before_norm{i}', conv.out_channels
+            yield Site(before, f'{path}.{before}', channels, setter(self, before), **place)
             yield Site(
                 f'norm{i}',
                 f'{path}.norm{i}',
-                conv.out_channels,
+                channels,
                 setter(self, getattr(self, f'norm{i}_name')),
                 feeds=None if plugged else following,
                 **place,
@@ -95,7 +97,10 @@ class ResidualBlock:
         identity = x if self.downsample is None else self.downsample(x)
         convs, out = self._convolutions(), x
         for i, conv in enumerate(convs, 1):
-            out = getattr(self, getattr(self, f'norm{i}_name'))(conv(out))
+            out = conv(out)
+            if hasattr(self, f'before_norm{i}'):
+                out = getattr(self, f'before_norm{i}')(out)
+            out = getattr(self, getattr(self, f'norm{i}_name'))(out)
             if i < len(convs):
                 out = self.relu(out)
             for plugin in getattr(self, f'after_conv{i}_plugin_names', ()):
@@ -148,13 +153,17 @@ class ResidualNetwork:
     def sites(self) -> Iterator[Site]:
         """Yield the places of this network where a layer can stand."""
         if self.deep_stem:
-            for norm in (1, 4, 7):
-                # Its last norm stands where the plain stem's only one does.
-                at, name = ('stem', 'stem') if norm == 7 else ('norm', f'stem.{norm}')
-                channels = self.stem[norm - 1].out_channels
-                yield Site(at, name, channels, setter(self.stem, str(norm)))
+            # Its last norm stands where the plain stem's only one does.
+            for norm, at in ((1, 'stem_norm1'), (4, 'stem_norm2'), (7, 'stem')):
+                name = 'stem' if norm == 7 else f'stem.{norm}'
+                yield Site(at, name, self.stem.get_submodule(str(norm - 1)).out_channels,
+                           setter(self.stem, str(norm)))  # fmt: skip
+            channels = self.stem.get_submodule('6').out_channels
         else:
-            yield Site('stem', 'stem', self.conv1.out_channels, setter(self, self.norm1_name))
+            channels = self.conv1.out_channels
+            yield Site('stem', 'stem', channels, setter(self, self.norm1_name))
+        yield Site('before_stem', 'before_stem', channels, self._put_before_stem)
+        yield Site('after_pool', 'after_pool', channels, self._put_after_pool)
         for stage, name in enumerate(self.res_layers, 1):
             layer = getattr(self, name)
             blocks = [block for block in layer if isinstance(block, ResidualBlock)]
@@ -162,6 +171,26 @@ class ResidualNetwork:
                 yield from block.sites(f'{name}.{i}', stage=stage, block=i, blocks=len(blocks))
             channels = blocks[-1].channels
             yield Site('after_stage', f'{name}.after_stage', channels, setter(layer), stage)
+
+    def _put_before_stem(self, layer: nn.Module) -> None:
+        if not self.deep_stem:
+            self.add_module('before_stem', layer)
+            return
+        kept = [(name, self.stem._modules.pop(name)) for name in ('7', '8')]
+        for name, module in (('before_stem', layer), *kept):
+            self.stem.add_module(name, module)
+
+    def _put_after_pool(self, layer: nn.Module) -> None:
+        self.maxpool = nn.Sequential(OrderedDict([('pool', self.maxpool), (layer.abbr, layer)]))
+
+    def through_stem(self, x: Tensor) -> Tensor:
+        """Map images to the maps that the first stage gets."""
+        if self.deep_stem:
+            return self.maxpool(self.stem(x))
+        x = self.conv1(x)
+        if hasattr(self, 'before_stem'):
+            x = self.before_stem(x)
+        return self.maxpool(self.relu(getattr(self, self.norm1_name)(x)))
 
 
 class DenseLayer(nn.Module):

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import workers as spread
+from .text import clean
 
 try:
     import fcntl
@@ -42,7 +44,7 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
     path = Path(path)
     content = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    handle, temporary = tempfile.mkstemp('.tmp', f'.{path.name}.', path.parent)
     try:
         with os.fdopen(handle, 'wb') as file:
             file.write(content)
@@ -71,6 +73,55 @@ def alone(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
+        os.close(handle)
+
+
+#: In a folder that a process writes a run into: who that is.
+RUNNING = '.running'
+_claimed: set[Path] = set()
+
+
+@contextlib.contextmanager
+def claimed(folder: str | Path, rank: int = 0) -> Iterator[None]:
+    """Let no other process write a run into a folder, which is made where it is absent.
+
+    The claim ends with the process, however that ends. It holds over a network where the file
+    system has locks there; where it has none, nothing is refused.
+
+    Args:
+        rank: of this process among those of the run; the first claims for all.
+
+    Raises:
+        FileExistsError: another process has it.
+        OSError: the folder cannot be made or written.
+    """
+    folder = Path(folder).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    if fcntl is None or rank or folder in _claimed:
+        yield
+        return
+    handle = os.open(folder / RUNNING, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        # Not flock, nor filelock, which uses it: forked workers of a killed run would keep it.
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            holder = clean(os.read(handle, 200).decode(errors='replace')) or 'another process'
+            raise FileExistsError(
+                f'{folder}: {holder} writes a run here. Wait for its end or end it, or name '
+                'another folder with --work-dir'
+            ) from None
+        except OSError:
+            pass
+        os.ftruncate(handle, 0)
+        since = time.strftime('%Y-%m-%d %H:%M:%S')
+        os.write(
+            handle, f'process {os.getpid()} on {socket.gethostname()}, since {since},'.encode()
+        )
+        _claimed.add(folder)
+        yield
+    finally:
+        _claimed.discard(folder)
         os.close(handle)
 
 

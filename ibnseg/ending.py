@@ -22,18 +22,32 @@ INPUT_ERRORS = (ValueError, OSError, SyntaxError, RecursionError, StackError)
 _HERE = str(Path(__file__).parent)
 
 
+#: Exit code of a training that was asked to end and has saved all of its work (EX_TEMPFAIL).
+CONTINUE = 75
+#: What schedulers send before they end a job; SIGUSR1 is the usual choice of Slurm's --signal.
+_ASKING = tuple(getattr(signal, name) for name in ('SIGTERM', 'SIGUSR1') if hasattr(signal, name))
+
+
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: ends a command as Ctrl-C does, with exit code 143."""
+    """SIGTERM or SIGUSR1, its argument: ends a command as Ctrl-C does."""
+
+
+class Saved(Terminated):
+    """The same, after all work was saved: exit code 75."""
 
 
 def code_of(interrupt: KeyboardInterrupt) -> int:
-    """Return the exit code of an interrupted command: 128 and the signal's number."""
-    return 128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
+    """Return the exit code of an interrupted command: 128 and the signal's number, or 75."""
+    if isinstance(interrupt, Saved):
+        return CONTINUE
+    if isinstance(interrupt, Terminated):
+        return 128 + (interrupt.args[0] if interrupt.args else signal.SIGTERM)
+    return 128 + signal.SIGINT
 
 
 @contextlib.contextmanager
 def on_signals() -> Iterator[None]:
-    """Have Ctrl-C and SIGTERM raise KeyboardInterrupt and Terminated once.
+    """Have Ctrl-C, SIGTERM and SIGUSR1 raise KeyboardInterrupt or Terminated once.
 
     The second one ends this process and those that it has started at once, without a trace.
     """
@@ -41,7 +55,7 @@ def on_signals() -> Iterator[None]:
         yield  # only the main thread may
         return
     # What a script starts in the background ignores Ctrl-C, and goes on doing so.
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    usual = {signal.SIGINT: signal.default_int_handler} | dict.fromkeys(_ASKING, signal.SIG_DFL)
     mine = [number for number, handler in usual.items() if signal.getsignal(number) is handler]
     for number in mine:
         signal.signal(number, _first)
@@ -54,10 +68,37 @@ def on_signals() -> Iterator[None]:
 
 
 def _first(number: int, frame: FrameType | None) -> None:
-    for each in (signal.SIGINT, signal.SIGTERM):
+    for each in (signal.SIGINT, *_ASKING):
         if signal.getsignal(each) is _first:
             signal.signal(each, _second)
-    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+    raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
+
+
+@contextlib.contextmanager
+def heeded() -> Iterator[list[int]]:
+    """Have SIGTERM and SIGUSR1 end nothing: what runs here looks for them in the list, and ends.
+
+    They may come twice: of a scheduler to each process, and of torchrun to those that it began.
+    """
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked  # only the main thread may
+        return
+    before = {each: signal.signal(each, lambda number, _: asked.append(number)) for each in _ASKING}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def outlive_signals() -> None:
+    """Have a process that feeds another end with that one, not by a signal sent to all.
+
+    Where the other one leaves it behind, it ends half a minute later.
+    """
+    for number in _ASKING:
+        signal.signal(number, lambda *_: signal.alarm(30))
 
 
 def _second(number: int, frame: FrameType | None) -> None:

@@ -17,7 +17,7 @@ from .blocks import DenseNetwork, ResidualBlock, ResidualNetwork
 from .placement import Put, install
 from .weights import cache, dialects, files, table
 
-_Placement = str | Sequence[Put | Mapping[str, Any]]
+_Placement = str | Sequence[str | Put | Mapping[str, Any]]
 
 
 class _Block(ResidualBlock, nn.Module):
@@ -117,7 +117,7 @@ class ResNet(ResidualNetwork, nn.Module):
         _initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.through_stem(x)
         for name in self.res_layers:
             x = getattr(self, name)(x)
         return self.fc(x.mean((2, 3)))

@@ -13,12 +13,26 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .norms import IBN, LAYERS, InstanceNorm, ParallelIBN, PartialInstanceNorm
+from . import methods, norms
+from .methods import DSU, IRW, ISW, IW, NP, EFDMix, MixStyle, NPPlus, PAdaIN, SwitchWhiten
+from .norms import IBN, InstanceNorm, ParallelIBN, PartialInstanceNorm
 from .text import meant
 
-#: `stem` and `norm1..3` replace the norm that stands there, `every_norm` all norms of the network;
-#: `after_add` (in a block, before its last ReLU) and `after_stage` insert.
-SITES = ('stem', 'norm1', 'norm2', 'norm3', 'every_norm', 'after_add', 'after_stage')
+#: `stem` and `norm1..3` replace the norm that stands there, `stem_norm1`, `stem_norm2` the first
+#: two of a deep stem, `every_norm` all norms of the network. The others insert: before a norm
+#: (`before_norms`: all of a block but its shortcut's), in a block between the add and its last ReLU
+#: (`after_add`), after the stem's pool, after a stage.
+SITES = (
+    *('stem', 'stem_norm1', 'stem_norm2', 'norm1', 'norm2', 'norm3', 'every_norm'),
+    *('before_stem', 'before_norm1', 'before_norm2', 'before_norm3', 'before_norms'),
+    *('after_pool', 'after_add', 'after_stage'),
+)
+#: Those of the whole network, which take no stages.
+_SINGLE = ('stem', 'stem_norm1', 'stem_norm2', 'every_norm', 'before_stem', 'after_pool')
+_INSERTED = ('before_', 'after_')
+
+#: Name in a config -> layer.
+LAYERS = norms.LAYERS | methods.LAYERS
 
 
 class Site(NamedTuple):
@@ -55,10 +69,12 @@ class Put:
     """One layer at one kind of site.
 
     Args:
-        layer: a site layer (see `ibnseg.norms`), or its name in `norms.LAYERS`.
+        layer: a site layer (see `ibnseg.norms`, `ibnseg.methods`), or its name in `LAYERS`.
         at: one of `SITES`.
-        stages: stages 1 to 4 in which it stands; () for `stem` and `every_norm` only.
-        blocks: 'all', 'last', or a number n for every n-th block of a stage, the first included.
+        stages: stages 1 to 4 in which it stands; () for those of the whole network only: the
+            stem's, `every_norm` and `after_pool`.
+        blocks: 'all', 'last', 'odd' (of odd index: the second, fourth, ...), or a number n for
+            every n-th block of a stage, the first included.
         options: further arguments of the layer.
     """
 
@@ -77,25 +93,32 @@ class Put:
                 near = meant(self.layer, LAYERS)
                 raise ValueError(f'unknown layer {self.layer!r}; choose from {tuple(LAYERS)}{near}')
             object.__setattr__(self, 'layer', LAYERS[self.layer])
-        if (self.at in ('stem', 'every_norm')) == bool(self.stages):
+        if (self.at in _SINGLE) == bool(self.stages):
             raise ValueError(
-                f'{self}: the stem takes no stages, nor does every_norm; every other site takes at '
-                'least one of 1..4'
+                f'{self}: the stem takes no stages, nor do every_norm and after_pool; every other '
+                'site takes at least one of 1..4'
             )
         if not isinstance(self.stages, Sequence) or set(self.stages) - {1, 2, 3, 4}:
             raise ValueError(f'stages are {self.stages!r}; expected a list of 1, 2, 3, 4')
         every_nth = isinstance(self.blocks, int) and self.blocks >= 1
-        if not (self.blocks in ('all', 'last') or every_nth):
-            raise ValueError(f"blocks is {self.blocks!r}; expected 'all', 'last' or a number >= 1")
+        if not (self.blocks in ('all', 'last', 'odd') or every_nth):
+            raise ValueError(
+                f"blocks is {self.blocks!r}; expected 'all', 'last', 'odd' or a number >= 1"
+            )
 
     def matches(self, site: Site) -> bool:
         """Whether this Put stands at `site`."""
         if self.at == 'every_norm':
-            return not site.at.startswith('after_')
-        if self.at != site.at or (self.stages and site.stage not in self.stages):
+            return not site.at.startswith(_INSERTED)
+        same = self.at == site.at
+        if self.at == 'before_norms':
+            same = site.at.startswith('before_norm')
+        if not same or (self.stages and site.stage not in self.stages):
             return False
         if self.blocks == 'last':
             return site.block == site.blocks - 1
+        if self.blocks == 'odd':
+            return site.block % 2 == 1
         return self.blocks == 'all' or site.block % self.blocks == 0
 
 
@@ -138,11 +161,44 @@ DENSENET_PLACEMENTS: dict[str, tuple[Put, ...]] = {
 }
 
 
+def _at_b(layer: type[nn.Module], **options: Any) -> tuple[Put, ...]:
+    """Variant b's places, which are RobustNet's, too."""
+    return (
+        Put(layer, 'stem', options=options),
+        Put(layer, 'after_add', (1, 2), 'last', options),
+    )
+
+
+#: Of residual networks: other methods (`ibnseg.methods`, docs/methods.md), which may be added to
+#: one above: placement=('ibn_b', 'mixstyle').
+METHODS: dict[str, tuple[Put, ...]] = {
+    'mixstyle': (Put(MixStyle, 'after_stage', (1, 2)),),
+    'efdmix': (Put(EFDMix, 'after_stage', (1, 2)),),
+    'dsu': (
+        *(Put(DSU, 'before_stem'), Put(DSU, 'after_pool')),
+        Put(DSU, 'after_stage', (1, 2, 3, 4)),
+    ),
+    'padain': (Put(PAdaIN, 'before_norms', (1, 2, 3, 4)),),
+    'np': (Put(NP, 'after_pool'), Put(NP, 'after_stage', (1,))),
+    'np_plus': (Put(NPPlus, 'after_pool'), Put(NPPlus, 'after_stage', (1,))),
+    # As released for ResNet-50, and as RobustNet places it.
+    'sw': (Put(SwitchWhiten, 'stem'), Put(SwitchWhiten, 'norm2', (1, 2, 3), 'odd')),
+    'sw_b': _at_b(SwitchWhiten),
+    'iw': _at_b(IW),
+    'irw': _at_b(IRW),
+    'isw': _at_b(ISW),
+}
+
+
 def resolve(
-    placement: str | Sequence[Put | Mapping[str, Any]],
-    table: Mapping[str, tuple[Put, ...]] = PLACEMENTS,
+    placement: str | Sequence[str | Put | Mapping[str, Any]],
+    table: Mapping[str, tuple[Put, ...]] = PLACEMENTS | METHODS,
 ) -> tuple[Put, ...]:
-    """Return the Puts of a placement: its name in `table`, or Puts, or mappings of Put's arguments.
+    """Return the Puts of a placement.
+
+    Args:
+        placement: a name in `table`, or a list of names, Puts and mappings of Put's arguments,
+            which add up.
 
     Raises ValueError for an unknown name, and for a Put that is not in a list.
     """
@@ -155,12 +211,18 @@ def resolve(
         return table[placement]
     if not isinstance(placement, Sequence):
         raise ValueError(f'placement is {placement!r}; expected a name or a list of Puts')
-    return tuple(put if isinstance(put, Put) else Put(**put) for put in placement)
+    puts: list[Put] = []
+    for part in placement:
+        if isinstance(part, str):
+            puts += resolve(part, table)
+        else:
+            puts.append(part if isinstance(part, Put) else Put(**part))
+    return tuple(puts)
 
 
 def install(
     network: nn.Module,
-    placement: str | Sequence[Put | Mapping[str, Any]],
+    placement: str | Sequence[str | Put | Mapping[str, Any]],
     *,
     ratio: float | None = None,
     norm: Callable[[int], nn.Module] | None = None,
@@ -168,7 +230,7 @@ def install(
     """Put the layers of `placement` into `network`, in place.
 
     `network.sites()` yields its `Site`s. Names are those of `network.placements` if it has a table
-    of its own, else of `PLACEMENTS`.
+    of its own, else of `PLACEMENTS` and `METHODS`.
 
     Args:
         ratio: share of InstanceNorm for the layers that have one; None keeps each layer's own.
@@ -181,7 +243,7 @@ def install(
     """
     kind = type(network).__name__
     try:
-        puts = resolve(placement, getattr(network, 'placements', PLACEMENTS))
+        puts = resolve(placement, getattr(network, 'placements', PLACEMENTS | METHODS))
     except ValueError as error:
         raise ValueError(f'{kind}: {error}') from None
     takes_ratio = [put for put in puts if 'ratio' in inspect.signature(put.layer).parameters]
@@ -190,7 +252,7 @@ def install(
             f'ratio={ratio} has no effect: no layer of placement {placement!r} takes one'
         )
     sites = list(network.sites())
-    taken = set()
+    taken, first = set(), {}
     for put in puts:
         options = dict(put.options)
         if ratio is not None and put in takes_ratio:
@@ -205,7 +267,9 @@ def install(
             layer = put.layer(site.channels, norm=norm, **options)
             for module in layer.modules():
                 module.site = site.name
-            layer.inserted = site.at.startswith('after_')
+            layer.inserted = site.at.startswith(_INSERTED)
+            if hasattr(layer, 'joins'):
+                layer.joins(first.setdefault(put.layer, layer))
             if getattr(layer, 'expansion', 1) != 1:
                 _widen(site, layer)
             site.put(layer)

@@ -64,7 +64,7 @@ def log_files_end_with_their_test():
 
 
 # Files of real training runs come first: else one process runs them alone at the end.
-LONG = ('test_tools.py', 'test_resume.py', 'test_sweep.py', 'test_finetune.py',
+LONG = ('test_tools.py', 'test_signals.py', 'test_resume.py', 'test_sweep.py', 'test_finetune.py',
         'test_predictions.py', 'test_imagenet.py')  # fmt: skip
 # What builds every network or config, reads whole datasets, or starts a process for each case.
 WIDE = ('test_dialects.py', 'test_family.py', 'test_golden.py', 'test_hub.py', 'test_configs.py',

@@ -319,7 +319,7 @@ def unknown_id(t):
     return [('ids', t.label)]
 
 
-training_classes = only(lambda row: row.space in ('cityscapes', 'gta5', 'kitti'))(
+training_classes = only(lambda row: row.space in ('cityscapes', 'gta5', 'kitti', 'idd-level3'))(
     label_drawn(lambda t: labels.lut(t.row.space)[t.ids], 'train-ids')
 )
 

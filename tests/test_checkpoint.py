@@ -108,18 +108,49 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_ten_is_newer_than_nine(tmp_path):
+def test_ten_is_newer_than_nine(tmp_path, capsys):
     for n in (9, 10):
         torch.save({'n': n}, tmp_path / f'iter_{n}.pth')
     assert checkpoint.newest(tmp_path)[0].name == 'iter_10.pth'
+    assert capsys.readouterr().out == ''
     (tmp_path / 'iter_10.pth').write_bytes(b'cut')
     assert checkpoint.newest(tmp_path)[0].name == 'iter_9.pth'
+    said = capsys.readouterr().out
+    assert said.startswith(f'{tmp_path}/iter_10.pth: ') and 'iter_9.pth is taken' in said
     (tmp_path / 'iter_9.pth').write_bytes(b'')
     with pytest.raises(ValueError, match=r'no checkpoint of this run can be read') as caught:
         checkpoint.newest(tmp_path)
     assert 'iter_9.pth' in str(caught.value)
     assert 'iter_10.pth' in str(caught.value)
     assert checkpoint.newest(tmp_path / 'elsewhere') is None
+
+
+def test_a_damaged_best_one_is_kept_and_training_goes_on(tmp_path, capsys):
+    runner = Runner(tmp_path)
+    validate(AtomicCheckpointHook(), runner, 4, 50.0)
+    content = bytearray((tmp_path / 'best_iter_4.pth').read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / 'best_iter_4.pth').write_bytes(content)
+    hook = AtomicCheckpointHook()
+    runner.iter = 4
+    hook.before_train(runner)
+    said = capsys.readouterr().out
+    assert 'best_iter_4.pth' in said and 'best_iter_4.pth.damaged' in said
+    assert (tmp_path / 'best_iter_4.pth.damaged').read_bytes() == content
+    validate(hook, runner, 6, 40.0)
+    assert names(tmp_path) == ['best_iter_4.pth.damaged', 'best_iter_6.pth']
+    assert weights.read(tmp_path / 'best_iter_6.pth')['meta']['trained']['lost'] == [
+        'best_iter_4.pth'
+    ]
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    left = ['.iter_4.pth.tmp', '.best_iter_4.pth.tmp', '.m.record.json.ab12.tmp']
+    others = ['.running', 'iter_2.pth.tmp', '.notes.tmp']
+    for name in (*left, *others):
+        (tmp_path / name).touch()
+    assert checkpoint.begin(ConfigDict(work_dir=str(tmp_path)), False, 0) is None
+    assert names(tmp_path) == sorted(others)
 
 
 @pytest.mark.parametrize('broken', ['fsync', 'replace'])

@@ -10,6 +10,8 @@ from mmseg.registry import DATA_SAMPLERS, MODELS
 import ibnseg  # noqa: F401
 from ibnseg import domains
 from ibnseg.measure import protocols
+from ibnseg.placement import METHODS
+from ibnseg.train import settings
 
 ROOT = Path(__file__).parents[1] / 'configs'
 #: Configs of other MM projects; tests/plugins builds them where those are installed.
@@ -35,9 +37,10 @@ def test_config_builds(path):
     classes = len(domains.task(seen).classes)
     assert logits.shape == (1, classes, *(s // stride for s in size))
 
-    name, expected = path.stem, {'ibn_a': 'ibn_a', 'ibn_b': 'ibn_b', 'resnet': 'bn'}
-    prefix = next(p for p in expected if name.startswith(p))
-    assert name.startswith(config.model_name)
+    name, expected = path.stem, dict.fromkeys(METHODS, path.stem)
+    expected |= {'fda': 'bn', 'ibn_a': 'ibn_a', 'ibn_b': 'ibn_b', 'resnet': 'bn'}
+    prefix = next(p for p in expected if name.startswith(p) and (p == name or p not in METHODS))
+    assert name.startswith(config.model_name), name
     assert config.model.backbone.placement == expected[prefix]
     data = config.train_dataloader.dataset
     assert domains.Source.of(data.domain, data.get('mixing')) == source
@@ -72,6 +75,23 @@ def test_pipelines_samplers_and_protocols_exist(path):
     assert config.test_dataloader.dataset.pipeline == config.test_pipeline
     assert config.test_pipeline == ConfigDict(x=wanted).x
     assert config.param_scheduler[-1].end == config.train_cfg.max_iters
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_each_method_has_a_config_that_differs_by_the_method(name):
+    path = ROOT / 'methods' / f'{name}.py'
+    config, plain = Config.fromfile(path), Config.fromfile(ROOT / 'robustnet' / 'resnet50.py')
+    text = path.read_text()
+    assert f'configs/methods/{name}.py' in text and 'Published' in text
+    one, other = dict(settings.of(config)), dict(settings.of(plain))
+    changed = {key for key in {*one, *other} if one.get(key) != other.get(key)}
+    kinds = {put.layer.abbr for put in METHODS[name] if hasattr(put.layer, 'loss')}
+    weights = {f'model.site_loss.{kind}' for kind in kinds}
+    assert {key for key in changed if not key.startswith('custom_hooks')} == {
+        'model.backbone.placement',
+        *weights,
+        *(['model.type'] if kinds else []),
+    }
 
 
 #: What RobustNet's scripts and code say, for its ResNets.

@@ -136,12 +136,22 @@ def test_a_slip_in_a_dumped_config_is_refused(tmp_path):
         ('param_scheduler.2.power=1', 'param_scheduler is a list of 2'),
         ('param_scheduler.first.power=1', "in the place of 'first'"),
         ('train_cfg.max_iters.of=3', 'train_cfg.max_iters is '),
+        ('launcher=slurm', 'has no effect; say --launcher slurm'),
     ],
 )
 def test_an_option_that_names_nothing_is_refused(option, said):
     with pytest.raises(ValueError, match=r'^--cfg-options') as error:
         load_config(MINI, options=parse_options([option]))
     assert said in str(error.value)
+
+
+def test_custom_imports_of_the_command_line_are_imported(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / 'imported_by_an_option.py').write_text('')
+    load_config(MINI, options=parse_options(['custom_imports.imports=imported_by_an_option']))
+    assert 'imported_by_an_option' in sys.modules
+    with pytest.raises(ValueError, match=r'custom_imports is .*not_there'):
+        load_config(MINI, options=parse_options(['custom_imports.imports=not_there']))
 
 
 @pytest.mark.parametrize(
@@ -183,6 +193,7 @@ def test_an_option_that_names_nothing_is_refused(option, said):
         (['default_hooks.checkpoint.intervall=5'], "takes no 'intervall' (did you mean 'interval'"),
         (['custom_hooks.0.type=ProgresHook'], "(did you mean 'ProgressHook'?)"),
         (['val_evaluator.prefx=a'], "CrossDomainIoU takes no 'prefx'"),
+        (['test_evaluator.type=IoUMetric'], "test_evaluator is 'IoUMetric'; expected 'CrossDomai"),
         (['env_cfg.cudnn_benchmrk=False'], "(did you mean 'cudnn_benchmark'?)"),
         (['env_cfg.mp_cfg.start_method=fork'], "(did you mean 'mp_start_method'?)"),
         (['randomness.sed=1'], "(did you mean 'seed'?)"),

@@ -169,7 +169,15 @@ def test_an_original_that_looks_alike_is_read(tmp_path, counts, space):
     np.testing.assert_array_equal(domains.read_raw(path, space), ids)
 
 
-@pytest.mark.parametrize('space', ['bdd100k', 'acdc', 'dark_zurich', 'idd-level3', 'camvid-11'])
+def test_training_classes_are_told_from_ids_where_both_call_the_road_0(tmp_path):
+    path = tmp_path / 'x.png'
+    refused(save(path, file_of(CONVERTED['without'])), 'idd-level3', 'train-ids', 'no sky')
+    for counts in ({0: 900, 9: 90, 10: 90}, {0: 900, 2: 90, 9: 90, 10: 90, 22: 1}, {0: 900}):
+        ids = file_of(counts)
+        np.testing.assert_array_equal(domains.read_raw(save(path, ids), 'idd-level3'), ids)
+
+
+@pytest.mark.parametrize('space', ['bdd100k', 'acdc', 'dark_zurich', 'camvid-11'])
 def test_where_classes_are_the_ids_they_are_read(tmp_path, space):
     ids = file_of({0: 5000, 1: 2000, 8: 900, 10: 900})
     np.testing.assert_array_equal(domains.read_raw(save(tmp_path / 'x.png', ids), space), ids)

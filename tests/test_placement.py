@@ -11,6 +11,7 @@ from ibnseg.backbones import IBNResNet
 from ibnseg.norms import IBN, LAYERS, InstanceNorm, ParallelIBN, PartialInstanceNorm
 from ibnseg.placement import PLACEMENTS, SITES, Put, Site, install, resolve, setter
 
+SINGLE = ('stem', 'stem_norm1', 'stem_norm2', 'every_norm', 'before_stem', 'after_pool')
 BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 TINY = dict(stem_channels=16, base_channels=8)
 
@@ -89,6 +90,20 @@ SPELT = {
         dict(layer='IBN', at='norm1', stages=(4,), blocks=99),
         {'layer4.0.bn1': IBN},
     ),
+    'odd': (
+        dict(layer='IBN', at='norm2', stages=(1, 3), blocks='odd'),
+        {f'layer{s}.{i}.bn2': IBN for s, i in ((1, 1), (3, 1), (3, 3), (3, 5))},
+    ),
+    'before a norm': (
+        dict(layer='IN', at='before_norm3', stages=(4,), blocks='last'),
+        {'layer4.2.before_norm3': InstanceNorm},
+    ),
+    'before all norms': (
+        dict(layer='IN', at='before_norms', stages=(4,), blocks='last'),
+        {f'layer4.2.before_norm{i}': InstanceNorm for i in (1, 2, 3)},
+    ),
+    'before the stem': (dict(layer='IN', at='before_stem'), {'before_stem': InstanceNorm}),
+    'after the pool': (dict(layer='IN', at='after_pool'), {'maxpool.IN': InstanceNorm}),
     'last': (
         dict(layer='PartialInstanceNorm', at='after_add', stages=(1, 4), blocks='last'),
         {'layer1.2.PIN': PartialInstanceNorm, 'layer4.2.PIN': PartialInstanceNorm},
@@ -125,6 +140,43 @@ def test_puts_from_a_config_file(tmp_path):
     assert layers(net) == {'bn1': InstanceNorm, 'layer1.1.bn1': IBN}
     assert net.bn1.eps == 0.1
     assert net.layer1[1].bn1.IN.num_features == 2
+
+
+def test_names_and_puts_add_up():
+    spelt = dict(layer='IN', at='after_stage', stages=(4,))
+    net = IBNResNet(18, placement=('ibn_a_stage1', 'ibn_d', spelt), **TINY)
+    assert layers(net) == EXACT['ibn_a_stage1'](18) | EXACT['ibn_d'](18) | {
+        'layer4.IN': InstanceNorm
+    }
+    with pytest.raises(ValueError, match=r'two layers at one site, layer1\.0\.norm1'):
+        IBNResNet(18, placement=('ibn_a', 'ibn_a_stage1'), **TINY)
+    with pytest.raises(ValueError, match="unknown placement 'ibn_z'"):
+        IBNResNet(18, placement=('ibn_a', 'ibn_z'), **TINY)
+
+
+@pytest.mark.parametrize('deep', [False, True])
+def test_inserted_layers_of_the_stem_see_what_their_names_say(deep):
+    puts = [Put('IN', 'before_stem'), Put('IN', 'after_pool'), Put('IBN', 'stem')]
+    net, seen = IBNResNet(18, placement=puts, deep_stem=deep, **TINY), {}
+    conv, norm = (net.stem.get_submodule(n) for n in '67') if deep else (net.conv1, net.bn1)
+    before = net.stem.before_stem if deep else net.before_stem
+    assert isinstance(norm, IBN)
+    for name, module in dict(conv=conv, before=before, norm=norm, pool=net.maxpool.pool,
+                             after=net.maxpool.IN).items():  # fmt: skip
+        module.register_forward_hook(
+            lambda m, i, out, name=name: seen.update({name: (i[0].clone(), out.clone())})
+        )
+    net(torch.randn(2, 3, 64, 64))
+    for one, following in (('conv', 'before'), ('before', 'norm'), ('pool', 'after')):
+        assert_close(seen[one][1], seen[following][0], rtol=0, atol=0)
+
+
+def test_inner_norms_of_a_deep_stem_have_an_address():
+    puts = [Put('IN', 'stem_norm1'), Put('IN', 'stem_norm2')]
+    net = IBNResNet(18, placement=puts, deep_stem=True, **TINY)
+    assert list(layers(net)) == ['stem.1', 'stem.4']
+    with pytest.raises(ValueError, match='matches no site'):
+        IBNResNet(18, placement=puts, **TINY)
 
 
 def test_resolve_gives_puts_for_each_spelling():
@@ -200,13 +252,13 @@ PUT_ERRORS = {
     'stem with stages': (dict(layer='IN', at='stem', stages=(1,)), 'stem takes no stages'),
     'every norm with stages': (
         dict(layer='IN', at='every_norm', stages=(1,)),
-        'stem takes no stages, nor does every_norm',
+        'stem takes no stages, nor do every_norm',
     ),
     'blocks 0': (dict(layer='IBN', at='norm1', stages=(1,), blocks=0), "blocks is 0.*'last'"),
     'blocks -1': (dict(layer='IBN', at='norm1', stages=(1,), blocks=-1), "blocks is -1.*'all'"),
     'blocks first': (
         dict(layer='IBN', at='norm1', stages=(1,), blocks='first'),
-        "blocks is 'first'; expected 'all', 'last' or a number",
+        "blocks is 'first'; expected 'all', 'last', 'odd' or a number",
     ),
     'blocks 1.5': (dict(layer='IBN', at='norm1', stages=(1,), blocks=1.5), 'blocks is 1.5'),
 }
@@ -244,10 +296,11 @@ def test_a_wrong_network_names_the_value(case):
 
 @pytest.mark.parametrize('site', SITES)
 def test_two_layers_at_one_site_are_refused(site):
-    put = Put('IN', site, () if site in ('stem', 'every_norm') else (1,))
-    named = 'stem' if site == 'every_norm' else site
+    put = Put('IN', site, () if site in SINGLE else (1,))
+    named = {'every_norm': 'stem', 'before_norms': 'before_norm1',
+             'stem_norm1': r'stem\.1', 'stem_norm2': r'stem\.4'}.get(site, site)  # fmt: skip
     with pytest.raises(ValueError, match=rf'two layers at one site, .*{named}'):
-        IBNResNet(50, placement=[put, put], **TINY)
+        IBNResNet(50, placement=[put, put], deep_stem=True, **TINY)
 
 
 def test_every_norm_and_one_of_them_are_refused():

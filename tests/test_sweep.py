@@ -1,5 +1,6 @@
 """`sweep` as a user runs it, on a small miniature; and its plan."""
 
+import base64
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from mmengine.config import Config
 from test_tools import ROOT, TINY, run
 
-from ibnseg import miniature
+from ibnseg import disk, miniature
 from ibnseg.measure import matrices, records
 from ibnseg.train.runs import states, sweep
 
@@ -60,6 +61,8 @@ def test_every_run_is_there_and_in_one_report(swept):
             assert {name: len(some) for name, some in found.items()} == {
                 'gta5:val': 3, 'cityscapes:val': 3,
             }  # fmt: skip
+    truth = base64.b64encode((out / 'report/gallery/0000-truth.png').read_bytes()).decode()
+    assert truth in (out / 'report' / 'report.html').read_text()
     page = (out / 'report' / 'report.md').read_text()
     assert '| resnet18 | 2 |' in page and '| ibn_b | 2 |' in page
     assert '| ibn_b - resnet18 | not clear | 2 |' in page
@@ -99,6 +102,16 @@ def test_a_failing_run_is_told_and_the_others_go_on(data, tmp_path):
     assert 'Traceback' not in done.stderr
     assert (out / 'miniature/ibn_b/seed-3/ibn_b.record.json').is_file()
     assert '| ibn_b | 1 |' in (out / 'report/report.md').read_text()
+
+
+def test_a_folder_that_another_process_writes_to_is_refused(data, tmp_path):
+    with disk.claimed(tmp_path / 'miniature/ibn_b/seed-3'):
+        done = run(*words(data, tmp_path, CONFIGS[1], seeds=[3]), code=1)
+    assert 'writes a run here' in done.stderr and 'FAILED, exit code 2' in done.stdout
+    assert not (tmp_path / 'miniature/ibn_b/seed-3/ibn_b.record.json').exists()
+    with disk.claimed(tmp_path):
+        done = run(*words(data, tmp_path, CONFIGS[1], seeds=[3]), code=2)
+    assert done.stderr.startswith(f'error: {tmp_path}: process ') and done.stdout == ''
 
 
 def planned(folder: Path, state: str) -> states.Planned:

@@ -24,6 +24,7 @@ COMMANDS = {
     'analyze': 'feature divergence, robustness to appearance and corruptions',
     'published': 'list published results, rank own records among them',
     'check-claim': 'find what is wrong with a comparison, of records or of a table',
+    'methods': 'list methods beyond IBN, with sites, loss and cost',
     'picture': 'draw photo, ground truth and predictions into one PNG',
     'weights': 'list, inspect and convert published weights',
     'miniature': 'draw small synthetic datasets',

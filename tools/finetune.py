@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         default='work_dirs/finetune',
         help='folder for <model>/<target>/<percent>/seed-<seed> (work_dirs/finetune)',
     )
-    command.add(p, '--work-dir', '--data-root', '--amp', '--cfg-options', work_dir=where)
+    command.add(p, '--work-dir', '--data-root', '--amp', '--track', '--cfg-options', work_dir=where)
     return p
 
 
@@ -44,6 +44,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _job(args: argparse.Namespace) -> None:
+    from ibnseg.disk import claimed
+
+    with claimed(args.work_dir):
+        _finetune(args)
+
+
+def _finetune(args: argparse.Namespace) -> None:
     from ibnseg.disk import write_atomically
     from ibnseg.train.config import from_arguments
 

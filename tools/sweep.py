@@ -3,7 +3,8 @@
     ibnseg sweep configs/camvid/*.py --seeds 0 1 2
 
 Trains one run after another, as ibnseg train does. Run the same command again to continue: it
-keeps finished runs and resumes an interrupted one. A failed run does not stop the others.
+keeps finished runs and resumes an interrupted one. A failed run does not stop the others. The
+report has a gallery of photos, as ibnseg gallery makes it.
 """
 
 import argparse
@@ -21,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     p.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], help='(0 1 2)')
     p.add_argument('--baseline', metavar='NAME', help='model to compare with in the report')
+    p.add_argument('--no-gallery', action='store_true', help='no photos in the report')
     where = dict(
         default='work_dirs/sweep',
         help='folder for <config>/seed-<seed> and report/ (work_dirs/sweep)',
@@ -36,6 +38,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _job(args: argparse.Namespace) -> int:
+    from ibnseg.disk import claimed
+
+    with claimed(args.work_dir):
+        return _sweep(args)
+
+
+def _sweep(args: argparse.Namespace) -> int:
     from ibnseg.text import meant
     from ibnseg.train.config import from_arguments
     from ibnseg.train.runs import states, sweep
@@ -65,7 +74,11 @@ def _job(args: argparse.Namespace) -> int:
 
         # The baseline's own runs may all have failed.
         baseline = args.baseline if args.baseline in {run.model for run in measured} else None
-        report.make([run.record for run in measured], Path(args.work_dir) / 'report', baseline)
+        found, out = [run.record for run in measured], Path(args.work_dir) / 'report'
+        if not args.no_gallery:
+            data_root = load(args.configs[0], out).test_dataloader.dataset.data_root
+            _add_photos(found, data_root, baseline, out)
+        report.make(found, out, baseline)
     if failed:
         print(
             f'error: {len(failed)} of {len(runs)} runs failed: {"; ".join(failed)}. What went '
@@ -73,6 +86,17 @@ def _job(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return int(bool(failed))
+
+
+def _add_photos(found: list[Path], data_root: str, baseline: str | None, out: Path) -> None:
+    from ibnseg.analysis import gallery
+    from ibnseg.analysis.scenes import Album
+
+    try:
+        number = gallery.write(Album(list(map(str, found)), data_root, baseline), out)
+        command.say(f'gallery     {out}/gallery ({number} photos)')
+    except (OSError, ValueError) as error:  # the numbers are there without photos
+        print(f'no gallery: {error}', file=sys.stderr)
 
 
 if __name__ == '__main__':

@@ -66,7 +66,7 @@ class IBNDenseNet(DenseNetwork, IBNBackbone, BaseModule):
         norm_cfg: Mapping[str, Any] = dict(type='BN', requires_grad=True),
         norm_eval: bool = False,
         with_cp: bool = False,
-        placement: str | Sequence[Put | Mapping[str, Any]] = 'bn',
+        placement: str | Sequence[str | Put | Mapping[str, Any]] = 'bn',
         ratio: float | None = None,
         init_cfg: Any = None,
     ):

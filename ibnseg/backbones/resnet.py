@@ -6,7 +6,7 @@ from typing import Any
 from mmseg.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
 from mmseg.models.backbones.resnext import Bottleneck as NeXtBottleneck
 from mmseg.registry import MODELS
-from torch import nn
+from torch import Tensor, nn
 
 from ..blocks import ResidualBlock, ResidualNetwork
 from ..placement import Put, install
@@ -36,8 +36,8 @@ class IBNResNet(ResidualNetwork, IBNBackbone, ResNet):
 
     Args:
         depth: 18, 34, 50, 101 or 152.
-        placement: a name in `ibnseg.placement.PLACEMENTS`, or a list of Puts (as dicts in a
-            config).
+        placement: a name in `ibnseg.placement.PLACEMENTS` or `METHODS`, or a list of names and
+            Puts (as dicts in a config), which add up.
         ratio: share of InstanceNorm in IBN layers; None for each layer's default (0.5).
 
     Raises:
@@ -56,7 +56,7 @@ class IBNResNet(ResidualNetwork, IBNBackbone, ResNet):
         self,
         depth: int,
         *args: Any,
-        placement: str | Sequence[Put | Mapping[str, Any]] = 'bn',
+        placement: str | Sequence[str | Put | Mapping[str, Any]] = 'bn',
         ratio: float | None = None,
         **kwargs: Any,
     ):
@@ -72,6 +72,14 @@ class IBNResNet(ResidualNetwork, IBNBackbone, ResNet):
             self.add_squeeze_excite()
         install(self, placement, ratio=ratio, norm=self._build_norm)
         self._freeze_stages()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        x, outs = self.through_stem(x), []
+        for i, name in enumerate(self.res_layers):
+            x = getattr(self, name)(x)
+            if i in self.out_indices:
+                outs.append(x)
+        return tuple(outs)
 
 
 @MODELS.register_module()

@@ -44,7 +44,7 @@ def _read(path: str | Path, space: str) -> tuple[np.ndarray, np.ndarray]:
     if _is_converted(raw, space):
         raise DataError(
             f'{path}: seems to hold training classes, not {space} ids: ids 0 to 19 alone, 0 (road '
-            f'as a class) among them, and no sky, vegetation or car. {_ORIGINAL}; or leave this '
+            f'as a class) among them, and no sky or vegetation. {_ORIGINAL}; or leave this '
             'file out with --skip-list, if it is right',
             'train-ids',
         )
@@ -58,30 +58,32 @@ def _is_converted(raw: np.ndarray, space: str) -> bool:
     """Whether raw ids look like training classes where those never stand for themselves.
 
     Such a file has no id above 18, or 19 for the ignored, and 0 for the road. Original files of
-    that kind exist, of a tunnel say: they have no 255, and more road than id 0.
+    that kind exist, of a tunnel say: they have no 255, and more road than id 0. Where road is 0,
+    too, they have few ids: whoever sees much sees a building, a tree, a pole or the sky.
     """
     road, above = _unlike_classes(space)
-    if not road or above[raw[::32, ::32]].any():  # all but a few files end here
+    if road is None or above[raw[::32, ::32]].any():  # all but a few files end here
         return False
     count = np.bincount(raw.ravel(), minlength=256)
     others = np.flatnonzero(count[1 : labels.IGNORE])
     if not count[0] or not others.size or above[others + 1].any():
         return False
+    if not road:
+        return others.size >= 3
     return bool(count[labels.IGNORE] or (others.size > 1 and count[0] > count[road]))
 
 
 @cache
-def _unlike_classes(space: str) -> tuple[int, np.ndarray]:
+def _unlike_classes(space: str) -> tuple[int | None, np.ndarray]:
     """The id of the road, and bool (256,): which ids no file of training classes has.
 
-    0 for the road where training classes and raw ids can't be told apart.
+    None for the road where training classes and raw ids can't be told apart.
     """
     last = len(labels.CLASSES)  # some tools' number of the ignored
     ids = np.arange(256)
-    usual = [labels.raw_id(space, name) for name in ('vegetation', 'sky', 'car')]
-    told = None not in usual and min(usual) > last
-    road = labels.raw_id(space, 'road') if told else None
-    return road or 0, (ids > last) & (ids < labels.IGNORE)
+    usual = [labels.raw_id(space, name) for name in ('vegetation', 'sky')]
+    told = None not in usual and min(usual) > last and labels.space(space).encoding == 'index'
+    return labels.raw_id(space, 'road') if told else None, (ids > last) & (ids < labels.IGNORE)
 
 
 _IMPOSSIBLE = 254

@@ -33,6 +33,7 @@ def of_checkpoint(
         training_iterations=trained.get('iterations'),
         selection=trained.get('selection', 'last') if 'score' in meta else 'last',
         validated=trained.get('validated', []),
+        **(dict(selection_lost=trained['lost']) if 'lost' in trained else {}),
         shares=trained.get('shares'),
         fine_tuned=trained.get('fine_tuned'),
         training={k: trained[k] for k in ('pairs', 'settings') if k in trained} or None,
@@ -58,12 +59,15 @@ def of_checkpoint(
 def method(config: Any) -> str | None:
     """Return what was done to the plain network: the config's `method`, else its placement.
 
-    'bn' is the plain network. A placement spelled as Puts is named by them, 'IBN@norm1'.
+    'bn' is the plain network. Parts that add up are joined, and Puts named by what they are:
+    'ibn_b+mixstyle', 'IBN@norm1'.
     """
     stated = config.get('method') or config.model.backbone.get('placement')
     if stated is None or isinstance(stated, str):
         return stated
-    return '+'.join(f'{put["layer"]}@{put["at"]}' for put in stated)
+    return '+'.join(
+        part if isinstance(part, str) else f'{part["layer"]}@{part["at"]}' for part in stated
+    )
 
 
 def here() -> dict[str, Any]:

@@ -4,7 +4,7 @@ from .. import _stack
 
 _stack.require()
 
-from . import appearance, geometry, photos, transforms  # noqa: E402, F401
+from . import appearance, geometry, photos, restyle, transforms  # noqa: E402, F401
 from .dataset import CrossDomainDataset, DomainDataset, LoadLabels  # noqa: E402
 
 __all__ = ['CrossDomainDataset', 'DomainDataset', 'LoadLabels']

@@ -197,45 +197,6 @@ def digest_of(text: str, data_root: str = '') -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
-def _listed(path: Path) -> list[Path]:
-    try:
-        lines = path.read_text(encoding='utf-8').splitlines()
-    except OSError as error:
-        raise DataError(f'{path}: {error.strerror}; expected a list of images') from None
-    named = [path.parent / line.strip() for line in lines if line.strip()]
-    if absent := [file for file in named if not file.exists()]:
-        raise DataError(f'{path} names {absent[0]}, which does not exist. Paths are relative to it')
-    files = [file for one in named for file in (images_in(one) if one.is_dir() else [one])]
-    if not files:
-        raise DataError(f'{path}: names no images; expected an image or a folder of some a line')
-    return files
-
-
-def _read(path: str | Path) -> np.ndarray:
-    try:
-        return photos.read(Path(path).read_bytes(), path)
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(f'{path}: unreadable image ({error}). Take the original file') from error
-
-
-def image_set(text: str, data_root: str | Path, skip_lists: Sequence[str] = ()) -> tuple:
-    """Return the images of a domain ('name:split'), a folder or a list, and a digest of them.
-
-    A list is a .txt file that names an image or a folder of images a line, relative to the list.
-    The digest covers the names of a domain's pairs, and the contents of others' files.
-
-    Raises DataError: none of these; files missing.
-    """
-    if not domains.known(text) and (Path(text).is_dir() or Path(text).suffix == '.txt'):
-        files = _listed(Path(text)) if Path(text).suffix == '.txt' else images_in(text)
-        content = ''.join(disk.sha256(file) for file in files)
-        return files, hashlib.sha256(content.encode()).hexdigest()[:8]
-    used = domains.use(text, data_root, skip_lists)
-    return [photo for photo, _ in used.pairs], used.digest
-
-
 _SHIFT = re.compile(r'(rgb|r|g|b)([+-]\d+(?:\.\d+)?)')
 _SCALE = re.compile(r'std\*(\d+(?:\.\d+)?)')
 

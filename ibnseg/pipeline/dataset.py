@@ -191,8 +191,12 @@ class DomainDataset(BaseSegDataset):
             return data
         raise damage
 
+    def draw_photo(self) -> str:
+        """Return the path of a photo drawn from all domains; by (seed, position) in training."""
+        return self.get_data_info(np.random.randint(len(self)))['img_path']
+
     def prepare_data(self, idx: int, aim: Mapping[str, Any] | None = None) -> Any:
-        info = self.get_data_info(idx) | dict(aim or {})
+        info = self.get_data_info(idx) | dict(aim or {}, draw_photo=self.draw_photo)
         try:
             data = self.pipeline(info)
         except DataError:

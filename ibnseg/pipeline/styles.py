@@ -49,12 +49,20 @@ def fourier(photo: np.ndarray, partner: np.ndarray, band: float = _BAND) -> np.n
     height, width = photo.shape[:2]
     if partner.shape != photo.shape:
         partner = cv2.resize(partner, (width, height), interpolation=cv2.INTER_LINEAR)
+    return _eight_bits(exchanged(photo, partner, int(band * min(height, width))))
+
+
+def exchanged(photo: np.ndarray, partner: np.ndarray, low: int) -> np.ndarray:
+    """Return a photo (H, W, C) with its partner's amplitudes at frequencies -low..low, float64.
+
+    Unclipped. The window is symmetric, as in the NumPy code of FDA's release; that of its training,
+    -low..low-1, is not, and gives complex values of which it takes the real part.
+    """
     spectrum, target = (np.fft.fft2(i.astype(np.float64), axes=(0, 1)) for i in (photo, partner))
-    low = int(band * min(height, width))
-    rows, columns = (np.abs(np.fft.fftfreq(n, 1 / n)) <= low for n in (height, width))
+    rows, columns = (np.abs(np.fft.fftfreq(n, 1 / n)) <= low for n in photo.shape[:2])
     inside = np.ix_(rows, columns)
     spectrum[inside] = np.abs(target[inside]) * np.exp(1j * np.angle(spectrum[inside]))
-    return _eight_bits(np.fft.ifft2(spectrum, axes=(0, 1)).real)
+    return np.fft.ifft2(spectrum, axes=(0, 1)).real
 
 
 def _eight_bits(values: np.ndarray) -> np.ndarray:

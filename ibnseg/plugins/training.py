@@ -94,6 +94,11 @@ def train(config: Config, *, resume: bool = False, seed: int | None = None) -> N
         FileExistsError, FileNotFoundError, ValueError: the folder, data, weights or config are
             not as expected, or a run would be continued with other settings.
     """
+    with disk.claimed(config.work_dir, resuming.rank(config)):
+        _train(config, resume, seed)
+
+
+def _train(config: Config, resume: bool, seed: int | None) -> None:
     config.randomness = config.get('randomness') or dict(seed=0)
     continued = begin(config, resume, seed, _PATTERN)
     _check_loop(config)

@@ -86,7 +86,11 @@ def latex(sections: Iterable[Section]) -> str:
                 for lines in _cells(grid, _tex, r'\textbf{{{}}}')
             )
             columns = 'l' * grid.left + 'r' * (len(grid.header) - grid.left)
-            parts += [r'\begin{table}', r'\centering\footnotesize', rf'\caption{{{said}}}']
+            parts += [
+                r'\begin{table}',
+                r'\centering\footnotesize\setlength{\tabcolsep}{4pt}',
+                rf'\caption{{{said}}}',
+            ]
             parts += [rf'\begin{{tabular}}{{{columns}}}', r'\toprule', *head, r'\midrule', *body]
             parts += [*([r'\midrule', *foot] if foot else ()), r'\bottomrule']
             parts += [r'\end{tabular}', r'\end{table}', '']

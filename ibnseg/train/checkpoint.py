@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.config import Config
-from mmengine.dist import barrier, is_main_process
+from mmengine.dist import all_reduce, barrier, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 
-from .. import weights
+from .. import command, ending, weights
 from ..measure import selection
 from . import replaced
 from .config import domain_names
 
+#: What a process leaves that is killed while it writes.
+_LEFT = ('.*iter_*.pth.tmp', '.epoch_*.pth.tmp', '.*.record.json.*.tmp', '.*.images.npz.*.tmp')
 _NAME = re.compile(r'(?:best_iter|iter|epoch)_(\d+)\.pth')
 
 
@@ -23,7 +26,8 @@ _NAME = re.compile(r'(?:best_iter|iter|epoch)_(\d+)\.pth')
 class AtomicCheckpointHook(Hook):
     """Save `iter_N.pth` every `interval` iterations and `best_iter_N.pth` by source validation.
 
-    Where gradients are accumulated, `iter_N.pth` waits for the update, so none are lost.
+    Where gradients are accumulated, `iter_N.pth` waits for the update, so none are lost. A run that
+    is asked to end by SIGTERM or SIGUSR1 saves its last iteration and ends, on all ranks.
     An older file is deleted only after the newer one is whole on disk. Each file says what it was
     trained on and by which rule it was selected: 'target oracle' where the validation holds
     another dataset than the source.
@@ -34,6 +38,7 @@ class AtomicCheckpointHook(Hook):
 
     Raises:
         ValueError: the loss is not finite; names the batch. The last good checkpoint stays.
+        ending.Saved: the run was asked to end.
     """
 
     priority = 'VERY_LOW'
@@ -41,19 +46,36 @@ class AtomicCheckpointHook(Hook):
     def __init__(self, interval: int = 1000, keep: int = 1):
         self.interval, self.keep = interval, keep
         self.best_score, self._due = -math.inf, False
+        self.lost: list[str] = []  # best checkpoints that were damaged before a resume
 
     def before_train(self, runner) -> None:
-        best = newest(runner.work_dir, 'best_iter_*.pth') if runner.iter > 0 else None
-        if best is not None:
-            self.best_score = best[1]['meta']['score']
+        if runner.iter == 0:
+            return
+        found, damaged = _readable(runner.work_dir, 'best_iter_*.pth')
+        barrier()
+        for path, reason in damaged:
+            kept = path.with_name(f'{path.name}.damaged')
+            command.say(
+                f'{reason}. It is kept as {kept.name}; the best of the other validations is '
+                'reported in its place'
+            )
+            self.lost.append(path.name)
+            if is_main_process():
+                path.rename(kept)
+        barrier()
+        if found is not None:
+            self.best_score = found[1]['meta']['score']
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         done = runner.iter + 1
         check_finite(outputs, data_batch, done)
-        self._due |= done % min(self.interval, runner.val_interval) == 0
+        asked = _asked(runner)
+        self._due |= bool(asked) or done % min(self.interval, runner.val_interval) == 0
         if (self._due and updated(runner)) or done == runner.max_iters:
             self._due = False
             self._save(runner, f'iter_{done}.pth', 'iter_*.pth', self.keep, {}, done)
+            if asked:
+                raise ending.Saved(asked)
 
     def after_val_epoch(self, runner, metrics=None) -> None:
         value = (metrics or {}).get('mIoU')
@@ -65,7 +87,8 @@ class AtomicCheckpointHook(Hook):
 
     def _save(self, runner, name: str, pattern: str, keep: int, meta: dict, done: int) -> None:
         replaced.share(runner)
-        meta = dict(meta, iter=done, epoch=runner.epoch, trained=_trained(runner))
+        trained = _trained(runner) | (dict(lost=self.lost) if self.lost else {})
+        meta = dict(meta, iter=done, epoch=runner.epoch, trained=trained)
         save(runner, name, pattern, keep, meta=meta, by_epoch=False)
 
 
@@ -102,6 +125,14 @@ def check_finite(outputs: dict | None, data_batch: dict, iteration: int) -> None
         )
 
 
+def _asked(runner) -> int:
+    """Return the signal that asked any rank to end, 0 for none."""
+    asked = torch.tensor(next(iter(getattr(runner, 'asked', ())), 0))
+    if get_world_size() > 1:
+        all_reduce(asked, 'max')
+    return int(asked)
+
+
 def updated(runner) -> bool:
     """Whether no accumulated gradients wait for an update; a checkpoint would not hold them."""
     return runner.optim_wrapper.should_update()
@@ -133,17 +164,29 @@ def _by_iteration(folder: str | Path, pattern: str) -> list[Path]:
 def newest(folder: str | Path, pattern: str = 'iter_*.pth') -> tuple[Path, dict[str, Any]] | None:
     """Return path and content of a run's newest checkpoint that reads whole; None without any.
 
-    Raises ValueError where there are files but none is whole: never a silent restart.
+    Says which newer ones do not. Raises ValueError where there are files but none is whole: never
+    a silent restart.
     """
-    reasons = []
+    found, damaged = _readable(folder, pattern)
+    if damaged and found is None:
+        reasons = '\n'.join(reason for _, reason in damaged)
+        raise ValueError(f'no checkpoint of this run can be read:\n{reasons}')
+    for _, reason in damaged:
+        command.say_once(f'{reason}. It is passed over: {found[0].name} is taken')
+    return found
+
+
+def _readable(
+    folder: str | Path, pattern: str
+) -> tuple[tuple[Path, dict[str, Any]] | None, list[tuple[Path, str]]]:
+    """Return the newest that reads whole with its content, and those above it: path, reason."""
+    damaged = []
     for path in _by_iteration(folder, pattern):
         try:
-            return path, weights.read(path)
+            return (path, weights.read(path)), damaged
         except ValueError as error:
-            reasons.append(str(error))
-    if reasons:
-        raise ValueError('no checkpoint of this run can be read:\n' + '\n'.join(reasons))
-    return None
+            damaged.append((path, str(error)))
+    return None, damaged
 
 
 def chosen(folder: str | Path, rule: selection.Rule) -> Path | None:
@@ -159,6 +202,8 @@ def begin(
 ) -> tuple[Path, dict[str, Any]] | None:
     """Have the config begin a run in its work dir, or continue the one that is there.
 
+    What a killed process has left half-written there is removed.
+
     Returns path and meta of the checkpoint to continue from (`SegRunner.begin_with`), None for a
     run that begins.
 
@@ -172,6 +217,10 @@ def begin(
         ValueError: the run was begun with another seed, or resume=True in a config.
     """
     work_dir = Path(config.work_dir)
+    if is_main_process():
+        for kind in _LEFT:
+            for path in work_dir.glob(kind):
+                path.unlink(missing_ok=True)
     found = newest(work_dir, pattern)
     continued = None
     if resume:

@@ -11,6 +11,7 @@ from .. import _stack
 _stack.check()
 
 from mmengine.config import Config, DictAction  # noqa: E402
+from mmengine.utils import import_modules_from_strings  # noqa: E402
 
 from .. import command, domains  # noqa: E402
 from ..domains import own  # noqa: E402
@@ -151,7 +152,7 @@ def read_config(
         what = ' '.join(str(error).split())
         raise ValueError(f'{path}: cannot be read ({type(error).__name__}: {what})') from error
     keys.check(path, config)
-    keys.merge(config, options or {})
+    _merge(config, options or {}, launcher)
     own.read_all(config.get('domain_files') or ())
     if absent := [key for key in needed if key not in config]:
         raise ValueError(f'{path}: no {", ".join(absent)}; see configs/ for examples')
@@ -159,6 +160,17 @@ def read_config(
     default = config.get('work_dir') or str(Path('work_dirs', *below_configs(path)))
     config.work_dir = work_dir or default
     return config
+
+
+def _merge(config: Config, options: Mapping[str, Any], launcher: str) -> None:
+    if (asked := options.get('launcher', launcher)) != launcher:
+        raise ValueError(f'--cfg-options launcher={asked} has no effect; say --launcher {asked}')
+    keys.merge(config, options)
+    if any(str(key).partition('.')[0] == 'custom_imports' for key in options):
+        try:  # MMEngine imports what a file names before it is changed.
+            import_modules_from_strings(**config.custom_imports)
+        except (ImportError, TypeError) as error:
+            raise ValueError(f'custom_imports is {config.custom_imports}: {error}') from error
 
 
 def check_file(path: str | Path, what: str) -> None:

@@ -17,6 +17,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from .. import registered  # noqa: F401
+from ..measure.metric import CrossDomainIoU
 from ..text import meant, nearest
 from . import values
 from .keys import RUNNER, walk
@@ -93,6 +94,22 @@ def check(config: Config) -> None:
     _refuse(config.get('randomness'), 'randomness', taken, 'randomness')
     _refuse(_at(config, 'model.test_cfg'), 'model.test_cfg', {'mode', 'crop_size', 'stride'}, '')
     _refuse(config.get('default_hooks'), 'default_hooks', _HOOKS, '')
+    if config.get('source'):  # what the plug-ins train is measured by its own package
+        _check_evaluators(config, scope)
+
+
+def _check_evaluators(config: Config, scope: str) -> None:
+    for key in ('val_evaluator', 'test_evaluator'):
+        stated = config.get(key) or []
+        metrics = [stated] if isinstance(stated, Mapping) else stated
+        for metric in metrics[:1]:
+            kind = metric.get('type') if isinstance(metric, Mapping) else metric
+            found = _find(kind, scope) if isinstance(kind, str) else (kind,)
+            if not any(inspect.isclass(one) and issubclass(one, CrossDomainIoU) for one in found):
+                raise ValueError(
+                    f"{key} is {kind!r:.60}; expected 'CrossDomainIoU', which tells domains apart. "
+                    'Other metrics may stand behind it, in a list'
+                )
 
 
 def _check_optimiser(wrapper: Mapping[str, Any]) -> None:

@@ -132,6 +132,12 @@ def processes(config: Config) -> int:
     return int(os.environ.get(told.get(config.launcher, ''), 1))
 
 
+def rank(config: Config) -> int:
+    """Return which of them this one is, from 0 on."""
+    told = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')
+    return int(os.environ.get(told.get(config.launcher, ''), 0))
+
+
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return the settings that differ: key -> (as begun, now)."""
     found = {

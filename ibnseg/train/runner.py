@@ -1,10 +1,12 @@
 """MMEngine's Runner with a quiet console and checkpoints that hold no code."""
 
+import contextlib
 import copy
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,14 @@ from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_sync_batchnorm
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
-from .. import registered, weights  # noqa: F401
+from .. import ending, registered, weights  # noqa: F401
+from ..methods import with_loss
+from ..methods.passes import check_observed
+from ..methods.segmentor import check_collected
 from . import losses, unbuilt, untrusted
+from .checkpoint import AtomicCheckpointHook
 
 
 @untrusted.read_safely()
@@ -37,8 +44,14 @@ def compile_backbone(model: nn.Module) -> None:
     The first step of each mode and size of image takes minutes. Not with hooks on single layers.
 
     Raises:
-        ValueError: torch.compile does not work on this machine.
+        ValueError: torch.compile does not work on this machine, or the backbone has site losses,
+            whose hooks it passes over.
     """
+    if layers := with_loss(model):
+        raise ValueError(
+            f'--compile: a compiled backbone would pass over the loss of {layers[0].abbr}. Leave '
+            '--compile away for this placement'
+        )
     try:
         torch.compile(torch.neg)(torch.ones(2, device=mmengine.device.get_device()))
     except Exception as error:  # whatever a missing or broken compiler leads to
@@ -103,14 +116,30 @@ class SegRunner(mmengine.runner.Runner):
                 return MMDistributedDataParallel(module=model, **options)
         return super().wrap_model(model_wrapper_cfg, model)
 
+    @staticmethod
+    def build_dataloader(dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> DataLoader:
+        built = mmengine.runner.Runner.build_dataloader(dataloader, *args, **kwargs)
+        if built.num_workers:
+            built.worker_init_fn = partial(_begin_worker, built.worker_init_fn)
+        return built
+
     def _init_model_weights(self) -> None:
         if not self._resume:  # a checkpoint has them all; its network may be gone, too
             super()._init_model_weights()
 
     @untrusted.read_safely()
     def train(self) -> nn.Module:
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        check_collected(model)
+        if self._load_from is None:  # else a checkpoint has what was observed
+            check_observed(model, self.hooks)
+        # Only this hook looks for them.
+        heeds = any(isinstance(hook, AtomicCheckpointHook) for hook in self.hooks)
         try:
-            with unbuilt.named(self.cfg):
+            with (
+                unbuilt.named(self.cfg),
+                ending.heeded() if heeds else contextlib.nullcontext(()) as self.asked,
+            ):
                 return super().train()
         except ValueError as error:
             if 'more than 1 value per channel' not in str(error):
@@ -216,6 +245,12 @@ class SegRunner(mmengine.runner.Runner):
                         f'without running code from the file ({reason}). Have it hold tensors, '
                         'numbers, texts, lists and dicts'
                     )
+
+
+def _begin_worker(begin: Callable[[int], None] | None, number: int) -> None:
+    ending.outlive_signals()
+    if begin is not None:
+        begin(number)
 
 
 def _without_prefix(

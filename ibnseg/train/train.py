@@ -7,6 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from .. import disk
 from ..measure import records
 from ..measure.records import Record
 from . import checks, initial, parts, settings
@@ -35,10 +36,18 @@ def train(
         select: see `checks.choose_rule`.
 
     Raises:
-        FileExistsError: `config.work_dir` holds a run, or the record of another.
+        FileExistsError: `config.work_dir` holds a run, or the record of another, or another process
+            trains there.
         DataError, ValueError: data, weights or config are not as expected, before any training.
     """
     parts.check(config)
+    with disk.claimed(config.work_dir, resuming.rank(config)):
+        return _train(config, resume, seed, show, select)
+
+
+def _train(
+    config: Config, resume: bool, seed: int | None, show: bool, select: str | None
+) -> Record:
     checks.check_training(config)
     checks.check_source(config)
     checks.check_hooks(config)

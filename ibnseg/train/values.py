@@ -85,7 +85,32 @@ def check(config: Config) -> None:
     for key, value in walk(config.get('model', {}), 'model'):
         if key.endswith('.init_cfg') and isinstance(value, Mapping) and 'type' not in value:
             raise ValueError(f"{key} is {value!r:.60}; expected a type in it, as 'Pretrained'")
+    if (sync := config.get('sync_bn')) not in (None, 'torch', 'mmcv'):
+        raise ValueError(f"sync_bn is {sync!r:.60}; expected None, 'torch' or 'mmcv'")
+    if not isinstance(unused := config.get('find_unused_parameters', False), bool):
+        raise ValueError(f'find_unused_parameters is {unused!r:.60}; expected True or False')
+    _check_maps(config.get('model', {}))
     _check_test_cfg(at(config, 'model.test_cfg', {}))
+
+
+def _check_maps(model: Mapping[str, Any]) -> None:
+    """Raise ValueError for a head that takes a map which its backbone, a ResNet, does not give."""
+    backbone = model.get('backbone')
+    if not isinstance(backbone, Mapping) or 'ResNe' not in str(backbone.get('type')):
+        return
+    stages = backbone.get('num_stages', 4)
+    given = backbone.get('out_indices', range(stages) if type(stages) is int else ())
+    if model.get('neck') or not isinstance(given, list | tuple | range):
+        return
+    for where, index in walk(model, 'model'):
+        if not where.endswith('head.in_index'):
+            continue
+        for one in index if isinstance(index, list | tuple) else [index]:
+            if type(one) is int and not -len(given) <= one < len(given):
+                raise ValueError(
+                    f'{where} is {index!r:.60}; the backbone gives {len(given)} maps, 0 to '
+                    f'{len(given) - 1} (backbone.out_indices)'
+                )
 
 
 def _check_test_cfg(stated: Mapping[str, Any] | None) -> None:

@@ -1,6 +1,7 @@
 """How far a run of many is, and running it in a process of its own."""
 
 import ast
+import ctypes
 import signal
 import subprocess
 import sys
@@ -11,13 +12,14 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ... import disk
-from ...ending import Terminated
+from ...ending import CONTINUE, Terminated
 from ...measure import records
 
 FINISHED, BEGUN, NEW = 'finished', 'begun', 'new'
 #: What a command says it does with a run in each state.
 DOING = {FINISHED: 'finished before', BEGUN: 'continued', NEW: 'begun'}
 _PATIENCE = 10  # seconds
+_PR_SET_PDEATHSIG = 1  # of Linux' prctl
 _WAY_OUT = 'Name another folder with --work-dir, or delete that one'
 # Where a run is kept and how it went on there; its seed is compared by itself.
 _NOT_THE_RUN = ('work_dir', 'randomness', 'resume', 'load_from', 'launcher')
@@ -113,8 +115,14 @@ def begin(run: Planned, script: str | Path, words: Sequence[str] = (), processes
     return _launch(command)
 
 
+def _end_with_parent() -> None:
+    """Have the kernel send SIGTERM to this new process when the one that began it has ended."""
+    if sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def _launch(command: Sequence[str]) -> int:
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, preexec_fn=_end_with_parent)
     ended = []
 
     def end(*_) -> None:
@@ -134,7 +142,7 @@ def _launch(command: Sequence[str]) -> int:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
-    if ended or code in (143, -signal.SIGTERM):
+    if ended or code in (CONTINUE, 143, -signal.SIGTERM):
         raise Terminated
     if code in (130, -signal.SIGINT):
         raise KeyboardInterrupt

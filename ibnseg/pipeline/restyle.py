@@ -1,0 +1,62 @@
+"""Training photos in the style of other photos of the source."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmseg.registry import TRANSFORMS
+
+from ..errors import DataError
+from ..text import meant
+from . import photos, styles
+
+
+@TRANSFORMS.register_module()
+class OtherStyle(BaseTransform):
+    """Give a photo the style of another one, drawn from all sources; its label stays.
+
+    The partner follows from (seed, position), as all augmentation. It is one of the training's own
+    photos, so that no other domain is seen. The photo is uint8 BGR (H, W, 3), at any step between
+    loading and packing; the partner is taken whole, in the photo's size.
+
+    Args:
+        style: a name in `ibnseg.pipeline.styles.STYLES`: 'fourier' (FDA; Yang & Soatto, CVPR 2020),
+            'reinhard' (Reinhard et al., IEEE CG&A 2001) or 'histogram'.
+        prob: of a photo being changed.
+        options: of the style, say dict(band=0.05) of 'fourier'.
+
+    Raises:
+        ValueError: an unknown style, or prob outside [0, 1].
+        DataError: the partner cannot be read, or the photo is not of a `DomainDataset`.
+    """
+
+    def __init__(
+        self, style: str = 'fourier', prob: float = 0.5, options: Mapping[str, Any] | None = None
+    ):
+        if style not in styles.STYLES:
+            raise ValueError(
+                f'OtherStyle: style is {style!r}; choose from {list(styles.STYLES)}'
+                f'{meant(style, styles.STYLES)}'
+            )
+        if not 0 <= prob <= 1:
+            raise ValueError(f'OtherStyle: prob is {prob!r}; expected a number from 0 to 1')
+        self.style, self.prob, self.options = style, prob, dict(options or {})
+
+    def transform(self, results: dict) -> dict:
+        if np.random.rand() >= self.prob:
+            return results
+        if 'draw_photo' not in results:
+            raise DataError(
+                f'{results.get("img_path")}: OtherStyle draws its partner from the photos of a '
+                'DomainDataset, and this one is of another. Leave the step away'
+            )
+        path = Path(results['draw_photo']())
+        partner = photos.read(path.read_bytes(), path)
+        height, width = results['img'].shape[:2]
+        partner = cv2.resize(partner, (width, height), interpolation=cv2.INTER_AREA)
+        change = styles.STYLES[self.style]
+        results['img'] = change(results['img'], partner, **self.options)
+        return results
