@@ -24,6 +24,13 @@ TOOLS = Path(mmseg.__file__).parent / '.mim' / 'tools'
 IMAGES = 6
 
 
+#: Faults of mmseg 1.2.2 on any data, which OneDL has mended: what they say.
+OLD = {
+    'Layout of the output array img is incompatible': 'draws into an array that OpenCV 5 refuses',
+    '"input_shape" and "inputs" cannot be both set': 'get_flops.py hands both to mmengine 0.10.7',
+}
+
+
 def tool(name, *words, code=0, cwd):
     """Run a script of the installed mmseg; return what it printed."""
     if not (TOOLS / name).is_file():
@@ -33,6 +40,9 @@ def tool(name, *words, code=0, cwd):
         [sys.executable, str(TOOLS / name), *map(str, words)],
         capture_output=True, text=True, cwd=cwd, env=environment,
     )  # fmt: skip
+    for said, fault in OLD.items():
+        if done.returncode != code and said in done.stderr and mmseg.__version__ == '1.2.2':
+            pytest.skip(f'mmseg 1.2.2 {fault}')
     assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
 
@@ -117,7 +127,7 @@ def test_inference_and_the_inferencer_see_a_photo_as_we_do(place, converted, tmp
 def test_test_py_measures_and_paints(place, converted):
     said = tool(
         'test.py', 'tiny.py', converted, '--work-dir', 'tested', '--show-dir', 'shown', '--out',
-        'predicted', cwd=place,
+        'predicted', '--cfg-options', 'default_hooks.visualization.interval=1', cwd=place,
     )  # fmt: skip
     metrics = json.loads(next((place / 'tested').rglob('2*.json')).read_text())
     assert 0 <= metrics['cityscapes:val/mIoU'] <= 100 and 'gta5:val/aAcc' in said
