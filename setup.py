@@ -16,11 +16,12 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     python_requires='>=3.10',
-    packages=[*find_packages(include=['ibnseg', 'ibnseg.*']), 'ibnseg_tools'],
+    packages=[*find_packages(include=['ibnseg', 'ibnseg.*']), 'ibnseg_tools', 'ibnseg.configs'],
     # The scripts in tools/ are the installed command, too: one parser each, no torch for --help.
-    package_dir={'ibnseg_tools': 'tools'},
+    package_dir={'ibnseg_tools': 'tools', 'ibnseg.configs': 'configs'},
     package_data={
         'ibnseg': ['py.typed'],
+        'ibnseg.configs': ['**/*.py'],  # files that MMEngine reads; `ibnseg.named` finds them
         'ibnseg.report': ['*.yaml'],
         'ibnseg.report.page': ['page.html', 'page.css', 'page.js'],
         'ibnseg.splits': ['*.txt'],
@@ -41,10 +42,13 @@ setup(
         'onedl': ['onedl-mmsegmentation>=1.4', 'onedl-mmengine', 'onedl-mmcv', 'ftfy', 'regex'],
         'openmmlab': ['mmsegmentation==1.2.2', 'mmengine==0.10.7', 'mmcv<2.2', 'ftfy', 'regex'],
         'fast': ['imagecodecs'],  # PNG photos decoded in half the time (ibnseg.pipeline.photos)
+        'completion': ['argcomplete'],  # of commands and names in a shell
         'corruptions': ['imagecorruptions-imaug'],  # ibnseg analyze corruptions
         'test': [
             *('markdown-it-py', 'pytest', 'pytest-xdist', 'ruff', 'cityscapesscripts'),
+            'argcomplete',
             'imagecorruptions-imaug',
+            'setuptools>=71',  # builds the wheel that is tested
             'tensorboard',  # the others of --track are tested where they are installed
             'playwright',  # with a Chromium of the system: the report's page
         ],

@@ -15,6 +15,17 @@ __version__ = '0.1.0'
 _stack.register('ibnseg.registered')
 
 
+def load(run: Any, checkpoint: Any = None, **options: Any) -> Any:
+    """Open a trained network for photos: `ibnseg.load('work_dirs/ibn_b')('photo.jpg').labels`.
+
+    Arguments, results and errors are those of `ibnseg.inference.model.load`.
+    """
+    _stack.require()
+    from .inference import model
+
+    return model.load(run, checkpoint, **options)
+
+
 def __getattr__(name: str) -> Any:
     """Import a submodule when it is first used: `import ibnseg; ibnseg.backbones.IBNResNet`."""
     if any(module.name == name for module in pkgutil.iter_modules(__path__)):

@@ -8,13 +8,18 @@ import sys
 import warnings
 from importlib import metadata, util
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 
 _DISTRIBUTIONS = {'OneDL': 'onedl-mmsegmentation', 'OpenMMLab': 'mmsegmentation'}
+_IN_CHECKOUT = (Path(__file__).parents[1] / 'setup.py').is_file()
+#: What to type: `ibnseg[onedl]` would look for the extra's package by a name on an index.
 _INSTALL = (
     'In the checkout of ibnseg:\n'
     '    pip install -c constraints.txt -e ".[onedl]"      # no compiler needed\n'
     '    pip install -c constraints.txt -e ".[openmmlab]"  # after mmcv 2.1 from OpenMMLab'
+    if _IN_CHECKOUT
+    else 'pip install "onedl-mmsegmentation>=1.4" onedl-mmengine onedl-mmcv ftfy regex'
 )
 
 
@@ -46,9 +51,21 @@ def check() -> None:
         )
     if missing := absent():
         raise StackError(
-            f'ibnseg builds on MMSegmentation; not installed: {", ".join(missing)}. Get it with '
-            'one of\n' + _INSTALL
+            f'ibnseg builds on MMSegmentation; not installed: {", ".join(missing)}. Get it with'
+            + (' one of\n' if _IN_CHECKOUT else ': ')
+            + _INSTALL
         )
+
+
+def cause(error: Exception) -> Exception:
+    """Return why a module could not be imported: StackError where it is one of the MM packages."""
+    name = str(getattr(error, 'name', '')).partition('.')[0]
+    if isinstance(error, ModuleNotFoundError) and name in ('mmcv', 'mmengine', 'mmseg'):
+        try:
+            check()
+        except StackError as better:
+            return better
+    return error
 
 
 def require() -> None:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import ending
+from . import _stack, ending, named
 from .text import clean, meant
 
 
@@ -43,6 +43,27 @@ def parser(name: str, doc: str) -> argparse.ArgumentParser:
     return p
 
 
+def config(text: str) -> str:
+    """Return the file of a config that a command line names; the `type` of an argument."""
+    try:
+        return named.find(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+class _DomainFile(argparse.Action):
+    """Adds a dataset of the user's own while the command line is read."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        from .domains import own
+
+        try:
+            own.read_all(values)
+        except ValueError as error:
+            parser.error(str(error))
+        os.environ[own.VARIABLE] = os.pathsep.join(str(Path(path).absolute()) for path in values)
+
+
 #: Options that several commands have: name -> arguments of `add_argument`.
 _SHARED: dict[str, dict[str, Any]] = {
     '--work-dir': dict(help='folder of the run; default work_dirs/<config>'),
@@ -63,6 +84,12 @@ _SHARED: dict[str, dict[str, Any]] = {
         choices=['tensorboard', 'wandb', 'mlflow'],
         help='also write loss and mIoU there (docs/training.md)',
     ),
+    '--domain-file': dict(
+        nargs='+',
+        action=_DomainFile,
+        metavar='FILE',
+        help='datasets of your own, one YAML file each (docs/datasets.md)',
+    ),
     '--launcher': dict(choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'),
     '--cfg-options': dict(
         nargs='+', default=[], metavar='KEY=VALUE', help="values in the place of the config file's"
@@ -73,9 +100,10 @@ _SHARED: dict[str, dict[str, Any]] = {
 def add(to: argparse.ArgumentParser, *names: str, **changed: dict[str, Any]) -> None:
     """Add shared options by name, say '--work-dir'; `changed` replaces some of their arguments.
 
-    With '--launcher' comes `--local_rank`, which torch's launchers pass.
+    With '--data-root' comes `--domain-file`; with '--launcher' `--local_rank`, which torch's
+    launchers pass.
     """
-    for name in names:
+    for name in [*names, *['--domain-file'] * ('--data-root' in names)]:
         to.add_argument(name, **_SHARED[name] | changed.get(name[2:].replace('-', '_'), {}))
     if '--launcher' in names:
         to.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
@@ -121,7 +149,7 @@ def run(job: Callable[[], int | None], interrupted: str | Callable[[], str] = ''
             if 'IBNSEG_TRACE' in os.environ:
                 raise
             log.error(traceback.format_exc())
-            _report(ending.describe(error), 'error', getattr(error, 'common', False))
+            _report(ending.describe(_stack.cause(error)), 'error', getattr(error, 'common', False))
             return getattr(error, 'exit_code', 2)
 
 

@@ -56,7 +56,8 @@ def on_signals() -> Iterator[None]:
         return
     # What a script starts in the background ignores Ctrl-C, and goes on doing so.
     usual = {signal.SIGINT: signal.default_int_handler} | dict.fromkeys(_ASKING, signal.SIG_DFL)
-    mine = [number for number, handler in usual.items() if signal.getsignal(number) is handler]
+    now = {number: signal.getsignal(number) for number in usual}
+    mine = [n for n in usual if now[n] is usual[n] or getattr(now[n], 'early', False)]
     for number in mine:
         signal.signal(number, _first)
     try:

@@ -60,7 +60,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(ask, found):
         ('score predictions gta5:val', 'type: ibnseg score gta5:val predictions'),
         ('test run/best.pth own.py', 'type: ibnseg test own.py run/best.pth'),
         ('finetune a.pth own.py --target acdc', 'type: ibnseg finetune own.py a.pth'),
-        ('run test a.pth own.py', 'type: python tools/run.py test own.py a.pth'),
+        ('run test a.pth own.py', 'type: ibnseg run test own.py a.pth'),
         ('weights convert new.safetensors {file}', 'type: ibnseg weights convert {file} new.saf'),
         ('train {file}', '{file} is no config; expected a file that ends with .py, .json or .yaml'),
     ],

@@ -71,6 +71,8 @@ def test_pipelines_samplers_and_protocols_exist(path):
     validated = config.val_dataloader.dataset
     steps = protocols.describe(validated.protocol, validated.domains[0]).pipeline()
     wanted = [step for step in steps if step['type'] != 'LoadLabels']
+    wanted[0] = dict(type='LoadImageFromFile', imdecode_backend='pillow')  # `LoadPhoto`, for mmseg
+    assert config.test_dataloader.dataset.pipeline == config.test_pipeline
     assert config.test_pipeline == ConfigDict(x=wanted).x
     assert config.param_scheduler[-1].end == config.train_cfg.max_iters
 

@@ -589,7 +589,7 @@ def with_id(raw_id: int) -> Callable[[np.ndarray], np.ndarray]:
 PHOTO = 'leftImg8bit/val/lindau/lindau_000000_000019_leftImg8bit.png'
 LABEL = 'gtFine/val/lindau/lindau_000000_000019_gtFine_labelIds.png'
 GTA = splits.gta5('val')[1]
-STAND_IN = "python tools/miniature.py '{root}'"
+STAND_IN = "ibnseg miniature '{root}'"
 
 # domain, damage below the domain's folder, what the message must say ({root}: data root)
 DAMAGES: dict[str, tuple[str, Callable[[Path], object], tuple[str, ...]]] = {
@@ -664,7 +664,7 @@ def test_an_absent_dataset_is_told_with_its_layout_source_and_stand_in(tmp_path,
     root, row = tmp_path / 'my data', domains.DOMAINS[name]
     with pytest.raises(DataError) as caught:
         domains.find(name, root)
-    message, _, command = str(caught.value).partition("python tools/miniature.py '")
+    message, _, command = str(caught.value).partition("ibnseg miniature '")
     assert message.startswith(f'{root / row.folder}: no such folder')
     for words in (*row.tree.splitlines(), row.source, '--data-root'):
         assert words in message

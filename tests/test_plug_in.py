@@ -77,9 +77,8 @@ def test_photos_of_ones_own(tmp_path, monkeypatch):
     photo = np.random.default_rng(0).integers(0, 256, (100, 150, 3), np.uint8)
     Image.fromarray(photo).save(tmp_path / 'photo.png')
     monkeypatch.chdir(tmp_path)
-    first, second = block.split('\n\n', 2)[1:]
     names = {}
-    exec(block.split('\n\n')[0], names)
+    first, second = block.rsplit('\n\n', 1)
     exec(first, names)
     one = names['labels']
     assert one.shape == (1, 100, 150) and one.unique().numel() > 1

@@ -1,7 +1,7 @@
 """Check a dataset on disk: files, pairs, ids, copies.
 
-    python tools/audit.py cityscapes data
-    python tools/audit.py gta5:train data --out audit.json --write-skip-list skip.txt
+    ibnseg audit cityscapes data
+    ibnseg audit gta5:train data --out audit.json --write-skip-list skip.txt
 
 Decodes every file once and keeps the findings by its content. Exit code: 0 no error, 1 errors (with
 --strict also warnings), 2 nothing to check.
@@ -26,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument('--show', type=int, default=3, metavar='N', help='files shown per kind (3)')
     p.add_argument('--strict', action='store_true', help='exit with 1 for warnings, too')
     p.add_argument('--workers', type=int, help='processes; default one per core')
+    command.add(p, '--domain-file')
     return p
 
 

@@ -1,7 +1,7 @@
 """Check a comparison: of own records, or of a paper's table in a CSV file.
 
-    python tools/check_claim.py work_dirs/*/test
-    python tools/check_claim.py table.csv --baseline resnet50
+    ibnseg check-claim work_dirs/*/test
+    ibnseg check-claim table.csv --baseline resnet50
 
 Finds averages that do not follow from their columns, columns that mix protocols, checkpoints that
 were selected on a target, and differences that the images and seeds cannot resolve, with the number
@@ -26,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
         help='model to compare the others with; by default the plain one, of a CSV the first',
     )
     p.add_argument('--format', choices=['terminal', 'markdown', 'json'], default='terminal')
+    command.add(p, '--domain-file')
     return p
 
 

@@ -1,6 +1,6 @@
 """Fine-tune a checkpoint on parts of a target dataset and print one table (as in the paper).
 
-    python tools/finetune.py configs/ibn_b_gta5_to_cityscapes.py work_dirs/.../best_iter_N.pth \\
+    ibnseg finetune configs/ibn_b_gta5_to_cityscapes.py work_dirs/.../best_iter_N.pth \\
       --target cityscapes --fractions 10 20 30 100
 
 Trains one run after another, as tools/train.py does. The 10 % are part of the 20 %, and so on. Run
@@ -17,7 +17,9 @@ from ibnseg import command
 
 def parser() -> argparse.ArgumentParser:
     p = command.parser('finetune', __doc__)
-    p.add_argument('config', help='the config that the checkpoint was trained with')
+    p.add_argument(
+        'config', type=command.config, help='the config that the checkpoint was trained with'
+    )
     p.add_argument('checkpoint')
     p.add_argument('--target', required=True, help='dataset to train on: name or name:split')
     p.add_argument(

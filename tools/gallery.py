@@ -1,7 +1,7 @@
 """Choose photos by rule, predict them with each model, and put them into a report's gallery.
 
-    python tools/gallery.py work_dirs/sweep --out work_dirs/sweep/report
-    python tools/report.py work_dirs/sweep --out work_dirs/sweep/report
+    ibnseg gallery work_dirs/sweep --out work_dirs/sweep/report
+    ibnseg report work_dirs/sweep --out work_dirs/sweep/report
 
 Of each domain: the worst, the median and the best photo by mIoU; against the baseline, the most
 improved, that of median gain and the most worsened. Photos are chosen by the matrices beside the

@@ -1,6 +1,6 @@
 """Write small synthetic datasets: street scenes in the layouts of the real ones.
 
-    python tools/miniature.py data/mini --train 200 --val 40
+    ibnseg miniature data/mini --train 200 --val 40
 
 Takes some seconds. Use such a folder wherever the folder of the real dataset can stand.
 """

@@ -1,6 +1,6 @@
 """Draw photos, their ground truth and the predictions of several models into one PNG.
 
-    python tools/picture.py work_dirs/resnet50 work_dirs/ibn_b --domain cityscapes
+    ibnseg picture work_dirs/resnet50 work_dirs/ibn_b --domain cityscapes
 
 The photos are chosen by rule: that of median gain over the baseline, the one with the largest gain
 and the one with the smallest (of one model: median, best and worst mIoU). --image takes another,

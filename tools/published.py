@@ -1,7 +1,7 @@
 """List published results, or rank own records among them.
 
-    python tools/published.py --source gta5 --backbone resnet101 --target cityscapes
-    python tools/published.py work_dirs/*/test
+    ibnseg published --source gta5 --backbone resnet101 --target cityscapes
+    ibnseg published work_dirs/*/test
 
 Each number is as its source prints it, with where it stands. None was measured here. Own records
 are ranked with those that were measured by the same protocol; the others are listed with the
@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument('--backbone', nargs='+', default=[], metavar='NAME', help='one of these')
     p.add_argument('--target', nargs='+', default=[], metavar='NAME', help='tested on one of these')
     p.add_argument('--format', choices=['terminal', 'markdown', 'csv', 'json'], default='terminal')
+    command.add(p, '--domain-file')
     return p
 
 

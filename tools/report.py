@@ -1,6 +1,6 @@
 """Put records side by side: mIoU, gap, change against a baseline, IoU of each class.
 
-    python tools/report.py work_dirs/ --out work_dirs/report
+    ibnseg report work_dirs/ --out work_dirs/report
 
 Prints the table and writes report.md, report.html, report.tex, report.csv and report.json. Where
 per-image matrices lie beside the records (*.images.npz), also intervals, paired comparisons with a
@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
         help="classes that count instead of the protocol's; 16 and 13 as usual for SYNTHIA, "
         'present: those in the ground truth',
     )
+    command.add(p, '--domain-file')
     return p
 
 

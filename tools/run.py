@@ -12,8 +12,12 @@ def parser() -> argparse.ArgumentParser:
     jobs = p.add_subparsers(dest='job', required=True, metavar='train|test')
     train = jobs.add_parser('train', help='train by epochs')
     test = jobs.add_parser('test', help='evaluate a checkpoint')
-    train.add_argument('config', help='e.g. configs/detection/ibn_a_faster_rcnn_coco.py')
-    test.add_argument('config', help='the config that the checkpoint was trained with')
+    train.add_argument(
+        'config', type=command.config, help='e.g. configs/detection/ibn_a_faster_rcnn_coco.py'
+    )
+    test.add_argument(
+        'config', type=command.config, help='the config that the checkpoint was trained with'
+    )
     test.add_argument('checkpoint')
     root = dict(help="folder of the data; default the config's data_root")
     for job in (train, test):
@@ -36,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 def _job(args: argparse.Namespace) -> None:
     from ibnseg.train.config import check_files, parse_options
 
-    args.prog = f'python tools/run.py {args.job}'  # no command of ibnseg
+    args.prog += f' {args.job}'
     check_files(args)
     from ibnseg.plugins import training
 

@@ -1,6 +1,6 @@
 """Score a folder of predictions, from ibnseg or another toolkit, on a dataset.
 
-    python tools/score.py cityscapes results/ --name segformer
+    ibnseg score cityscapes results/ --name segformer
 
 A prediction is a PNG of class ids in the size of the label. Its name is the path of the photo in
 the dataset, or the photo's file name if that is unique. Writes a record for tools/report.py.

@@ -1,10 +1,10 @@
 """Train each config with each seed, and put all of them into one report.
 
-    python tools/sweep.py configs/camvid/*.py --seeds 0 1 2
+    ibnseg sweep configs/camvid/*.py --seeds 0 1 2
 
-Trains one run after another, as tools/train.py does. Run the same command again to continue: it
+Trains one run after another, as ibnseg train does. Run the same command again to continue: it
 keeps finished runs and resumes an interrupted one. A failed run does not stop the others. The
-report has a gallery of photos, as tools/gallery.py makes it.
+report has a gallery of photos, as ibnseg gallery makes it.
 """
 
 import argparse
@@ -16,7 +16,10 @@ from ibnseg import command
 
 def parser() -> argparse.ArgumentParser:
     p = command.parser('sweep', __doc__)
-    p.add_argument('configs', nargs='+', metavar='CONFIG', help='config files, run as Python')
+    p.add_argument(
+        'configs', nargs='+', type=command.config, metavar='CONFIG',
+        help='files, run as Python, or names in ibnseg configs',
+    )  # fmt: skip
     p.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], help='(0 1 2)')
     p.add_argument('--baseline', metavar='NAME', help='model to compare with in the report')
     p.add_argument('--no-gallery', action='store_true', help='no photos in the report')

@@ -10,7 +10,9 @@ from ibnseg import command
 
 def parser() -> argparse.ArgumentParser:
     p = command.parser('test', __doc__)
-    p.add_argument('config', help='the config that the checkpoint was trained with')
+    p.add_argument(
+        'config', type=command.config, help='the config that the checkpoint was trained with'
+    )
     p.add_argument('checkpoint')
     p.add_argument(
         '--domains', nargs='+', help="e.g. gta5 cityscapes camvid:Seq05VD; default the config's"

@@ -9,7 +9,7 @@ from ibnseg import command
 
 def parser() -> argparse.ArgumentParser:
     p = command.parser('train', __doc__)
-    p.add_argument('config', help='e.g. configs/ibn_b_gta5_to_cityscapes.py')
+    p.add_argument('config', type=command.config, help='file, or name in ibnseg configs')
     p.add_argument('--resume', action='store_true', help='continue from the newest checkpoint')
     p.add_argument(
         '--seed', type=int, help="seed of weights, sampling and augmentation; default the config's"

@@ -17,7 +17,7 @@ def parser() -> argparse.ArgumentParser:
     inspect.add_argument('file', **source)
     convert = jobs.add_parser('convert', help='convert a file to safetensors')
     convert.add_argument('file', **source)
-    convert.add_argument('out', metavar='OUT.safetensors')
+    convert.add_argument('out', metavar='OUT.safetensors', help='with --trust OUT.pth')
     convert.add_argument(
         '--to',
         choices=['original', 'ours'],
@@ -26,6 +26,12 @@ def parser() -> argparse.ArgumentParser:
     )
     convert.add_argument(
         '--arch', metavar='NAME', help='network to fit plain weights to, e.g. resnet50_ibn_b'
+    )
+    convert.add_argument(
+        '--trust',
+        action='store_true',
+        help="unpickle a file of your own, as MMEngine's Runner writes them, which runs the code "
+        'in it; keep the weights of the whole network, and plain values, in OUT.pth',
     )
     average = jobs.add_parser('average', help='average trainings of one network (soup, ReVT)')
     average.add_argument('files', nargs='+', metavar='FILE', help='checkpoints, two or more')
@@ -107,6 +113,11 @@ def _convert(args: argparse.Namespace) -> None:
 
     if not _is_there(args.file) and _is_there(args.out):
         command.turn_round(args, args.out, args.file)
+    if args.trust:
+        left = weights.unpickle(args.file, args.out)
+        print(f'left out    {", ".join(left) or "nothing"}')
+        print(f'written to {args.out}')
+        return
     MMLogger.get_current_instance().setLevel('ERROR')  # the account is printed here
     report = weights.convert(args.file, args.out, to=args.to, arch=args.arch)
     print(report)

@@ -18,6 +18,7 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=10, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='AtomicCheckpointHook', interval=1000),
+    visualization=dict(type='SegVisualizationHook'),  # draws for mmseg's test.py --show-dir
     sampler_seed=None,  # PositionSampler has no epochs
 )
 custom_hooks = [dict(type='ProgressHook')]

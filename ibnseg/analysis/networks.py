@@ -56,7 +56,7 @@ def load(spec: str, data_root: str | None = None) -> Network:
     """Return a network by the folder of a run, or by a name of the hub.
 
     Args:
-        spec: work dir of `ibnseg train` or `tools/run.py train`; or 'resnet50_ibn_b' (published
+        spec: work dir of `ibnseg train` or `ibnseg run train`; or 'resnet50_ibn_b' (published
             weights) or 'resnet50_ibn_b=FILE' (weights of a file). Configs are run as Python.
 
     Raises:
@@ -125,7 +125,7 @@ def _of_run(run: Path, data_root: str | None) -> Network:
     model.to(get_device())
 
     def prepare(image: Path, number: int, domain: str | None, change: Any = None) -> Tensor:
-        steps = _steps(config, domain, change)
+        steps = steps_of(config, domain, change)
         with DefaultScope.overwrite_default_scope(scope):
             sample = Compose([TRANSFORMS.build(step) for step in steps])(
                 dict(img_path=str(image), sample_idx=number, seg_fields=[])
@@ -158,7 +158,7 @@ def mean_of(config: Mapping[str, Any]) -> tuple[float, ...]:
     return tuple(given['mean'])[:: -1 if turned else 1]
 
 
-def _steps(config: Config, domain: str | None, change: Any) -> list[dict[str, Any]]:
+def steps_of(config: Config, domain: str | None, change: Any) -> list[dict[str, Any]]:
     """Return the test pipeline of a run's config for a photo without label."""
     if is_segmentor(config):
         protocol = config.get('protocol')

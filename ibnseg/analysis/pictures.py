@@ -6,17 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from .. import disk, domains, labels
 from ..report.certainty import Photos
 from ..text import clean, meant
-from . import choice, scenes
+from . import choice, scenes, sheet
 from .scenes import Album, Scene
-
-_WIDTH, _MOST_WIDTH = 400, 2400  # pixels: of a tile, of the whole picture
-_NOT_COUNTED = (0, 0, 0)
-_GREY = (90, 90, 90)
 
 
 def panel(album: Album, out: str | Path, domain: str, image: str | None = None) -> list[str]:
@@ -91,53 +87,18 @@ def _why(scene: Scene) -> str:
 
 
 def _draw(shown: Sequence[Scene]) -> Image.Image:
-    names = [*shown[0].predictions]
-    columns = 2 + len(names)
-    width = min(_WIDTH, _MOST_WIDTH // columns)
-    size = max(11, width // 22)
-    font, gap = ImageFont.load_default(size), max(4, size // 3)
-    line = size + gap
     task = domains.task([shown[0].domain])
-    heights = [round(width * s.truth.shape[0] / s.truth.shape[1]) for s in shown]
-    whole = columns * (width + gap) + gap
-    entries = _legend(shown, task, font, whole - 2 * gap, size)
-    lines = 1 + max(y for _, y, *_ in entries)
-    head = line + gap
-    height = head + sum(line + h + 2 * gap for h in heights) + lines * line + 2 * gap
-    sheet = Image.new('RGB', (whole, height), 'white')
-    draw = ImageDraw.Draw(sheet)
-
-    def write(x: int, y: int, text: str, fill='black', most: int = width) -> None:
-        draw.text((x, y), _fitting(text, font, most), fill=fill, font=font)
-
-    for column, name in enumerate(['photo', 'ground truth', *names]):
-        write(gap + column * (width + gap), gap, clean(name))
-    y = head
-    for scene, tall in zip(shown, heights, strict=True):
-        tiles = _tiles(scene, task)
+    rows = []
+    for scene in shown:
         scores = [f'mIoU {n:.1f}' if math.isfinite(n) else 'mIoU -' for n in scene.miou.values()]
         words = [_why(scene) or scene.domain, Path(scene.key).stem, *scores]
-        for column, (tile, text) in enumerate(zip(tiles, words, strict=True)):
-            x = gap + column * (width + gap)
-            how = Image.Resampling.LANCZOS if column == 0 else Image.Resampling.NEAREST
-            sheet.paste(Image.fromarray(tile).resize((width, tall), how), (x, y))
-            write(x, y + tall + gap // 2, clean(text), _GREY)
-        y += tall + line + 2 * gap
-    for x, number, colour, text in entries:
-        top = y + gap + number * line
-        draw.rectangle((gap + x, top, gap + x + size, top + size), colour, _GREY)
-        draw.text((gap + x + size + gap, top - 1), text, fill='black', font=font)
-    return sheet
-
-
-def _fitting(text: str, font, most: int) -> str:
-    while len(text) > 1 and font.getlength(text) > most:
-        text = text[:-2] + '…'
-    return text
+        rows.append((list(_tiles(scene, task)), words))
+    heads = ['photo', 'ground truth', *shown[0].predictions]
+    return sheet.sheet(heads, rows, _legend(shown, task))
 
 
 def _tiles(scene: Scene, task) -> Iterator[np.ndarray]:
-    colours = np.full((256, 3), _NOT_COUNTED, np.uint8)
+    colours = np.full((256, 3), sheet.NOT_COUNTED, np.uint8)
     colours[: len(task.palette)] = task.palette
     yield np.ascontiguousarray(scene.photo)
     yield colours[scene.truth]
@@ -146,18 +107,11 @@ def _tiles(scene: Scene, task) -> Iterator[np.ndarray]:
         yield colours[np.where(scene.truth == labels.IGNORE, labels.IGNORE, prediction)]
 
 
-def _legend(shown: Sequence[Scene], task, font, most: int, size: int) -> list[tuple]:
-    """Return (x, line, colour, text) of each class in the picture, and of what is not counted."""
+def _legend(shown: Sequence[Scene], task) -> list[tuple]:
+    """Return (colour, text) of each class in the picture, and of what is not counted."""
     maps = (values for s in shown for values in (s.truth, *s.predictions.values()))
     seen = sorted(set().union(*(np.unique(values).tolist() for values in maps)))
     words = [(tuple(task.palette[i]), task.classes[i]) for i in seen if i < len(task.classes)]
     if labels.IGNORE in seen:
-        words.append((_NOT_COUNTED, 'not counted (no class in the ground truth)'))
-    entries, x, line = [], 0, 0
-    for colour, text in words:
-        wide = round(font.getlength(text)) + 3 * size
-        if x and x + wide > most:
-            x, line = 0, line + 1
-        entries.append((x, line, tuple(map(int, colour)), text))
-        x += wide
-    return entries
+        words.append((sheet.NOT_COUNTED, 'not counted (no class in the ground truth)'))
+    return words

@@ -11,6 +11,7 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import DATASETS, MODELS
 
 from .. import disk, domains, labels, registered, weights  # noqa: F401
+from ..domains import own
 from ..measure import from_files, predictions, records, selection
 from ..measure.confusion import confusion
 from ..measure.predict import Predictor
@@ -61,7 +62,9 @@ def _config(run: Path) -> Config:
     configs = sorted(run.glob('*.py'))
     if not configs:
         raise FileNotFoundError(f'{run}: no run of ibnseg train, which keeps its config (*.py)')
-    return Config.fromfile(configs[0])
+    config = Config.fromfile(configs[0])
+    own.read_all(config.get('domain_files') or ())
+    return config
 
 
 class Network:

@@ -53,7 +53,8 @@ class Used:
     @property
     def photos(self) -> tuple[str, ...]:
         """Each photo's path relative to the data root."""
-        return tuple(photo.relative_to(self.root).as_posix() for photo, _ in self.pairs)
+        row, _ = parse(self.domain)
+        return tuple(row.key(photo, self.root) for photo, _ in self.pairs)
 
     @property
     def digest(self) -> str:
@@ -113,7 +114,7 @@ def use(
         raise DataError(f'odd_pairs is {odd_pairs!r}; choose from {ODD_PAIRS}')
     row, split = parse(domain)
     pairs, skipped = by_key(domain, data_root, skip_lists)
-    sizes = _sizes([file for pair in pairs.values() for file in pair], row.folder)
+    sizes = _sizes([file for pair in pairs.values() for file in pair], Path(row.folder).name)
     wrong = {pair: _wrong(*pair, sizes) for pair in pairs.values()}
     odd = {pair: error for pair, error in wrong.items() if error}
     fit = {key: pair for key, pair in pairs.items() if pair not in odd}

@@ -37,7 +37,7 @@ class Domain:
         size: (width, height) of every photo, None where they differ.
         check: (split, name) -> anything; raises DataError for no split of it. Default: those of
             `splits` are all.
-        folder: its name below the data root; default: `name`.
+        folder: its name below the data root, or an absolute path; default: `name`.
         default: the split that `name` alone stands for.
         aliases: other words for splits.
     """
@@ -62,6 +62,13 @@ class Domain:
     def root(self, data_root: str | Path) -> Path:
         """Return the folder of the dataset."""
         return Path(data_root) / self.folder
+
+    def key(self, photo: Path, data_root: str | Path) -> str:
+        """Return a photo's path relative to the data root; of a domain that lies elsewhere, as if
+        its folder lay there under the domain's name."""
+        if Path(self.folder).is_absolute():
+            return f'{self.name}/{photo.relative_to(self.folder).as_posix()}'
+        return photo.relative_to(data_root).as_posix()
 
     def listing(self, root: Path, split: str) -> Listing:
         """Return the files of a split below the dataset's folder.
@@ -363,6 +370,6 @@ def _way_out(row: Domain, data_root: str | Path, split: str) -> str:
     return (
         f'{there}Expected, as downloaded:\n{indent(row.tree, "  ")}\nbelow the data root '
         f'{data_root}. Get it from {row.source}; or name another data root with --data-root; or '
-        f'draw a small stand-in with\n  python tools/miniature.py {shlex.quote(str(data_root))} '
+        f'draw a small stand-in with\n  ibnseg miniature {shlex.quote(str(data_root))} '
         f'--worlds {row.folder}'
     )

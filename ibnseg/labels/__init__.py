@@ -16,13 +16,16 @@ __all__ = ['CITYSCAPES_IDS', 'CLASSES', 'IGNORE', 'PALETTE', 'SPACES', 'Space', 
 #: The 19 classes of the Cityscapes benchmark in training order; their RGB, uint8 (19, 3).
 CLASSES, PALETTE = STREETS.classes, STREETS.palette
 
-SPACES = tuple(spaces.SPACES)
+#: Names of the label spaces; a domain file adds its own (`ibnseg.domains.own`).
+SPACES = spaces.SPACES.keys()
 
 
 def space(name: str) -> Space:
     """Return a label space. Raises ValueError for an unknown one."""
     if name not in spaces.SPACES:
-        raise ValueError(f'unknown label space {name!r}; choose from {SPACES}{meant(name, SPACES)}')
+        raise ValueError(
+            f'unknown label space {name!r}; choose from {tuple(SPACES)}{meant(name, SPACES)}'
+        )
     return spaces.SPACES[name]
 
 
@@ -46,7 +49,8 @@ def lut(name: str) -> np.ndarray:
 def possible(name: str) -> np.ndarray:
     """Return bool (256,): which raw ids a correct label file of this space may hold."""
     row = space(name)
-    return np.isin(np.arange(256), [*range(len(row.names)), *row.extra])
+    named = {*range(len(row.names))} - {*row.holes}
+    return np.isin(np.arange(256), [*named, *row.extra])
 
 
 def class_ids(name: str, absent: bool = False) -> tuple[int, ...]:

@@ -65,6 +65,7 @@ class Space:
         names: the published name of each raw id from 0 on.
         groups: class of the task -> the names that belong to it, its best match first.
         extra: raw ids beside those with a name that a correct file may hold.
+        holes: raw ids below the last name's that no correct file holds.
         absent: classes that have an id, but no pixel in the whole dataset.
         encoding: how files hold raw ids: 'index' is one 8-bit channel, grey or palette; 'red16'
             the red of 16-bit RGB; 'colour' the RGB of `colours`; 'polygons' Cityscapes' JSON.
@@ -80,6 +81,7 @@ class Space:
     encoding: str = 'index'
     colours: tuple[tuple[int, int, int], ...] | None = None
     task: Task = STREETS
+    holes: tuple[int, ...] = ()
 
 
 def _own(task: Task = STREETS) -> dict[str, tuple[str, ...]]:

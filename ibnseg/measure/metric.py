@@ -5,7 +5,8 @@
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, takewhile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ from mmengine.dist import all_gather_object, all_reduce
 from mmengine.evaluator import BaseMetric
 from mmseg.registry import METRICS
 
-from .. import domains, labels
+from .. import disk, domains, labels
 from .confusion import Scores, confusion, raw_confusion, score
 from .matrices import Images, sparse
+from .predictions import encode
 from .reliability import BINS, CALIBRATION_BINS, Reliability, histogram
 
 
@@ -34,6 +36,11 @@ class CrossDomainIoU(BaseMetric):
 
     The loader's dataset is a `CrossDomainDataset`; each sample says its domain and its number in
     it. `evaluate` gives `<domain>/mIoU` and `<domain>/aAcc` in percent and `mIoU` as their mean.
+
+    Args:
+        output_dir: folder for predictions as PNGs of class indices, `<number>_<photo>`, numbered as
+            the dataset; MMSegmentation's `test.py --out`. `ibnseg test` has `--save-predictions`.
+        keep_results: as that gives it; nothing else is kept.
 
     Attributes:
         totals: after `evaluate`, the matrix of each domain, summed over its images on all ranks.
@@ -53,8 +60,15 @@ class CrossDomainIoU(BaseMetric):
             dataset more than once or not at all (a sampler that pads or drops).
     """
 
-    def __init__(self, collect_device: str = 'cpu', prefix: str | None = None):
+    def __init__(
+        self,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+        output_dir: str | None = None,
+        keep_results: bool = False,
+    ):
         super().__init__(collect_device, prefix)
+        self.output_dir = output_dir
         self.totals: dict[str, np.ndarray] = {}
         self.images: dict[str, Images] = {}
         self.watch: Callable[[str, int, np.ndarray], None] | None = None
@@ -95,6 +109,16 @@ class CrossDomainIoU(BaseMetric):
             self._seen.setdefault(name, _Rows()).add(number, sparse(matrix))
             if self.watch:
                 self.watch(name, number, prediction.astype(np.uint8))
+            if self.output_dir is not None:
+                self._write(name, number, sample['img_path'], prediction.astype(np.uint8))
+
+    def _write(self, name: str, number: int, photo: str, prediction: np.ndarray) -> None:
+        """Write a prediction under a name that sorts as the dataset does."""
+        counts = self.dataset_meta['domains']
+        number += sum(counts[other] for other in takewhile(lambda other: other != name, counts))
+        palette = np.array(self.dataset_meta['palette'], np.uint8)
+        file = Path(str(self.output_dir), f'{number:06}_{Path(photo).stem}.png')
+        disk.write_atomically(file, encode(prediction, palette))
 
     def evaluate(self, size: int) -> dict[str, float]:
         num_classes = len(self.dataset_meta['classes'])

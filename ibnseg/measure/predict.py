@@ -188,8 +188,8 @@ class Predictor:
         self.doubt = doubt
         if doubt and not _takes_argmax(self.model):
             raise ValueError(
-                f'--reliability: {type(self.model).__name__} does not predict by the softmax of '
-                'logits, so its pixels have no confidence. Leave the option away'
+                f'{type(self.model).__name__} does not predict by the softmax of logits, so its '
+                'pixels have no confidence. Leave --reliability or --confidence away'
             )
         self.is_fast = _is_plain(self.model)
         if self.is_fast:

@@ -93,6 +93,14 @@ def protocol_hash(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
 
 
+def loads_labels(pipeline: Sequence[Any]) -> bool:
+    """Whether a step of a pipeline, a dict or an object, reads labels: its type says so."""
+    types = (
+        step['type'] if isinstance(step, Mapping) else type(step).__name__ for step in pipeline
+    )
+    return any('Label' in str(kind) or 'Annotation' in str(kind) for kind in types)
+
+
 @dataclass(frozen=True)
 class Setting:
     """A published way to measure.

@@ -19,7 +19,7 @@ from ..domains.pairs import Used, use
 from ..domains.sources import Mixing, Source, subset
 from ..domains.table import Pairs, parse, task
 from ..errors import DataError
-from ..measure.protocols import describe
+from ..measure.protocols import describe, loads_labels
 
 #: Kinds of damage that training steps over; others say that the dataset is not what it seems.
 _DAMAGES = ('damaged', 'unreadable', 'size', 'orientation')
@@ -125,6 +125,7 @@ class DomainDataset(BaseSegDataset):
             metainfo=dict(classes=classes.classes, palette=classes.palette.tolist()),
             **kwargs,
         )
+        self.METAINFO = self.metainfo  # mmseg's browse_dataset.py looks there
 
     def load_data_list(self) -> list[dict]:
         where = self.data_root, self._skip_lists, self._odd_pairs
@@ -247,7 +248,8 @@ class CrossDomainDataset(ConcatDataset):
         domains: 'name' or 'name:split' each.
         data_root: the folder that holds one folder a domain.
         pipeline: MMSeg transforms; default: those of the protocol. `ibnseg test` takes no other,
-            since no protocol describes what they do.
+            since no protocol describes what they do. One that loads no labels is not used: it is
+            there for MMSegmentation's `MMSegInferencer`, which looks for it in a config.
         protocol: how photos and labels are prepared: the name of a published setting, or fields
             (`ibnseg.measure.protocols.describe`); default: in their own size.
         altered: what is done to photos beside that, see there.
@@ -276,6 +278,8 @@ class CrossDomainDataset(ConcatDataset):
         if len(set(names)) < len(names):
             raise DataError(f'domains {list(domains)}: one is named twice. Name each once')
         task(domains)  # refuses those of other classes
+        if pipeline is not None and not loads_labels(pipeline):
+            pipeline = None
         parts = [
             DomainDataset(
                 name,
@@ -296,7 +300,11 @@ class CrossDomainDataset(ConcatDataset):
             domains={part.domain: len(part) for part in parts},
             raw={part.domain: part.space for part in parts if part.raw},
         )
+        self.METAINFO = self.metainfo  # mmseg's confusion_matrix.py looks there
         self.goes_on = False
+
+    #: Looked for by MMSegmentation's confusion_matrix.py.
+    ignore_index, reduce_zero_label = labels.IGNORE, False
 
     def __getitem__(self, index: int) -> dict:
         try:

@@ -59,10 +59,32 @@ def read(data: bytes, name: str | Path = 'photo', labelled: bool = False) -> np.
     return _by_pillow(data, name, labelled) if photo is None else photo
 
 
+def of_image(image: Image.Image) -> np.ndarray:
+    """Return a picture of Pillow as `read` gives its file: uint8 BGR (H, W, 3), turned.
+
+    Of 16 bits in colour Pillow keeps the upper eight: give `read` the file instead.
+
+    Raises DataError for modes I and F, which do not say which value is white.
+    """
+    if image.mode.startswith(('I', 'F')):
+        raise DataError(
+            f'picture of mode {image.mode}, which does not say which value is white. Convert it to '
+            'RGB of 8 bits',
+            'depth',
+        )
+    return _turned(image, 'picture')
+
+
 def _by_pillow(data: bytes, name: str | Path, labelled: bool) -> np.ndarray:
     image = Image.open(io.BytesIO(data))
     if fault := pixels.photo_fault(image):
         raise DataError(f'{name}: photo is {fault}. Take the original file', 'depth')
+    return _turned(image, name, labelled, data)
+
+
+def _turned(
+    image: Image.Image, name: str | Path, labelled: bool = False, data: bytes = b''
+) -> np.ndarray:
     image.load()
     mode, turn = image.mode, pixels.orientation(image)
     if labelled and not pixels.is_clear(image.size, turn):

@@ -1,4 +1,4 @@
-"""The jobs behind `tools/run.py`: configs of MMDetection and MMPretrain, trained and tested."""
+"""The jobs behind `ibnseg run`: configs of MMDetection and MMPretrain, trained and tested."""
 
 import contextlib
 import importlib
@@ -171,7 +171,7 @@ def _check_loop(config: Config) -> None:
     loop = stated.get('type', 'EpochBasedTrainLoop')
     if not stated or loop != 'EpochBasedTrainLoop' or not stated.get('by_epoch', True):
         raise ValueError(
-            f'train_cfg is {dict(stated)}; tools/run.py trains by epochs: expected '
+            f'train_cfg is {dict(stated)}; ibnseg run trains by epochs: expected '
             "dict(type='EpochBasedTrainLoop', max_epochs=...)"
         )
 
@@ -182,7 +182,7 @@ def _prepare(config: Config) -> None:
     given = config.default_hooks.get('checkpoint') or {}
     if given.get('save_best'):
         raise ValueError(
-            f'default_hooks.checkpoint.save_best is {given["save_best"]!r}: tools/run.py selects '
+            f'default_hooks.checkpoint.save_best is {given["save_best"]!r}: ibnseg run selects '
             'no checkpoint. Leave it away'
         )
     keep = given.get('max_keep_ckpts', -1)

@@ -168,11 +168,14 @@ def plan_measurement(config: Config) -> dict[str, protocols.Protocol]:
     """
     check_protocol(config)
     data = config.test_dataloader.dataset
-    if data.get('pipeline') is not None:
+    own = data.get('pipeline')
+    of_photos = own == config.get('test_pipeline') and not protocols.loads_labels(own or ())
+    if own is not None and not of_photos:
         raise ValueError(
             'test_dataloader.dataset has a pipeline of its own; a measurement builds it from a '
-            'protocol. Leave it away and state protocol = dict(photo=(width, height), '
-            'keep_ratio=True), or the name of a published setting'
+            'protocol. Leave it away, or as test_pipeline is, for photos without labels, and state '
+            'protocol = dict(photo=(width, height), keep_ratio=True), or the name of a published '
+            'setting'
         )
     data.raw = True
     return {

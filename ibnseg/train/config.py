@@ -14,6 +14,7 @@ from mmengine.config import Config, DictAction  # noqa: E402
 from mmengine.utils import import_modules_from_strings  # noqa: E402
 
 from .. import command, domains  # noqa: E402
+from ..domains import own  # noqa: E402
 from . import keys, tracking  # noqa: E402
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -68,13 +69,7 @@ def load_config(
     stated = config.get('model_name') if _states(path, 'model_name') else None
     asked = name or dict(options or {}).get('model_name') or stated
     config.model_name = str(asked or Path(path).stem)
-    for loader in filter(config.get, LOADERS):
-        if data_root is not None:
-            config[loader].dataset.data_root = str(data_root)
-        if skip_lists:
-            config[loader].dataset.skip_lists = [str(path) for path in skip_lists]
-        if 'odd_pairs' in config:
-            config[loader].dataset.odd_pairs = config.odd_pairs
+    _state_data(config, data_root, skip_lists)
     if compile:
         config.compile_backbone = True
     tracking.add(config, track)
@@ -84,6 +79,23 @@ def load_config(
         on_gpu = torch.cuda.is_available()
         config.optim_wrapper.type = 'AmpOptimWrapper' if on_gpu else 'CPUAmpOptimWrapper'
     return config
+
+
+def _state_data(config: Config, data_root: str | None, skip_lists: Sequence[str]) -> None:
+    """Have every dataset of a config say where its files are, and the config who describes them."""
+    names: list[str] = []
+    for loader in filter(config.get, LOADERS):
+        data = config[loader].dataset
+        if data_root is not None:
+            data.data_root = str(data_root)
+        if skip_lists:
+            data.skip_lists = [str(path) for path in skip_lists]
+        if 'odd_pairs' in config:
+            data.odd_pairs = config.odd_pairs
+        if own.FILES:
+            names += domain_names(data)
+    if files := own.files_of(names):
+        config.domain_files = files  # whoever opens the run finds its datasets
 
 
 def check_given(key: str, value: Any) -> None:
@@ -141,6 +153,7 @@ def read_config(
         raise ValueError(f'{path}: cannot be read ({type(error).__name__}: {what})') from error
     keys.check(path, config)
     _merge(config, options or {}, launcher)
+    own.read_all(config.get('domain_files') or ())
     if absent := [key for key in needed if key not in config]:
         raise ValueError(f'{path}: no {", ".join(absent)}; see configs/ for examples')
     config.launcher = launcher

@@ -28,7 +28,7 @@ RUNNER = {
 #: What ibnseg reads.
 OURS = {
     'source', 'mixing', 'protocol', 'class_set', 'select', 'model_name', 'method', 'skipped',
-    'fine_tuned', 'compile_backbone', 'odd_pairs',
+    'fine_tuned', 'compile_backbone', 'odd_pairs', 'domain_files',
 }  # fmt: skip
 #: What tools and APIs of the MM packages read from a config, beside the Runner.
 _TOOLS = {

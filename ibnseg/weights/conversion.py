@@ -1,5 +1,6 @@
 """What a weight file is, and the same weights as safetensors, by the original's names or ours."""
 
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -7,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .. import disk
-from . import dialects, files, load, networks
+from . import dialects, files, load, networks, plain
 
 NAMINGS = ('original', 'ours')
 _STEMS = {'stem.6.weight': 'three 3x3', 'conv1.weight': '7x7', 'features.conv0.weight': '7x7'}
@@ -136,6 +138,37 @@ def convert(
     return report
 
 
+def unpickle(source: str | os.PathLike, out: str | os.PathLike) -> list[str]:
+    """Write the weights of a file that holds objects as one that `files.read` takes.
+
+    This runs whatever code the file holds: for files of one's own only. Weights and plain values of
+    `meta` are kept, whole or not at all.
+
+    Returns: the names of what was left out, beside the weights.
+
+    Raises:
+        FileNotFoundError, FileExistsError, ValueError: no such file, or no weights in it; `out`
+            exists already or can't be written.
+    """
+    out, path = Path(out), files.locate(source)
+    _check_place(out, ('.pth', '.pt'))
+    try:
+        held = torch.load(path, map_location='cpu', weights_only=False)
+    except Exception as error:  # it may run anything
+        raise ValueError(
+            f'{path}: cannot be unpickled ({type(error).__name__}: {error})'
+        ) from error
+    held = held if isinstance(held, Mapping) else {}
+    state = plain.kept(held.get('state_dict', held))
+    if not any(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f'{path}: no weights in it; expected a checkpoint with a state_dict')
+    content = dict(state_dict=state, meta=plain.kept(held.get('meta') or {}))
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    disk.write_atomically(out, buffer.getvalue())
+    return [str(key) for key in held if 'state_dict' in held and key not in content]
+
+
 def _original_head(state: Mapping[str, Tensor], found: Description) -> dict[str, Tensor]:
     newer = [key for key in state if key.startswith('stem.') or key.endswith('downsample.2.weight')]
     if newer:
@@ -147,9 +180,9 @@ def _original_head(state: Mapping[str, Tensor], found: Description) -> dict[str,
     return {key: value for key, value in found.file.tensors.items() if key.startswith(heads)}
 
 
-def _check_place(out: Path) -> None:
-    if out.suffix != '.safetensors':
-        raise ValueError(f'{out}: expected a name that ends in .safetensors')
+def _check_place(out: Path, suffixes: tuple[str, ...] = ('.safetensors',)) -> None:
+    if out.suffix not in suffixes:
+        raise ValueError(f'{out}: expected a name that ends in {" or ".join(suffixes)}')
     if not out.parent.is_dir():
         raise FileNotFoundError(f'{out.parent}: no such folder')
     if out.exists():

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,10 +90,9 @@ def _why(path: Path, error: Exception) -> str:
         return (
             f"{path}: a checkpoint of MMEngine's own Runner. Beside the weights it holds the "
             'history of the losses as objects (HistoryBuffer), and to read those is to run code '
-            'from the file, which ibnseg never does. If you trust the file, take the weights '
-            'out of it yourself, once, in Python: '
-            f"state = torch.load({str(path)!r}, weights_only=False, map_location='cpu')"
-            f"['state_dict']; torch.save(state, {str(path.with_suffix('.weights.pth'))!r})"
+            'from the file. If you trust whoever made it, take the weights out of it once: '
+            f'ibnseg weights convert {shlex.quote(str(path))} '
+            f'{shlex.quote(str(path.with_suffix(".weights.pth")))} --trust'
         )
     kind = 'safetensors' if path.suffix == '.safetensors' else 'weight'
     if how := plain.broken(path, f'{type(error).__name__}: {text}'):

@@ -4,6 +4,7 @@ import argparse
 import io
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,21 @@ def unreadable(value: Any) -> str:
         found = re.search(r'GLOBAL (\S+) was not', str(error))
         return found[1] if found else type(error).__name__
     return ''
+
+
+def kept(value: Any) -> Any:
+    """Return a value without what `load` would not read: tensors, plain values, containers stay."""
+    if isinstance(value, Mapping):
+        items = ((key, kept(item)) for key, item in value.items() if type(key) in _PLAIN)
+        return {key: item for key, item in items if item is not None}
+    if isinstance(value, list | tuple | set):
+        return [kept(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return value if isinstance(value, torch.Tensor) or type(value) in _PLAIN else None
+
+
+_PLAIN = (bool, int, float, str, type(None))
 
 
 #: What is said of a file that ends too early.

@@ -12,7 +12,10 @@ train_pipeline = [
     dict(type='PackSegInputs'),
 ]
 protocol = dict(_delete_=True)  # photos in their own size
-test_pipeline = [dict(type='LoadPhoto'), dict(type='PackSegInputs')]
+test_pipeline = [
+    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='PackSegInputs'),
+]
 train_dataloader = dict(
     batch_size=8, num_workers=1, dataset=dict(domain=source, pipeline=train_pipeline)
 )
@@ -22,5 +25,6 @@ test_dataloader = dict(
     dataset=dict(
         domains=['camvid:val/0016E5', 'camvid:Seq05VD', 'camvid:0001TP'],
         protocol=protocol,
+        pipeline=test_pipeline,
     ),
 )

@@ -12,9 +12,10 @@ train_pipeline = [
 ]
 # Photos are at most 1024 wide, as in training. Labels keep their size; predictions get that size.
 protocol = dict(photo=(1024, 1024), keep_ratio=True)
-# Of `mmseg.apis.inference_model`, for photos without labels; a measurement follows the protocol.
+# Of MMSegmentation's `inference_model` and `MMSegInferencer`, for photos without labels; a
+# measurement follows the protocol.
 test_pipeline = [
-    dict(type='LoadPhoto'),
+    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
     dict(type='ResizePhoto', scale=(1024, 1024), keep_ratio=True),
     dict(type='PackSegInputs'),
 ]
@@ -44,5 +45,6 @@ test_dataloader = dict(
         domains=['gta5:val', 'cityscapes:val'],
         data_root=data_root,
         protocol=protocol,
+        pipeline=test_pipeline,
     ),
 )

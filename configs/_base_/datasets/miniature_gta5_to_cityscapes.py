@@ -12,7 +12,7 @@ train_pipeline = [
 ]
 protocol = dict(photo=(256, 128), keep_ratio=True)
 test_pipeline = [
-    dict(type='LoadPhoto'),
+    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
     dict(type='ResizePhoto', scale=(256, 128), keep_ratio=True),
     dict(type='PackSegInputs'),
 ]
@@ -22,4 +22,4 @@ train_dataloader = dict(
     dataset=dict(domain=source, pipeline=train_pipeline),
 )
 val_dataloader = dict(num_workers=1, dataset=dict(protocol=protocol))
-test_dataloader = dict(num_workers=1, dataset=dict(protocol=protocol))
+test_dataloader = dict(num_workers=1, dataset=dict(protocol=protocol, pipeline=test_pipeline))

@@ -3,7 +3,10 @@
 # and pads a small photo all around, in black; here it is bilinear, right and below, in mean grey.
 _base_ = './gta5_to_cityscapes.py'
 protocol = 'robustnet-1536'
-test_pipeline = [dict(type='LoadPhoto'), dict(type='PackSegInputs')]  # in their own size
+test_pipeline = [
+    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='PackSegInputs'),
+]  # in their own size
 train_pipeline = [
     dict(type='LoadPhoto'),
     dict(type='LoadLabels'),
@@ -22,5 +25,6 @@ test_dataloader = dict(
     dataset=dict(
         domains=['gta5:val', 'cityscapes:val', 'bdd100k:val', 'mapillary:val', 'synthia:val'],
         protocol=protocol,
+        pipeline=test_pipeline,
     ),
 )

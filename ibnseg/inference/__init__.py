@@ -1,0 +1,1 @@
+"""A trained network on photos and videos that belong to no dataset."""
