@@ -434,7 +434,7 @@ def test_no_data_ends_with_instructions(tmp_path):
         'train.py', 'configs/ibn_b_gta5_to_cityscapes.py', '--data-root', tmp_path / 'none',
         '--work-dir', tmp_path / 'run',
     )  # fmt: skip
-    for part in ('images/00001.png', 'download', 'tools/miniature.py', '--data-root'):
+    for part in ('images/00001.png', 'download', 'ibnseg miniature', '--data-root'):
         assert part in message
     assert not (tmp_path / 'run').exists()
 
