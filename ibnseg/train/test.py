@@ -146,8 +146,7 @@ def measure(
     metric.watch = runner.test_loop.saver = saver
     metric.keeps_doubt = runner.test_loop.doubt = reliable
     runner.test_dataloader.dataset.goes_on = True
-    used = runner.test_dataloader.dataset.used
-    _check_pairs(used, plan)
+    _check_pairs(used := runner.test_dataloader.dataset.used, plan)
     runner.begin_with(checkpoint, resume=False)
     runner.test()
     lost = _lost(metric.unread)
