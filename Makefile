@@ -4,8 +4,6 @@ VENV ?= .venv
 VENV_OPENMMLAB ?= .venv-openmmlab
 VENV_PLUGINS ?= .venv-plugins
 SEED ?= 0
-WORLDS ?= work_dirs/demo/data
-DEMO ?= work_dirs/demo/seed$(SEED)
 # A wheel for this Python, where there is one; else pip builds mmcv (40 minutes on two cores).
 TAG := $(shell $(PYTHON) -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
 MMCV ?= $(or $(wildcard ../shared/wheels/mmcv-2.1.0-$(TAG)-*_$(shell uname -m).whl),mmcv==2.1.0)
@@ -16,22 +14,8 @@ NEW_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "
 .PHONY: demo setup test test-fast test-openmmlab setup-plugins test-plugins test-stress lint
 .DELETE_ON_ERROR:
 
-demo: $(DEMO)/resnet18/.measured $(DEMO)/ibn_a/.measured $(DEMO)/ibn_b/.measured
-	@$(VENV)/bin/ibnseg picture $(DEMO)/resnet18 $(DEMO)/ibn_a $(DEMO)/ibn_b \
-	  --models resnet18 ibn_b --data-root $(WORLDS) --out $(DEMO)/report/picture.png
-	@$(VENV)/bin/ibnseg gallery $(DEMO)/resnet18 $(DEMO)/ibn_a $(DEMO)/ibn_b \
-	  --data-root $(WORLDS) --out $(DEMO)/report
-	@$(VENV)/bin/ibnseg report $(DEMO)/resnet18 $(DEMO)/ibn_a $(DEMO)/ibn_b --out $(DEMO)/report
-
-$(WORLDS)/.ready: $(VENV)/.ready
-	@$(VENV)/bin/ibnseg miniature $(WORLDS)
-	@touch $@
-
-$(DEMO)/%/.measured: $(WORLDS)/.ready
-	@rm -rf $(DEMO)/$*
-	@$(VENV)/bin/ibnseg train configs/miniature/$*.py --data-root $(WORLDS) \
-	  --work-dir $(DEMO)/$* --seed $(SEED) --no-table
-	@touch $@
+demo: $(VENV)/.ready
+	@$(VENV)/bin/ibnseg demo --seed $(SEED)
 
 setup: $(VENV)/.ready
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import socket
@@ -55,6 +56,13 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_by(path: str | Path, write: Callable[[io.BytesIO], Any]) -> None:
+    """Write what `write` puts into a file that it is given, whole or not at all."""
+    content = io.BytesIO()
+    write(content)
+    write_atomically(path, content.getvalue())
 
 
 @contextlib.contextmanager

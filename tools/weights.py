@@ -125,15 +125,9 @@ def _convert(args: argparse.Namespace) -> None:
 
 
 def _average(args: argparse.Namespace) -> None:
-    from ibnseg.weights import average
+    from ibnseg.weights import average, conversion
 
-    out = Path(args.out)
-    if out.suffix != '.pth':
-        raise ValueError(f'--out {out}: expected a name that ends in .pth')
-    if out.exists():
-        raise FileExistsError(f'{out} exists already; delete it or choose another name')
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f'{out.parent}: no such folder')
+    conversion.check_place(out := Path(args.out), ('.pth',))
     result = average.average(args.files, args.keys)
     if args.refresh_bn:
         _refresh(args, result)

@@ -26,7 +26,7 @@ from ..pipeline import photos
 from ..pipeline.corruptions import CORRUPTIONS, KINDS, SEVERITIES
 from ..train import checks
 from ..train.config import load_config
-from . import networks, plots, robustness
+from . import networks, plots, robustness, shown
 
 
 def run(
@@ -67,7 +67,7 @@ def run(
 
 
 def _config(run: str) -> Config:
-    return Config.fromfile(networks.config_of(Path(run)))
+    return Config.fromfile(shown.config_of(Path(run)))
 
 
 def _clock(runs: Sequence[str], options: robustness.Options) -> Callable[[], None]:
@@ -104,7 +104,7 @@ def _seconds(run: str, options: robustness.Options) -> list[float]:
     0 where there is a record. A photo costs its prediction, and its loading shared by workers.
     """
     begin = time.monotonic()
-    path, checkpoint = networks.config_of(Path(run)), networks.checkpoint_of(Path(run))
+    path, checkpoint = shown.config_of(Path(run)), networks.checkpoint_of(Path(run))
     config = load_config(path, data_root=options.data_root)
     data, workers = config.test_dataloader.dataset, max(1, config.test_dataloader.num_workers)
     data.domains = list(options.domains or data.domains)

@@ -3,7 +3,6 @@
 `ibnseg.report.page.gallery` says what the folder holds, and reads it.
 """
 
-import io
 import json
 import math
 import shutil
@@ -102,7 +101,6 @@ def _save(scene: Scene, folder: Path, stem: str) -> dict:
 
 
 def _keep(image: Image.Image, path: Path, **options) -> str:
-    content = io.BytesIO()
-    image.save(content, 'JPEG' if path.suffix == '.jpg' else 'PNG', **options)
-    disk.write_atomically(path, content.getvalue())
+    form = 'JPEG' if path.suffix == '.jpg' else 'PNG'
+    disk.write_by(path, lambda file: image.save(file, form, **options))
     return path.name

@@ -20,7 +20,7 @@ from .. import disk, hub, registered, weights  # noqa: F401
 from ..measure.protocols import describe
 from ..train.checkpoint import newest
 from ..train.config import load_config
-from .shown import selected
+from .shown import config_of, selected
 
 #: Mean and standard deviation of ImageNet's photos, RGB, that all published weights are for.
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -87,14 +87,6 @@ def tell_apart(measured: Sequence[dict[str, Any]]) -> None:
     for one in measured:
         if count[one['name']] > 1:
             one['name'] += f' ({Path(one["file"]).parent.name}/{Path(one["file"]).name})'
-
-
-def config_of(run: Path) -> Path:
-    """Return the config that a run keeps. Raises FileNotFoundError without one."""
-    configs = sorted(run.glob('*.py'))
-    if not configs:
-        raise FileNotFoundError(f'{run}: no run of ibnseg train, which keeps its config (*.py)')
-    return configs[0]
 
 
 def checkpoint_of(run: Path) -> Path:

@@ -1,6 +1,5 @@
 """Photos with their ground truth and the predictions of several models, side by side in a PNG."""
 
-import io
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -39,9 +38,8 @@ def panel(album: Album, out: str | Path, domain: str, image: str | None = None) 
         raise ValueError(f'--domain {domain}: not among the records, which have {known}')
     chosen = _by_rule(album, one) if image is None else {_named(one, image): ()}
     shown = [scene for _, scene in scenes.track(album, [(one, chosen)])]
-    content = io.BytesIO()
-    _draw(shown).save(content, format='PNG', optimize=True)
-    disk.write_atomically(out, content.getvalue())
+    picture = _draw(shown)
+    disk.write_by(out, lambda file: picture.save(file, format='PNG', optimize=True))
     return [clean(f'{scene.key} {_why(scene)}'.strip()) for scene in shown]
 
 

@@ -1,6 +1,5 @@
 """Figures of the analyses. Only here is matplotlib imported, and without a display."""
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,7 @@ def _axes(width: float, height: float, count: int = 1) -> tuple[Any, Any]:
 
 
 def _save(figure: Any, path: Path) -> None:
-    content = io.BytesIO()
-    figure.savefig(content, format='png')
-    disk.write_atomically(path, content.getvalue())
+    disk.write_by(path, lambda file: figure.savefig(file, format='png'))
 
 
 def divergence(found: dict[str, Any], path: Path) -> None:

@@ -28,7 +28,7 @@ from ..text import clean
 from ..train import checks
 from ..train.config import load_config
 from ..train.test import test
-from . import networks, plots
+from . import networks, plots, shown
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ Measure = Callable[[str], Iterator[dict[str, Any]]]
 
 def _of_run(spec: str, options: Options) -> tuple[dict[str, Any], Measure]:
     run = Path(spec)
-    path, checkpoint = networks.config_of(run), networks.checkpoint_of(run)
+    path, checkpoint = shown.config_of(run), networks.checkpoint_of(run)
     config = Config.fromfile(path)
     sha256 = disk.sha256(checkpoint)
     name = config.get('model_name') or run.name

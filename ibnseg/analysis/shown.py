@@ -58,11 +58,16 @@ def _measured(path: Path, record: Record, folders: Sequence[Path]) -> Path:
     )
 
 
-def _config(run: Path) -> Config:
+def config_of(run: Path) -> Path:
+    """Return the config that a run keeps. Raises FileNotFoundError without one."""
     configs = sorted(run.glob('*.py'))
     if not configs:
         raise FileNotFoundError(f'{run}: no run of ibnseg train, which keeps its config (*.py)')
-    config = Config.fromfile(configs[0])
+    return configs[0]
+
+
+def _config(run: Path) -> Config:
+    config = Config.fromfile(config_of(run))
     own.read_all(config.get('domain_files') or ())
     return config
 

@@ -7,7 +7,6 @@ all. Of a video, overlays are an MP4, the maps a folder of frames.
 """
 
 import contextlib
-import io
 import json
 import re
 from collections import Counter
@@ -255,11 +254,9 @@ def _until_damage(frames: Iterator[np.ndarray], damage: list[DataError]) -> Iter
 
 
 def _save(image: np.ndarray, path: Path) -> None:
-    out = io.BytesIO()
     options: dict[str, Any] = dict(quality=_QUALITY) if path.suffix == '.jpg' else {}
     form = 'JPEG' if path.suffix == '.jpg' else 'PNG'
-    Image.fromarray(image).save(out, form, **options)
-    disk.write_atomically(path, out.getvalue())
+    disk.write_by(path, lambda file: Image.fromarray(image).save(file, form, **options))
 
 
 def _rounded(shares: dict[str, float]) -> dict[str, float]:

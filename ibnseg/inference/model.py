@@ -261,11 +261,11 @@ def load(
     """
     run = Path(run)
     if run.is_dir():
-        config, found = networks.config_of(run), Path(checkpoint or shown.selected(run))
+        config, found = shown.config_of(run), Path(checkpoint or shown.selected(run))
     elif run.suffix in ('.pth', '.pt', '.safetensors'):
         if not run.is_file():
             raise FileNotFoundError(f'{run}: no such checkpoint')
-        config, found = networks.config_of(run.parent), run
+        config, found = shown.config_of(run.parent), run
     elif checkpoint is None and run.exists():
         raise ValueError(f'{run}: which weights? Give a checkpoint, too, or the folder of a run')
     else:

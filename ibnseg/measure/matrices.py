@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..disk import write_atomically
+from ..disk import write_by
 from . import records
 from .records import Measurement, Record, RecordError
 
@@ -108,9 +108,8 @@ def write(record_path: str | Path, record: Record, images: Mapping[str, Images])
         for part, dtype in _PARTS.items():
             arrays[f'{part}{i}'] = getattr(of_domain, part).astype(dtype)
     header = json.dumps(dict(schema=SCHEMA, record=identity(record), domains=domains))
-    out = io.BytesIO()
-    np.savez_compressed(out, header=np.frombuffer(header.encode(), np.uint8), **arrays)
-    write_atomically(beside(record_path), out.getvalue())
+    arrays = dict(header=np.frombuffer(header.encode(), np.uint8), **arrays)
+    write_by(beside(record_path), lambda file: np.savez_compressed(file, **arrays))
     return beside(record_path)
 
 

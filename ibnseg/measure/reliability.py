@@ -5,7 +5,6 @@ is a histogram of the doubt of its right and wrong pixels, in one file beside th
 numbers, their intervals and paired differences follow from these, whatever the size of photos.
 """
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..disk import write_atomically
+from ..disk import write_by
 from . import bootstrap, matrices
 from .bootstrap import Resampled
 from .records import Record, RecordError
@@ -158,9 +157,7 @@ def write(record_path: str | Path, record: Record, found: Mapping[str, Reliabili
         arrays[f'doubts{i}'] = one.doubts.astype(np.float64)
     header = dict(schema=SCHEMA, record=matrices.identity(record), domains=domains)
     arrays['header'] = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    out = io.BytesIO()
-    np.savez_compressed(out, **arrays)
-    write_atomically(beside(record_path), out.getvalue())
+    write_by(beside(record_path), lambda file: np.savez_compressed(file, **arrays))
     return beside(record_path)
 
 

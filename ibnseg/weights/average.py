@@ -1,6 +1,5 @@
 """The mean of the weights of several trainings of one network (model soup, ReVT)."""
 
-import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,9 +37,8 @@ class Average:
 
     def save(self, out: str | Path) -> None:
         """Write a checkpoint that `ibnseg test` and `init_cfg` take, whole or not at all."""
-        content = io.BytesIO()
-        torch.save(dict(state_dict=self.state, meta=self.meta), content)
-        disk.write_atomically(out, content.getvalue())
+        content = dict(state_dict=self.state, meta=self.meta)
+        disk.write_by(out, lambda file: torch.save(content, file))
 
 
 def mean(states: Sequence[Mapping[str, Tensor]], keys: str = '.*') -> Average:

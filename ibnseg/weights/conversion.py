@@ -1,6 +1,5 @@
 """What a weight file is, and the same weights as safetensors, by the original's names or ours."""
 
-import io
 import json
 import os
 from collections.abc import Mapping
@@ -102,7 +101,7 @@ def convert(
     if to not in NAMINGS:
         raise ValueError(f'to={to!r}; choose from {NAMINGS}')
     out = Path(out)
-    _check_place(out)
+    check_place(out)
     found = describe(source)
     config = networks.network(arch) if arch else found.network
     if config is None:
@@ -151,7 +150,7 @@ def unpickle(source: str | os.PathLike, out: str | os.PathLike) -> list[str]:
             exists already or can't be written.
     """
     out, path = Path(out), files.locate(source)
-    _check_place(out, ('.pth', '.pt'))
+    check_place(out, ('.pth', '.pt'))
     try:
         held = torch.load(path, map_location='cpu', weights_only=False)
     except Exception as error:  # it may run anything
@@ -163,9 +162,7 @@ def unpickle(source: str | os.PathLike, out: str | os.PathLike) -> list[str]:
     if not any(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f'{path}: no weights in it; expected a checkpoint with a state_dict')
     content = dict(state_dict=state, meta=plain.kept(held.get('meta') or {}))
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    disk.write_atomically(out, buffer.getvalue())
+    disk.write_by(out, lambda file: torch.save(content, file))
     return [str(key) for key in held if 'state_dict' in held and key not in content]
 
 
@@ -180,7 +177,8 @@ def _original_head(state: Mapping[str, Tensor], found: Description) -> dict[str,
     return {key: value for key, value in found.file.tensors.items() if key.startswith(heads)}
 
 
-def _check_place(out: Path, suffixes: tuple[str, ...] = ('.safetensors',)) -> None:
+def check_place(out: Path, suffixes: tuple[str, ...] = ('.safetensors',)) -> None:
+    """Raise ValueError, FileNotFoundError or FileExistsError where no new file may be written."""
     if out.suffix not in suffixes:
         raise ValueError(f'{out}: expected a name that ends in {" or ".join(suffixes)}')
     if not out.parent.is_dir():
