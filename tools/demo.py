@@ -2,7 +2,7 @@
 
     ibnseg demo
 
-Takes some six minutes on two idle CPU cores. The same command continues one that was interrupted.
+Takes 6 to 11 minutes on two CPU cores. The same command continues one that was interrupted.
 """
 
 import argparse
