@@ -494,7 +494,8 @@ def test_all_controls_are_reached_by_tab_and_show_the_focus(show, tmp_path):
         )
     names = [name for name, _ in reached]
     assert names[0] == 'skip'
-    for name in ('theme', 'domain', 'class', 'model-a', 'model-b', 'chip model', 'chip', 'slider'):
+    buttons = ('print', 'theme', 'chip model', 'chip')
+    for name in (*buttons, 'domain', 'class', 'model-a', 'model-b', 'slider'):
         assert name in names
     known = ('domain', 'slider', 'chip')
     assert all(outline != 'none' for name, outline in reached if name in known)
@@ -511,6 +512,24 @@ def test_photos_far_away_are_not_decoded_and_let_go(show, tmp_path):
     shown.locator('.card').last.scroll_into_view_if_needed()
     shown.wait_for_function(f'() => ({painted})().at(-1) && !({painted})()[0]')
     assert sum(shown.evaluate(painted)) < 20
+
+
+def test_print_draws_every_photo_and_the_browsers_own_command_leaves_out_what_is_undrawn(
+    show, tmp_path
+):
+    shown = show(whole(tmp_path, photos=60, size=(160, 80)))
+    shown.emulate_media(media='print')
+    cards = shown.locator('.card').evaluate_all(
+        '(all) => all.map((one) => '
+        "[one.offsetHeight > 0, one.querySelector('canvas').width === 160])"
+    )
+    assert len(cards) == 60 and all(visible <= drawn for visible, drawn in cards)
+    shown.emulate_media(media='screen')
+    painted = "[...document.querySelectorAll('.card canvas')].map((canvas) => canvas.width)"
+    shown.evaluate(f'() => {{ window.print = () => {{ window.printed = {painted}; }}; }}')
+    shown.locator('#print').click()
+    shown.wait_for_function('() => window.printed')
+    assert set(shown.evaluate('window.printed')) == {160}
 
 
 def test_records_alone_make_a_whole_page(show, tmp_path):

@@ -121,7 +121,8 @@ def test_seeds_are_one_row_with_the_sample_deviation():
     assert (cell.gap.mean, cell.gap.std, cell.gap.n) == pytest.approx((-20, 20, 3))
     made = outputs(table)
     assert '| bn | 3 | 60.0 ± 0.0 | 40.0 ± 20.0 | -20.0 ± 20.0 |' in made['md']
-    assert r'bn & 3 & 60.0 $\pm$ 0.0 & 40.0 $\pm$ 20.0 & -20.0 $\pm$ 20.0 \\' in made['tex']
+    numbers = r'60.0 $\pm$ 0.0 & 40.0 $\pm$ 20.0 & \textminus{}20.0 $\pm$ 20.0'
+    assert rf'bn & 3 & {numbers} \\' in made['tex']
     assert '±' not in markdown(report.tabulate(runs[:1])).partition('##')[2]
     assert [line['seed'] for line in lines(table)].count('2') == 2 * 5
 
@@ -563,7 +564,7 @@ def html_elements(text: str) -> list[str]:
 def latex_commands(text: str) -> list[str]:
     text = text.partition('\n')[2]
     assert text.isascii() and not re.search(r'\\\\\n[\[*]', text)
-    literal = r'\\[%&$#_{}]|\\(text(backslash|ascii\w+|less|greater|bar)|ldots)\{\}'
+    literal = r'\\[%&$#_{}]|\\(text(backslash|ascii\w+|less|greater|bar|minus)|ldots)\{\}'
     return re.findall(r'\\(?:[a-z]+|\\)|[&$#^~%_]', re.sub(literal, '', text))
 
 

@@ -15,12 +15,13 @@ from ..measure.power import Difference
 from ..measure.selection import RULES
 from ..text import meant
 from . import sheet
-from .certainty import gather
+from .certainty import Estimate, gather
 from .compare import tabulate
 from .grid import Section
 from .printed import follows, mean
 from .sheet import Line, Sheet
 from .table import Group, Row, Table
+from .verdict import NOT_CLEAR
 
 KINDS = {
     'average': 'an average that does not follow from its columns',
@@ -28,6 +29,7 @@ KINDS = {
     'selection': 'a checkpoint that was selected on a target',
     'seeds': 'a difference that so many seeds cannot resolve',
     'images': 'a difference that so many images cannot resolve',
+    'both': 'a difference that images and seeds resolve alone, but not together',
 }
 
 
@@ -180,20 +182,30 @@ def _images(table: Table, found: Claims) -> None:
         return
     against = {(row.source, row.name): row.against.name for row in table.rows if row.against}
     for one in certain.pairs:
-        low, high = one.interval.low, one.interval.high
         claimed = against.get((one.source, one.model)) == one.against
-        if claimed and low <= 0 <= high and one.domain in _targets([one.domain], one.source):
-            value = one.interval.value
-            what = f'{value:+.2f} on {one.images} images, 95 % {low:+.2f} to {high:+.2f}. '
-            number = power.images_needed(value, low, high, one.images)
-            what += (
-                f'About {number:,} images would show one of this size with 80 % power.'
-                if number
-                else 'There is no difference to show.'
-            )
-            where = f'{one.model} - {one.against} on {one.domain}, trained on {one.source}'
-            found.findings.append(Finding('images', where, what))
+        if claimed and one.domain in _targets([one.domain], one.source):
+            found.findings += _certain(one)
     found.notes += certain.notes
+
+
+def _certain(one: Estimate) -> Iterator[Finding]:
+    value, low, high = one.interval.value, one.interval.low, one.interval.high
+    where = f'{one.model} - {one.against} on {one.domain}, trained on {one.source}'
+    if low <= 0 <= high:
+        what = f'{value:+.2f} on {one.images} images, 95 % {low:+.2f} to {high:+.2f}. '
+        number = power.images_needed(value, low, high, one.images)
+        what += (
+            f'About {number:,} images would show one of this size with 80 % power.'
+            if number
+            else 'There is no difference to show.'
+        )
+        yield Finding('images', where, what)
+        return
+    runs, verdict = one.by_seed, one.verdict
+    alone = runs.n > 1 and Difference(runs.mean, runs.std, (runs.n,) * 2, True).clear
+    if alone and verdict and verdict.kind == NOT_CLEAR:
+        what = f'{value:+.2f}; {verdict.limits}. Each alone excludes 0; more of either would do.'
+        yield Finding('both', where, what)
 
 
 # A paper's table.

@@ -107,7 +107,8 @@ def _tex(text: str, limit: int | None = None) -> str:
         c if c.isascii() or ord(c) in _LATEX else c.encode('ascii', 'backslashreplace').decode()
         for c in clean(text, limit)
     )
-    return ''.join(known).translate(_LATEX)
+    # A hyphen before a number is a minus.
+    return re.sub(r'(?<![\w-])-(?=\d)', r'\\textminus{}', ''.join(known).translate(_LATEX))
 
 
 def csv(grid: Grid) -> str:

@@ -414,7 +414,7 @@
       slider.setAttribute('aria-valuetext', `${percent} % ${names[0]}`);
     };
     if (slider) for (const part of [parts.classes, parts.errors]) drag(part.root, slider, cut);
-    const one = { photo, parts, sides, planes: new Map(), seen: false };
+    const one = { root, photo, parts, sides, planes: new Map(), drawing: null };
     cards.set(root, one);
     near.observe(root);
     return root;
@@ -430,22 +430,27 @@
     root.addEventListener('pointermove', (event) => { if (event.buttons) move(event); });
   }
 
-  async function open(one) {
-    if (!one || one.seen) return;
-    one.seen = true;
+  /** Resolves when the card is painted. */
+  function open(one) {
+    if (one) one.drawing ??= draw(one);
+    return one?.drawing;
+  }
+
+  async function draw(one) {
     const start = firstFile.get(one.photo);
     const files = [0, 1, ...one.sides.map((model) => 2 + one.photo.models.indexOf(model))];
     try {
       await Promise.all(files.map(async (i) => one.planes.set(i, await pixels(start + i))));
-      if (one.seen) paint(one);
+      if (one.drawing) paint(one);
     } catch (error) {
       for (const part of Object.values(one.parts)) part?.root.append(el('span', { class: 'tag' }, `cannot be shown: ${error.message}`));
     }
   }
 
   function close(one) {
-    if (!one?.seen) return;
-    one.seen = false;
+    if (!one?.drawing) return;
+    one.drawing = null;
+    delete one.root.dataset.drawn;
     one.planes.clear();
     for (const part of Object.values(one.parts)) for (const canvas of part?.canvases ?? []) canvas.width = canvas.height = 0;
   }
@@ -463,6 +468,7 @@
   function paint(one) {
     const [photo, truth] = [one.planes.get(0), one.planes.get(1)];
     if (!photo || !truth) return;
+    one.root.dataset.drawn = '';
     put(one.parts.photo.canvases[0], photo);
     put(one.parts.truth.canvases[0], coloured(truth, truth, photo));
     // The first model lies over the second, cut by the slider.
@@ -683,6 +689,13 @@
     document.getElementById('theme').textContent = themeText();
   }
 
+  /** Print with every photo drawn; those that the browser's own command finds undrawn are left out. */
+  async function print() {
+    say('drawing the photos');
+    await Promise.all([...cards.values()].map(open));
+    window.print();
+  }
+
   function say(text) {
     document.getElementById('status').textContent = text;
   }
@@ -710,11 +723,13 @@
     for (const button of document.querySelectorAll('[data-class]')) {
       button.setAttribute('aria-pressed', String(Number(button.dataset.class) === state.cls));
     }
-    for (const one of cards.values()) if (one.seen) paint(one);
+    for (const one of cards.values()) if (one.drawing) paint(one);
   }
 
   for (const section of document.querySelectorAll('main > section')) section.hidden = false;
-  document.querySelector('header').prepend(el('button', { type: 'button', id: 'theme', click: nextTheme }, themeText()));
+  document.querySelector('header').prepend(el('div', { class: 'page-tools' },
+    el('button', { type: 'button', id: 'print', click: print }, 'Print'),
+    el('button', { type: 'button', id: 'theme', click: nextTheme }, themeText())));
   new ResizeObserver(([entry]) => document.documentElement.style.setProperty('--top', `${entry.target.offsetHeight}px`))
     .observe(document.getElementById('controls'));
   drawControls();
