@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from . import methods, norms
-from .methods import DSU, IRW, ISW, IW, NP, SAN, EFDMix, MixStyle, NPPlus, PAdaIN, SwitchWhiten
+from .methods import DSU, IRW, ISW, IW, NP, SAN, SHM, EFDMix, MixStyle, NPPlus, PAdaIN, SwitchWhiten
 from .norms import IBN, InstanceNorm, ParallelIBN, PartialInstanceNorm
 from .text import meant
 
@@ -188,6 +188,7 @@ METHODS: dict[str, tuple[Put, ...]] = {
     'irw': _at_b(IRW),
     'isw': _at_b(ISW),
     'san': (Put(SAN, 'after_stage', (1, 2)),),
+    'shade': (Put(SHM, 'after_pool'),),
     'san_saw': (Put(SAN, 'after_stage', (1, 2), options=dict(saw=True)),),
 }
 

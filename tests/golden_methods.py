@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ibnseg import methods
-from ibnseg.methods import whitening
+from ibnseg.methods import hallucination, whitening
 from ibnseg.pipeline import styles
 from ibnseg.weights import average
 
@@ -21,7 +21,6 @@ UNCOVERED = {
     'rein*': 'adapters of foundation backbones are not built',
     'soma': 'adapters of foundation backbones are not built',
     'wildnet_*': 'WildNet is not built',
-    'shade_*': 'SHADE is not built',
     'advstyle': 'AdvStyle is not built',
     'swad_*': 'SWAD is not built',
     'reinhard': 'pipeline.styles.reinhard computes in floating point, the release in whole numbers',
@@ -218,7 +217,49 @@ def _saw(golden: Golden) -> dict[str, Tensor]:
     return dict(loss=loss.reshape(1), grad_x=x.grad)
 
 
+def _shm(golden: Golden) -> dict[str, Tensor]:
+    mean, x = golden['proto_mean'], golden.leaf('x')
+    layer = methods.SHM(x.shape[1], len(mean), eps=golden.arguments['eps']).to(golden.dtype)
+    layer.proto_mean, layer.proto_std = mean, golden['proto_std']
+    assert layer.draw(x)['share'].shape == golden['weights'].shape
+    y = layer.restyle(x, golden['weights'])
+    y.backward(golden['cotangent'])
+    return dict(y=y, grad_x=x.grad)
+
+
+def _farthest(golden: Golden) -> dict[str, Tensor]:
+    index = hallucination.farthest(
+        golden['points'], golden.arguments['npoint'], golden.arguments['start']
+    )
+    return dict(index=index, chosen=golden['points'][index])
+
+
+def _consistency(golden: Golden) -> dict[str, Tensor]:
+    logits = golden.leaf('logits')
+    loss = golden.arguments['sc_weight'] * hallucination.consistency(logits)
+    loss.backward()
+    return dict(loss=loss, grad_logits=logits.grad)
+
+
+def _retrospection(golden: Golden) -> dict[str, Tensor]:
+    features, small = golden.leaf('features'), golden['labels_small']
+    noise = golden['labels_noise']
+    block = noise.shape[1] // small.shape[1]
+    labels = small.repeat_interleave(block, 1).repeat_interleave(block, 2)
+    labels = torch.where(torch.from_numpy(golden.inputs['labels_take'] < 0.22), noise, labels)
+    loss = hallucination.retrospection(
+        features, golden['teacher'], labels, golden.arguments['classes'],
+        golden.arguments['min_ratio'],
+    )  # fmt: skip
+    loss.backward()
+    return dict(loss=loss, grad_features=features.grad)
+
+
 BUILDERS = {
+    'shade_shm': _shm,
+    'shade_fps': _farthest,
+    'shade_sc': _consistency,
+    'shade_rc': _retrospection,
     'san': _san,
     'san_kmeans': lambda golden: _san(golden, 'batch'),
     'saw': _saw,

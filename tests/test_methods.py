@@ -35,6 +35,8 @@ def build(placement, depth: int = 18, always: bool = True, **options) -> nn.Modu
     for layer in net.modules():
         if always and isinstance(layer, methods.style.StyleLayer):
             layer.p = 1
+        if isinstance(layer, methods.SHM):
+            layer.settled.fill_(True)
     return net
 
 

@@ -112,7 +112,9 @@ def test_a_pass_without_anyone_who_observes_is_refused(data, tmp_path):  # noqa:
 
 
 def test_a_mask_that_would_never_be_made_is_refused(data, tmp_path):  # noqa: F811
-    with pytest.raises(ValueError, match=r'0 until a pass over the photos \(ISW\)\. Add dict'):
+    with pytest.raises(
+        ValueError, match=r'nothing until a pass over the photos \(ISW\)\. Add dict'
+    ):
         train(data, tmp_path, *ISW_MODEL)
     with pytest.raises(ValueError, match=rf'at is {LENGTH}, .* ends after {LENGTH} iterations'):
         train(data, tmp_path, *ISW_MODEL, hooks=[dict(PASS, at=LENGTH)])

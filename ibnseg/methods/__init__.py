@@ -11,19 +11,21 @@ may have besides, all optional, is found by name:
 - `with_labels = True`: its loss is `loss(y, labels)`, labels (N, H, W) of class indices, 255 where
   none counts.
 - `with_input = True`: the y of its loss is the pair of its input and its output.
+- `times`: in training its output holds the batch so often; `SiteSegmentor` repeats the labels.
 - `observe(y)`, `settle(trial)` and a buffer `settled`: see `passes.StatisticsPass`.
 - `joins(first)`: called by `install` with the first layer of the same class in the network.
 
 What `ibnseg methods` lists comes from `paper`, `cost` and `needs` of the class.
 """
 
+from .hallucination import SHM
 from .recorder import recording, with_loss
 from .semantic import SAN
 from .style import DSU, NP, EFDMix, MixStyle, NPPlus, PAdaIN
 from .switching import SwitchWhiten
 from .whitening import IRW, ISW, IW
 
-_ALL = (DSU, IRW, ISW, IW, NP, EFDMix, MixStyle, NPPlus, PAdaIN, SAN, SwitchWhiten)
+_ALL = (DSU, IRW, ISW, IW, NP, EFDMix, MixStyle, NPPlus, PAdaIN, SAN, SHM, SwitchWhiten)
 #: Name in a config -> layer.
 LAYERS = {layer.__name__: layer for layer in _ALL}
 

@@ -26,7 +26,7 @@ JITTER = (
 
 @HOOKS.register_module()
 class StatisticsPass(Hook):
-    """Once in a training, have the layers that can `observe` see pairs of a photo and its change.
+    """In a training, have the layers that can `observe` see pairs of a photo and its change.
 
     Before iteration `at` the network, in evaluation mode and without gradients, sees the pairs,
     whole photos in their own size, and each such layer gets its own output, (2, C, H, W), the
@@ -39,9 +39,12 @@ class StatisticsPass(Hook):
 
     Args:
         at: iteration, or a share of the run (below 1). RobustNet's is after 6 of 51.7 epochs.
-        images: photos of a trial, all where there are fewer.
+        images: photos of a trial; None: all, as where there are fewer.
         trials: each over photos in a new random order.
-        change: transforms of the second picture.
+        change: transforms of the second picture; None: photos come one by one, (1, C, H, W), as the
+            training cuts and changes them.
+        every: iterations from one pass to the next; None: a single one.
+        until: share of the run after which no pass begins.
 
     Raises:
         ValueError: a wrong argument, or a network without layers that observe.
@@ -52,19 +55,21 @@ class StatisticsPass(Hook):
     def __init__(
         self,
         at: float = 0.116,
-        images: int = 500,
+        images: int | None = 500,
         trials: int = 10,
-        change: Sequence[Mapping[str, Any]] = JITTER,
+        change: Sequence[Mapping[str, Any]] | None = JITTER,
+        every: int | None = None,
+        until: float = 1,
     ):
         if at < 0 or (at >= 1 and at != int(at)):
             raise ValueError(f'StatisticsPass: at is {at!r}; expected an iteration or a share < 1')
-        for name, value in (('images', images), ('trials', trials)):
-            if not (isinstance(value, int) and value >= 1):
+        for name, value in (('images', images), ('trials', trials), ('every', every)):
+            if not (isinstance(value, int) and value >= 1) and (value, name) not in _NONE:
                 raise ValueError(
                     f'StatisticsPass: {name} is {value!r}; expected a whole number from 1'
                 )
-        self.at, self.images, self.trials = at, images, trials
-        self.change = [dict(step) for step in change]
+        self.at, self.images, self.trials, self.every, self.until = at, images, trials, every, until
+        self.change = None if change is None else [dict(step) for step in change]
 
     def before_train(self, runner: Any) -> None:
         if not with_loss(_bare(runner.model), 'observe'):
@@ -86,8 +91,10 @@ class StatisticsPass(Hook):
         layers = with_loss(_bare(runner.model), 'observe')
         at = self._iteration(runner)
         late = runner.iter > at and not all(layer.settled for layer in layers)
-        if runner.iter == at or late:
-            runner.logger.info(f'pass over {self.trials} x {self.images} pairs of photos')
+        again = self.every and runner.iter > at and (runner.iter - at) % self.every == 0
+        if runner.iter == at or late or (again and runner.iter < self.until * runner.max_iters):
+            what = 'pairs of photos' if self.change is not None else 'photos'
+            runner.logger.info(f'pass over {self.trials} x {self.images or "all"} {what}')
             # Lines: the training shows a bar already.
             step = progress.Lines('statistics pass') if is_main_process() else _silent
             with torch.random.fork_rng():
@@ -119,20 +126,31 @@ class StatisticsPass(Hook):
 
     def _pairs(self, dataset: Any, entropy: tuple[int, int, int]) -> Iterator[dict[str, list]]:
         """Yield the pairs of a trial that are this process's."""
-        load, pack = dict(type='LoadPhoto'), dict(type='PackSegInputs')
-        plain, changed = copy.copy(dataset), copy.copy(dataset)
-        plain.pipeline = Compose([load, pack])
-        changed.pipeline = Compose([load, *self.change, pack])
+        views = self._views(dataset)
         rank, size = get_dist_info()
         order = np.random.default_rng(entropy).permutation(len(dataset))[: self.images]
         for place in range(rank, len(order), size):
             index, where = int(order[place]), (*entropy, place)
             try:
-                pair = [changed[where, index], plain[where, index]]
+                pair = [view[where, index] for view in views]
             except DataError as error:
                 error.args = (f'{error}. The statistics pass reads whole photos', *error.args[1:])
                 raise
             yield {key: [one[key] for one in pair] for key in ('inputs', 'data_samples')}
+
+    def _views(self, dataset: Any) -> list[Any]:
+        """Return the dataset as the pass sees it, once for each picture of a photo."""
+        if self.change is None:
+            return [dataset]
+        load, pack = dict(type='LoadPhoto'), dict(type='PackSegInputs')
+        plain, changed = copy.copy(dataset), copy.copy(dataset)
+        plain.pipeline = Compose([load, pack])
+        changed.pipeline = Compose([load, *self.change, pack])
+        return [changed, plain]
+
+
+#: What may be None.
+_NONE = ((None, 'images'), (None, 'every'))
 
 
 def _silent(done: int, total: int) -> None:
@@ -144,7 +162,7 @@ def check_observed(model: nn.Module, hooks: Sequence[Hook]) -> None:
     kinds = sorted({layer.abbr for layer in with_loss(model, 'observe')})
     if kinds and not any(isinstance(hook, StatisticsPass) for hook in hooks):
         raise ValueError(
-            f'model.backbone has layers whose loss is 0 until a pass over the photos '
+            f'model.backbone has layers that do nothing until a pass over the photos '
             f"({', '.join(kinds)}). Add dict(type='StatisticsPass') to custom_hooks"
         )
 
