@@ -21,6 +21,7 @@ setup(
     package_dir={'ibnseg_tools': 'tools', 'ibnseg.configs': 'configs'},
     package_data={
         'ibnseg': ['py.typed'],
+        'ibnseg.audit': ['browse.html', 'browse.css'],
         'ibnseg.configs': ['**/*.py'],  # files that MMEngine reads; `ibnseg.named` finds them
         'ibnseg.report': ['*.yaml'],
         'ibnseg.report.page': ['page.html', 'page.css', 'page.js'],

@@ -35,6 +35,8 @@ COMMANDS = {
     'test': 'evaluate a checkpoint on any number of datasets',
     'predict': 'predict photos and videos: overlays, label maps, side by side',
     'score': 'score a folder of predictions',
+    'domain': 'describe a dataset of your own: a first domain file',
+    'browse': "show a dataset's photos with their labels, as a page",
     'audit': 'check a dataset on disk for damage',
     'report': 'write tables from records',
     'gallery': "choose and predict photos for a report's page",

@@ -154,6 +154,7 @@ def read_config(
     keys.check(path, config)
     _merge(config, options or {}, launcher)
     own.read_all(config.get('domain_files') or ())
+    own.read_beside(path)
     if absent := [key for key in needed if key not in config]:
         raise ValueError(f'{path}: no {", ".join(absent)}; see configs/ for examples')
     config.launcher = launcher
