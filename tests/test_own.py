@@ -1,8 +1,5 @@
 """A dataset of one's own from a YAML file, through every command."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +7,7 @@ import pytest
 import yaml
 from documented import blocks
 from PIL import Image
+from processes import run
 
 from ibnseg import domains, labels, miniature
 from ibnseg.audit import audit, browse
@@ -155,13 +153,8 @@ def test_a_file_that_is_none_is_refused(tmp_path, text):
         own.read(tmp_path / 'b.yaml')
 
 
-def ibnseg(*words, cwd, code=0):
-    done = subprocess.run(
-        [sys.executable, '-m', 'ibnseg', *map(str, words)], capture_output=True, text=True, cwd=cwd,
-        env=dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT)),
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+def ibnseg(*words, **kwargs):
+    return run('-m', 'ibnseg', *words, **kwargs)
 
 
 def test_every_command_takes_it(city):
