@@ -49,7 +49,7 @@ COMMANDS = {
     'miniature': 'draw small synthetic datasets',
     'configs': 'list the configs that come with ibnseg, or copy them',
     'demo': 'train three small networks on synthetic streets and compare them',
-    'run': 'train or test a config of MMDetection or MMPretrain',
+    'run': "train or test another project's config: MMDetection, MMPretrain, MMSegmentation",
 }
 
 

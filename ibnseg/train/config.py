@@ -22,6 +22,10 @@ _SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 _NEEDED = ('source', 'model', *LOADERS)
 
 
+class NoSource(ValueError):
+    """A config of MMSegmentation's own form, without what ibnseg compares by."""
+
+
 def load_config(
     path: str | Path,
     *,
@@ -155,7 +159,13 @@ def read_config(
     _merge(config, options or {}, launcher)
     own.read_all(config.get('domain_files') or ())
     own.read_beside(path)
-    if absent := [key for key in needed if key not in config]:
+    absent = [key for key in needed if key not in config]
+    if 'source' in absent and config.get('default_scope') == 'mmseg' and 'train_cfg' in config:
+        raise NoSource(
+            f"{path} names no source: it is in MMSegmentation's own form. ibnseg run train|test "
+            'takes it as it is; for a comparison over domains inherit from one of configs/_base_'
+        )
+    if absent:
         raise ValueError(f'{path}: no {", ".join(absent)}; see configs/ for examples')
     config.launcher = launcher
     default = config.get('work_dir') or str(Path('work_dirs', *below_configs(path)))
