@@ -47,6 +47,8 @@ COMMANDS = {
     'picture': 'draw photo, ground truth and predictions into one PNG',
     'weights': 'list, inspect and convert published weights',
     'miniature': 'draw small synthetic datasets',
+    'package': 'write a trained network as one folder: weights, record, card, hashes',
+    'verify': "check a package's files and, where the data is, its numbers",
     'configs': 'list the configs that come with ibnseg, or copy them',
     'demo': 'train three small networks on synthetic streets and compare them',
     'run': "train or test another project's config: MMDetection, MMPretrain, MMSegmentation",
