@@ -34,6 +34,7 @@ COMMANDS = {
     'finetune': 'fine-tune a checkpoint on parts of a target dataset',
     'test': 'evaluate a checkpoint on any number of datasets',
     'predict': 'predict photos and videos: overlays, label maps, side by side',
+    'export': 'write a network as ONNX, OpenVINO, torch.export or TorchScript',
     'score': 'score a folder of predictions',
     'audit': 'check a dataset on disk for damage',
     'report': 'write tables from records',

@@ -117,7 +117,8 @@ class _Flow(TorchDispatchMode):
     """Watches a network run in eval mode, then folds its BatchNorms into its convolutions.
 
     A BatchNorm is folded where a convolution's output goes into it and nowhere else. Both are
-    torch's own layers or compute as these, and the run uses them once. A weight that is computed belongs to no layer.
+    torch's own layers or compute as these, and the run uses them once. A weight that is computed
+    belongs to no layer.
     """
 
     def __init__(self, network: nn.Module):
