@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from ibnseg import command
 
@@ -46,6 +47,18 @@ def parser() -> argparse.ArgumentParser:
         help='also measure calibration and how errors show in the confidence, for ibnseg report; '
         'takes longer (docs/statistics.md)',
     )
+    p.add_argument(
+        '--engine',
+        choices=['onnxruntime', 'openvino'],
+        help='run the network in it instead of torch (docs/export.md); the record says so',
+    )
+    p.add_argument(
+        '--precision',
+        choices=['float32', 'bfloat16'],
+        default='float32',
+        help='that openvino computes in; bfloat16 is faster on processors that have it',
+    )
+    p.add_argument('--export', metavar='FILE', help='of ibnseg export; default: one is made')
     log = 'folder whose test/ gets the record and the log; default that of the checkpoint'
     p.add_argument('--audit', action='store_true', help='audit the data first; stop at errors')
     command.add(p, '--work-dir', work_dir=dict(help=log))
@@ -63,7 +76,26 @@ def main(argv: list[str] | None = None) -> int:
     return command.run(lambda: _job(args), kept)
 
 
+def _subject(args: argparse.Namespace) -> Any:
+    """Return what is measured: the checkpoint, by torch or in an engine."""
+    if not args.engine:
+        return args.checkpoint
+    from ibnseg.train.subject import InEngine
+
+    return InEngine(args.checkpoint, args.engine, args.precision, args.export)
+
+
+def _check_engine(args: argparse.Namespace) -> None:
+    if (args.export or args.precision != 'float32') and not args.engine:
+        raise ValueError('--export and --precision are of an engine: say --engine, too')
+    if args.engine == 'onnxruntime' and args.precision != 'float32':
+        raise ValueError('--precision bfloat16: only --engine openvino has it')
+    if args.engine and args.compile:
+        raise ValueError('--compile with --engine: torch.compile is of torch; give one of them')
+
+
 def _job(args: argparse.Namespace) -> None:
+    _check_engine(args)
     from ibnseg.train import checks
     from ibnseg.train.config import from_arguments
 
@@ -75,12 +107,13 @@ def _job(args: argparse.Namespace) -> None:
     checks.check_protocol(config, args.protocol, args.classes)
     if args.audit:
         checks.audit_data(config, ('test_dataloader',))
-    command.say(f'testing {args.checkpoint} on {", ".join(measured)}')
+    by = f' by {args.engine}' if args.engine else ''
+    command.say(f'testing {args.checkpoint} on {", ".join(measured)}{by}')
     from ibnseg.train.test import test
 
     test(
         config,
-        args.checkpoint,
+        _subject(args),
         domains=args.domains,
         out=args.out,
         protocol=args.protocol,

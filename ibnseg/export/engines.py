@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -91,16 +92,28 @@ def _onnxruntime(path: Path, precision: str) -> Engine:
     )
 
 
+@cache
+def core() -> Any:
+    """Return the one OpenVINO core of this process.
+
+    Its CPU plugin gives the process a stack for signals, and takes it back when the core ends. Of
+    two cores whose lives overlap, the second would leave that of the first, which is gone: then the
+    next signal kills the process.
+    """
+    (ov,) = need('openvino')
+    return ov.Core()
+
+
 def _openvino(path: Path, precision: str) -> Engine:
     (ov,) = need('openvino')
     try:
-        model = ov.Core().read_model(str(path))
+        model = core().read_model(str(path))
         # Without the hint, processors that have bfloat16 compute in it.
         hint = {
             'INFERENCE_PRECISION_HINT': PRECISIONS[precision],
             'INFERENCE_NUM_THREADS': torch.get_num_threads(),
         }
-        compiled = ov.Core().compile_model(model, 'CPU', hint)
+        compiled = core().compile_model(model, 'CPU', hint)
     except RuntimeError as error:
         raise ValueError(f'{path}: OpenVINO cannot open it ({_line(error)})') from error
     used = str(compiled.get_property('INFERENCE_PRECISION_HINT').to_string())

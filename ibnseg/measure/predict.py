@@ -25,6 +25,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from .outside import is_outside
+
 #: BatchNorms that compute as torch's; a config's SyncBN is MMEngine's, in a run on a CPU the other.
 _BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, SyncBatchNorm, _BatchNormXd)
 
@@ -198,7 +200,7 @@ class Predictor:
                 'pixels have no confidence. Leave --reliability or --confidence away'
             )
         self.is_fast = _is_plain(self.model)
-        if self.is_fast:
+        if self.is_fast and not is_outside(self.model):  # that has no weights to fold or copy
             copied = for_inference(self.model)
             self.is_fast = copied is not self.model
             # A copy has lost what torch.compile made of the backbone.
