@@ -73,7 +73,7 @@ WIDE = ('test_dialects.py', 'test_family.py', 'test_golden.py', 'test_hub.py', '
         'test_predict_mmseg.py', 'test_untrusted.py', 'test_page.py',
         'test_analyze.py', 'test_odd_data.py', 'test_inference.py',
         'test_mmseg_tools.py', 'test_wheel.py', 'test_own.py', 'test_export.py',
-        'test_engines.py')  # fmt: skip
+        'test_engines.py', 'test_foreign.py')  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):

@@ -1,4 +1,11 @@
-"""Evaluate a checkpoint on any number of datasets in one run."""
+"""Evaluate a checkpoint, or anyone's network, on any number of datasets in one run.
+
+    ibnseg test ibn_b_gta5_to_cityscapes CHECKPOINT --domains gta5 cityscapes
+    ibnseg test --model onnx:net.onnx --model-classes classes.yaml --domains cityscapes acdc
+
+Other networks: torchvision:NAME, hf:FOLDER (transformers), smp:FOLDER
+(segmentation_models.pytorch), package.module:function (own code that returns a torch module).
+"""
 
 import argparse
 import os
@@ -12,9 +19,17 @@ from ibnseg import command
 def parser() -> argparse.ArgumentParser:
     p = command.parser('test', __doc__)
     p.add_argument(
-        'config', type=command.config, help='the config that the checkpoint was trained with'
+        'config',
+        type=command.config,
+        nargs='?',
+        help='the config that the checkpoint was trained with',
     )
-    p.add_argument('checkpoint')
+    p.add_argument('checkpoint', nargs='?')
+    p.add_argument('--model', metavar='SPEC', help='a network from elsewhere, without a config')
+    p.add_argument(
+        '--model-classes', metavar='FILE', help='YAML: its classes, its input (docs/export.md)'
+    )
+    p.add_argument('--source', metavar='NAME:SPLIT', help='what --model was trained on, if known')
     p.add_argument(
         '--domains', nargs='+', help="e.g. gta5 cityscapes camvid:Seq05VD; default the config's"
     )
@@ -68,7 +83,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
+    p = parser()
+    args = p.parse_args(argv)
+    if not args.model and not args.checkpoint:
+        missing = ['checkpoint'] if args.config else ['config', 'checkpoint']
+        p.error(f'the following arguments are required: {", ".join(missing)}')
+    if args.model and (args.config or not args.domains):
+        p.error('--model takes no config or checkpoint, and needs --domains')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     kept = 'no record was written'
     if args.save_predictions:
@@ -86,6 +107,11 @@ def _subject(args: argparse.Namespace) -> Any:
 
 
 def _check_engine(args: argparse.Namespace) -> None:
+    for word, value in (('model-classes', args.model_classes), ('source', args.source)):
+        if value and not args.model:
+            raise ValueError(f'--{word} is of a network from elsewhere: say --model, too')
+    if args.model and args.export:
+        raise ValueError('--export is of a checkpoint; say --model onnx:FILE alone')
     if (args.export or args.precision != 'float32') and not args.engine:
         raise ValueError('--export and --precision are of an engine: say --engine, too')
     if args.engine == 'onnxruntime' and args.precision != 'float32':
@@ -94,8 +120,43 @@ def _check_engine(args: argparse.Namespace) -> None:
         raise ValueError('--compile with --engine: torch.compile is of torch; give one of them')
 
 
+def _elsewhere(args: argparse.Namespace) -> None:
+    from ibnseg import _stack
+
+    _stack.require()
+    from ibnseg.train import foreign
+    from ibnseg.train.config import parse_options
+    from ibnseg.train.test import test
+
+    given = args.model_classes, args.engine, args.precision
+    subject = foreign.Elsewhere(args.model, args.domains, *given)
+    if args.reliability and subject.merges:
+        raise ValueError(
+            '--reliability: outputs of this network are merged, left out or absent, so the softmax '
+            'of its classes is not its own. Leave --reliability away'
+        )
+    config = foreign.config_of(
+        subject, args.domains, data_root=args.data_root, name=args.name, source=args.source,
+        work_dir=args.work_dir or str(Path('work_dirs', subject.file.name)),
+        launcher=args.launcher, skip_lists=args.skip_lists,
+    )  # fmt: skip
+    config.merge_from_dict(parse_options(args.cfg_options))
+    command.say(f'testing {args.model} on {", ".join(args.domains)}')
+    if subject.absent:
+        command.say(f'no output means {", ".join(subject.absent)}: never predicted')
+    if subject.unused:
+        command.say(f'{len(subject.unused)} outputs mean no class, and take no part')
+    test(
+        config, subject, out=args.out, protocol=args.protocol, classes=args.classes,
+        save_predictions=args.save_predictions, with_reliability=args.reliability,
+    )  # fmt: skip
+
+
 def _job(args: argparse.Namespace) -> None:
     _check_engine(args)
+    if args.model:
+        _elsewhere(args)
+        return
     from ibnseg.train import checks
     from ibnseg.train.config import from_arguments
 

@@ -21,10 +21,9 @@ class Outside(nn.Module):
             a module moves with this one.
     """
 
-    network: Callable[[Tensor], Tensor] | None = None
-
     def __init__(self) -> None:
         super().__init__()
+        self.network: Callable[[Tensor], Tensor] | None = None
         self.place = nn.Parameter(torch.empty(0), requires_grad=False)  # says the device
 
     def forward(self, images: Tensor) -> tuple[Tensor]:

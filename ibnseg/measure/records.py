@@ -15,6 +15,7 @@ from ..text import clean
 from .protocols import protocol_hash
 
 SCHEMA = 'ibnseg-record-1'
+GIVEN = 'as given'  # the selection rule of a network that was trained elsewhere
 SCORED = 'scored from files'  # the selection rule of predictions that came without one
 _MOST_PIXELS = 2**44  # a class pair of a domain; sums stay exact in float64 and int64
 
