@@ -43,11 +43,13 @@ setup(
         'onedl': ['onedl-mmsegmentation>=1.4', 'onedl-mmengine', 'onedl-mmcv', 'ftfy', 'regex'],
         'openmmlab': ['mmsegmentation==1.2.2', 'mmengine==0.10.7', 'mmcv<2.2', 'ftfy', 'regex'],
         'fast': ['imagecodecs'],  # PNG photos decoded in half the time (ibnseg.pipeline.photos)
+        'export': ['onnx', 'onnxscript', 'onnxruntime', 'openvino'],  # ibnseg export, test --engine
         'completion': ['argcomplete'],  # of commands and names in a shell
         'corruptions': ['imagecorruptions-imaug'],  # ibnseg analyze corruptions
         'test': [
             *('markdown-it-py', 'pytest', 'pytest-xdist', 'ruff', 'cityscapesscripts'),
             'argcomplete',
+            *('onnx', 'onnxscript', 'onnxruntime', 'openvino'),
             'imagecorruptions-imaug',
             'setuptools>=71',  # builds the wheel that is tested
             'tensorboard',  # the others of --track are tested where they are installed

@@ -152,6 +152,15 @@ class Model:
         ]
         return found if isinstance(photo, list | tuple) else found[0]
 
+    def scaled(self, photo: Photo, order: str = 'rgb') -> np.ndarray:
+        """Return a photo as the network gets it, but for the normalisation: uint8 RGB (H, W, 3).
+
+        Raises as a call does.
+        """
+        with DefaultScope.overwrite_default_scope(self._scope):
+            seen = self._prepare(self._open(photo, order))['inputs']
+        return np.ascontiguousarray(seen.numpy()[::-1].transpose(1, 2, 0))
+
     @cached_property
     def _plain(self) -> Predictor:
         return Predictor(self.network)

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from .. import disk, labels
+from ..text import clean
 from .protocols import protocol_hash
 
 SCHEMA = 'ibnseg-record-1'
+GIVEN = 'as given'  # the selection rule of a network that was trained elsewhere
 SCORED = 'scored from files'  # the selection rule of predictions that came without one
 _MOST_PIXELS = 2**44  # a class pair of a domain; sums stay exact in float64 and int64
 
@@ -167,32 +169,49 @@ def _counts(content: dict, key: str, height: int, width: int) -> np.ndarray:
     return np.array(rows, np.int64)
 
 
-def name(model: str, checkpoint: str | Path, sha256: str, hashes: Mapping[str, str]) -> str:
-    """Return the file name of a record, another one for another checkpoint or protocol.
+def engine_of(provenance: Mapping[str, Any]) -> str:
+    """Return what ran a network in words, 'openvino bfloat16'; '' for torch, as it was trained."""
+    engine = provenance.get('engine')
+    if not isinstance(engine, Mapping) or not engine:
+        return ''
+    precision = str(engine.get('precision', 'float32'))
+    words = str(engine.get('name')), precision * (precision != 'float32')
+    return clean(' '.join(filter(None, words)), 40)
+
+
+def name(
+    model: str, checkpoint: str | Path, sha256: str, hashes: Mapping[str, str], engine: str = ''
+) -> str:
+    """Return the file name of a record, another one for another checkpoint, protocol or engine.
 
     Args:
         sha256: of the checkpoint.
         hashes: of the protocols, by domain.
+        engine: of `engine_of`.
     """
-    what = json.dumps([sha256, sorted(hashes.items())])
+    what = json.dumps([sha256, sorted(hashes.items()), *[engine] * bool(engine)])
     digits = hashlib.sha256(what.encode()).hexdigest()[:8]
     return f'{model}.{Path(checkpoint).stem}.{digits}.record.json'
 
 
-def check_free(path: Path, model: str, sha256: str | None, hashes: Mapping[str, str]) -> None:
+def check_free(
+    path: Path, model: str, sha256: str | None, hashes: Mapping[str, str], engine: str = ''
+) -> None:
     """Raise FileExistsError where a new record would overwrite what it does not measure again.
 
     Args:
         sha256: of its checkpoint.
         hashes: of its protocols, by domain.
+        engine: of `engine_of`.
     """
     if not path.exists():
         return
     try:
         found = read(path)
-        facts = found.model, found.provenance.get('checkpoint_sha256')
+        before = found.provenance
+        facts = found.model, before.get('checkpoint_sha256'), engine_of(before)
         measured = {one.domain: one.protocol_hash for one in found.domains}
-        if facts == (model, sha256) and measured.items() <= hashes.items():
+        if facts == (model, sha256, engine) and measured.items() <= hashes.items():
             return
         what = f'the result of {found.model} on {", ".join(measured)}'
     except RecordError:
