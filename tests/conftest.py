@@ -72,7 +72,7 @@ WIDE = ('test_dialects.py', 'test_family.py', 'test_golden.py', 'test_hub.py', '
         'test_compile.py', 'test_protocols.py', 'test_audit.py', 'test_keys.py',
         'test_predict_mmseg.py', 'test_untrusted.py', 'test_page.py',
         'test_analyze.py', 'test_odd_data.py', 'test_inference.py',
-        'test_mmseg_tools.py', 'test_wheel.py', 'test_own.py')  # fmt: skip
+        'test_mmseg_tools.py', 'test_wheel.py', 'test_own.py', 'test_machine.py')  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
