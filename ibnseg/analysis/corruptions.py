@@ -142,7 +142,7 @@ def _timed(call: Callable, *given: Any) -> tuple[float, Any]:
 
 
 def _drawing(step: Any, info: Mapping[str, Any]) -> float:
-    photo = dict(info, img=photos.read(Path(info['img_path']).read_bytes()))
+    photo = dict(info, img=photos.read(disk.read(info['img_path'])))
     step(dict(photo))  # not timed: glass blur is compiled
     return _timed(step, photo)[0]
 

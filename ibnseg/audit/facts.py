@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from .. import labels
+from .. import disk, labels
 from ..domains import DataError, pixels, read_raw
 
 #: Version of `look`: facts that another one found are not read from the cache.
@@ -33,7 +33,7 @@ def look(path: Path, role: str, space: str) -> Facts:
     """
     facts: Facts = {'wrong': []}
     try:
-        data = path.read_bytes()
+        data = disk.read(path)
         if not data:
             raise DataError('0 bytes', 'empty')
         if role == 'photo':

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import disk
 from ..errors import DataError
 from ..labels import IGNORE, spaces
 from ..text import meant
@@ -92,7 +93,7 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise DataError(f'{path}: more than 1 MiB; no description of a dataset is so long')
-        said = yaml.safe_load(path.read_text(encoding='utf-8'))
+        said = yaml.safe_load(disk.read(path).decode())
     except FileNotFoundError:
         raise DataError(f'{path}: no such domain file') from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import disk
+from .. import disk, machine
 from ..errors import DataError
 from .listing import Files
 
@@ -32,9 +32,11 @@ def read(paths: Iterable[str | Path], domains: Mapping[str, Any]) -> dict[str, f
     named: dict[str, set[str]] = {}
     for path in paths:
         try:
-            lines = Path(path).read_text(encoding='utf-8').splitlines()
+            lines = disk.read(path).decode().splitlines()
         except OSError as error:
-            raise DataError(f'{path}: no skip list ({error.strerror})') from None
+            raise DataError(
+                machine.said(error) or f'{path}: no skip list ({error.strerror})'
+            ) from None
         except UnicodeDecodeError as error:
             raise DataError(f'{path}: not a skip list, it is not text ({error})') from None
         for number, line in enumerate(lines, 1):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import disk, labels
+from .. import disk, labels, machine
 from ..text import clean
 from .protocols import protocol_hash
 
@@ -87,9 +87,9 @@ def read(path: str | Path) -> Record:
     whose hash is not its own.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding='utf-8'))
+        content = json.loads(disk.read(path).decode())
     except OSError as error:
-        raise RecordError(f'{path}: {error.strerror}') from None
+        raise RecordError(machine.said(error) or f'{path}: {error.strerror}') from None
     except (ValueError, RecursionError) as error:
         raise RecordError(f'{path}: not a record, it is not JSON ({error})') from None
     try:

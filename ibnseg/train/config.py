@@ -13,7 +13,7 @@ _stack.check()
 from mmengine.config import Config, DictAction  # noqa: E402
 from mmengine.utils import import_modules_from_strings  # noqa: E402
 
-from .. import command, domains  # noqa: E402
+from .. import command, disk, domains  # noqa: E402
 from ..domains import own  # noqa: E402
 from . import keys, tracking  # noqa: E402
 
@@ -129,7 +129,7 @@ def _states(path: str | Path, name: str) -> bool:
     """Whether a config file itself, and not what it inherits from, gives a name a value."""
     if Path(path).suffix != '.py':
         return True
-    body = ast.parse(Path(path).read_bytes()).body
+    body = ast.parse(disk.read(path)).body
     targets = (target for line in body if isinstance(line, ast.Assign) for target in line.targets)
     return any(getattr(target, 'id', None) == name for target in targets)
 
@@ -185,9 +185,10 @@ def _merge(config: Config, options: Mapping[str, Any], launcher: str) -> None:
 
 
 def check_file(path: str | Path, what: str) -> None:
-    """Raise FileNotFoundError where a file that the command line names is not there."""
-    if not Path(path).is_file():
+    """Raise OSError where a file that the command line names is not there, or cannot be read."""
+    if not Path(path).exists():
         raise FileNotFoundError(f'{path}: no such {what}')
+    disk.opened(path).close()
 
 
 def _state_part(config: Config) -> None:
