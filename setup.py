@@ -44,11 +44,13 @@ setup(
         'openmmlab': ['mmsegmentation==1.2.2', 'mmengine==0.10.7', 'mmcv<2.2', 'ftfy', 'regex'],
         'fast': ['imagecodecs'],  # PNG photos decoded in half the time (ibnseg.pipeline.photos)
         'export': ['onnx', 'onnxscript', 'onnxruntime', 'openvino'],  # ibnseg export, test --engine
+        'docs': ['mkdocs-material'],  # the documentation as a site: mkdocs build
         'completion': ['argcomplete'],  # of commands and names in a shell
         'corruptions': ['imagecorruptions-imaug'],  # ibnseg analyze corruptions
         'test': [
             *('markdown-it-py', 'pytest', 'pytest-xdist', 'ruff', 'cityscapesscripts'),
             'argcomplete',
+            'mkdocs-material',
             *('onnx', 'onnxscript', 'onnxruntime', 'openvino'),
             'imagecorruptions-imaug',
             'setuptools>=71',  # builds the wheel that is tested

@@ -77,7 +77,7 @@ WIDE = ('test_dialects.py', 'test_family.py', 'test_golden.py', 'test_hub.py', '
         'test_engines.py', 'test_foreign.py', 'test_machine.py')  # fmt: skip
 
 # What no MM package takes part in, or only as in files that are not listed.
-ONE_STACK = ('test_audit.py', 'test_bootstrap.py', 'test_cache.py', 'test_claim.py',
+ONE_STACK = ('test_site.py', 'test_audit.py', 'test_bootstrap.py', 'test_cache.py', 'test_claim.py',
              'test_claims.py', 'test_corruptions.py', 'test_curves.py', 'test_dialects.py',
              'test_domains.py', 'test_ending.py', 'test_finetune.py', 'test_gallery.py',
              'test_hub.py', 'test_labels.py', 'test_listing.py', 'test_matrices.py',
