@@ -25,11 +25,6 @@ def parser() -> argparse.ArgumentParser:
         help='the config that the checkpoint was trained with',
     )
     p.add_argument('checkpoint', nargs='?')
-    p.add_argument('--model', metavar='SPEC', help='a network from elsewhere, without a config')
-    p.add_argument(
-        '--model-classes', metavar='FILE', help='YAML: its classes, its input (docs/export.md)'
-    )
-    p.add_argument('--source', metavar='NAME:SPLIT', help='what --model was trained on, if known')
     p.add_argument(
         '--domains', nargs='+', help="e.g. gta5 cityscapes camvid:Seq05VD; default the config's"
     )
@@ -62,6 +57,17 @@ def parser() -> argparse.ArgumentParser:
         help='also measure calibration and how errors show in the confidence, for ibnseg report; '
         'takes longer (docs/statistics.md)',
     )
+    log = 'folder whose test/ gets the record and the log; default that of the checkpoint'
+    p.add_argument('--audit', action='store_true', help='audit the data first; stop at errors')
+    command.add(p, '--work-dir', work_dir=dict(help=log))
+    command.add(p, '--data-root', '--name', '--compile', '--skip-list', '--launcher')
+    command.add(p, '--cfg-options')
+    _add_networks(p)
+    return p
+
+
+def _add_networks(p: argparse.ArgumentParser) -> None:
+    """Add what is run in another engine, and what comes from elsewhere."""
     p.add_argument(
         '--engine',
         choices=['onnxruntime', 'openvino'],
@@ -74,12 +80,11 @@ def parser() -> argparse.ArgumentParser:
         help='that openvino computes in; bfloat16 is faster on processors that have it',
     )
     p.add_argument('--export', metavar='FILE', help='of ibnseg export; default: one is made')
-    log = 'folder whose test/ gets the record and the log; default that of the checkpoint'
-    p.add_argument('--audit', action='store_true', help='audit the data first; stop at errors')
-    command.add(p, '--work-dir', work_dir=dict(help=log))
-    command.add(p, '--data-root', '--name', '--compile', '--skip-list', '--launcher')
-    command.add(p, '--cfg-options')
-    return p
+    p.add_argument('--model', metavar='SPEC', help='a network from elsewhere, without a config')
+    p.add_argument(
+        '--model-classes', metavar='FILE', help='YAML: its classes, its input (docs/export.md)'
+    )
+    p.add_argument('--source', metavar='NAME:SPLIT', help='what --model was trained on, if known')
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -116,15 +121,16 @@ def _check_engine(args: argparse.Namespace) -> None:
         raise ValueError('--export and --precision are of an engine: say --engine, too')
     if args.engine == 'onnxruntime' and args.precision != 'float32':
         raise ValueError('--precision bfloat16: only --engine openvino has it')
-    if args.engine and args.compile:
-        raise ValueError('--compile with --engine: torch.compile is of torch; give one of them')
+    if args.compile and (args.engine or args.model):
+        word = 'engine' if args.engine else 'model'
+        raise ValueError(f'--compile with --{word}: it is for configs in torch; give one of them')
 
 
 def _elsewhere(args: argparse.Namespace) -> None:
     from ibnseg import _stack
 
     _stack.require()
-    from ibnseg.train import foreign
+    from ibnseg.train import checks, foreign
     from ibnseg.train.config import parse_options
     from ibnseg.train.test import test
 
@@ -141,6 +147,8 @@ def _elsewhere(args: argparse.Namespace) -> None:
         launcher=args.launcher, skip_lists=args.skip_lists,
     )  # fmt: skip
     config.merge_from_dict(parse_options(args.cfg_options))
+    if args.audit:
+        checks.audit_data(config, ('test_dataloader',))
     command.say(f'testing {args.model} on {", ".join(args.domains)}')
     if subject.absent:
         command.say(f'no output means {", ".join(subject.absent)}: never predicted')

@@ -73,11 +73,7 @@ def test(
         config.protocol = data.protocol = protocol
     config.class_set = classes or config.get('class_set')
     plan = checks.plan_measurement(config)
-    hashes = {domain: protocol.hash for domain, protocol in plan.items()}
-    engine = records.engine_of(dict(engine=subject.engine))
-    name = records.name(config.model_name, subject.file, subject.sha256, hashes, engine)
-    out = Path(out or Path(config.work_dir, name))
-    records.check_free(out, config.model_name, subject.sha256, hashes, engine)
+    out = _place(config, subject, plan, out)
     for key in FOR_TRAINING:
         config[key] = None
     saver = _saver(config, plan, subject, save_predictions) if save_predictions else None
@@ -86,6 +82,18 @@ def test(
     record = measure(runner, plan, subject, out, show, saver, with_reliability)
     _check_read(runner.test_dataloader.dataset.used.values(), out)
     return record
+
+
+def _place(
+    config: Config, subject: Subject, plan: Mapping[str, Protocol], out: str | Path | None
+) -> Path:
+    """Return the file of the record. Raises FileExistsError where it holds another result."""
+    hashes = {domain: protocol.hash for domain, protocol in plan.items()}
+    engine = records.engine_of(dict(engine=subject.engine))
+    name = records.name(config.model_name, subject.file, subject.sha256, hashes, engine)
+    found = Path(out or Path(config.work_dir, name))
+    records.check_free(found, config.model_name, subject.sha256, hashes, engine)
+    return found
 
 
 def _check_read(used: Iterable[Used], out: Path) -> None:
