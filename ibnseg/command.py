@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import _stack, ending, machine, named
-from .text import clean, meant
+from .text import meant, tell
 
 
 class _Parser(argparse.ArgumentParser):
@@ -112,7 +112,7 @@ def add(to: argparse.ArgumentParser, *names: str, **changed: dict[str, Any]) -> 
 def say(text: str) -> None:
     """Print a line before the heavy imports; of several ranks, one does."""
     if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0:
-        print(clean(text), flush=True)
+        tell(text, flush=True)
 
 
 @cache
@@ -170,7 +170,7 @@ def _report(text: str, kind: str, common: bool = False) -> None:
     # Before the ranks meet, all find the same; later, each is alone with what it read.
     if rank == 0 or (kind and not common and dist and dist.is_distributed()):
         head = kind and f'{kind} (rank {rank}): ' if rank else kind and f'{kind}: '
-        print(head + '\n'.join(map(clean, text.splitlines())), file=sys.stderr)
+        tell(head + '\n'.join(text.splitlines()), file=sys.stderr)
 
 
 def resuming(folder: str | Path | None, pattern: str = 'iter_*.pth') -> str:

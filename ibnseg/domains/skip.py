@@ -11,7 +11,7 @@ reads the same photo: one of `mapillary` for `mapillary_rich`, too.
 
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .. import disk, machine
@@ -44,10 +44,12 @@ def read(paths: Iterable[str | Path], domains: Mapping[str, Any]) -> dict[str, f
             if not entry or entry.startswith('#'):
                 continue
             domain, _, file = entry.partition('/')
-            if domain not in domains or not file:
+            outside = PurePosixPath(file).is_absolute() or '..' in PurePosixPath(file).parts
+            if domain not in domains or not file or outside:
                 raise DataError(
-                    f'{path}, line {number}: {entry!r:.200} names no file of a domain; expected '
-                    "a line as 'gta5/images/00001.png  # why', as ibnseg audit writes them"
+                    f'{path}, line {number}: {entry!r:.200} names no file below the folder of a '
+                    "domain; expected a line as 'gta5/images/00001.png  # why', as ibnseg audit "
+                    'writes them'
                 )
             named.setdefault(domains[domain].folder, set()).add(file)
     return {folder: frozenset(files) for folder, files in named.items()}

@@ -105,6 +105,7 @@ def _record(content: Any) -> Record:
     classes = _take(content, 'classes', list)
     if not classes or not all(isinstance(name, str) for name in classes):
         raise ValueError(f"'classes' is {classes!r:.60}; expected names")
+    _check_texts(content)
     measured = [_measurement(item, len(classes)) for item in _take(content, 'domains', list)]
     names = [item.domain for item in measured]
     if len(set(names)) < len(names):
@@ -116,6 +117,30 @@ def _record(content: Any) -> Record:
         provenance=_take(content, 'provenance', dict),
         domains=measured,
     )
+
+
+_LONGEST, _CONFIG, _MOST_DOMAINS = 5000, 2**20, 1000  # characters; those of a config
+
+
+def _check_texts(content: dict[str, Any]) -> None:
+    """Raise ValueError for texts that no record has: tables and pages show them."""
+    if isinstance(content.get('domains'), list) and len(content['domains']) > _MOST_DOMAINS:
+        raise ValueError(f'{len(content["domains"]):,} domains; expected {_MOST_DOMAINS} at most')
+    left: list[tuple[str, Any]] = [('', content)]
+    while left:
+        where, value = left.pop()
+        if isinstance(value, dict):
+            left += [(where, key) for key in value]
+            left += [(f'{where}.{key}'[:60].lstrip('.'), one) for key, one in value.items()]
+        elif isinstance(value, list):
+            left += [(where, one) for one in value if not isinstance(one, int | float)]
+        elif isinstance(value, str):
+            most = _CONFIG if where == 'provenance.config' else _LONGEST
+            if len(value) > most:
+                raise ValueError(
+                    f'a text in {where!r} has {len(value):,} characters ({value!r:.30}...); '
+                    f'expected {most:,} at most'
+                )
 
 
 def _take(content: Any, key: str, kind: type) -> Any:

@@ -19,6 +19,7 @@ from mmengine.runner import set_random_seed
 
 from .. import disk
 from ..measure import origin
+from ..text import tell
 from ..train import parts, settings
 from ..train import resume as resuming
 from ..train.checkpoint import begin, check_finite, newest, save, updated
@@ -137,8 +138,8 @@ def _train(config: Config, resume: bool, seed: int | None) -> None:
             runner.begin_with(continued[0], resume=True)
         runner.train()
     if is_main_process():
-        print(f'checkpoint  {newest(config.work_dir, pattern)[0]}')
-        print(f'log         {runner.log_file}')
+        tell(f'checkpoint  {newest(config.work_dir, pattern)[0]}')
+        tell(f'log         {runner.log_file}')
 
 
 def test(config: Config, checkpoint: str | Path) -> dict[str, float]:
@@ -176,13 +177,13 @@ def test(config: Config, checkpoint: str | Path) -> dict[str, float]:
         )
         disk.write_atomically(out, json.dumps(result, indent=1) + '\n')
         if not metrics:
-            print(_NOTHING)
+            tell(_NOTHING)
         width = max(map(len, metrics), default=0)
         for name, value in metrics.items():
-            print(f'{name:{width}}  {value:.4g}')
-        print(f'metrics     {out}')
-        print(f'checkpoint  {checkpoint}')
-        print(f'log         {runner.log_file}')
+            tell(f'{name:{width}}  {value:.4g}')
+        tell(f'metrics     {out}')
+        tell(f'checkpoint  {checkpoint}')
+        tell(f'log         {runner.log_file}')
     return metrics
 
 

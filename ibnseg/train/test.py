@@ -17,6 +17,7 @@ from ..errors import DataError, Incomplete
 from ..measure import matrices, predictions, records, reliability
 from ..measure.protocols import Protocol
 from ..measure.records import Measurement, Record
+from ..text import tell
 from . import checks, parts
 from .config import check_file
 from .runner import FOR_TRAINING, SegRunner, build
@@ -209,7 +210,7 @@ def _show(
     )
     for what, path in paths.items():
         if path:
-            print(f'{what:11} {path}')
+            tell(f'{what:11} {path}')
 
 
 def _record(runner: SegRunner, plan: Mapping[str, Protocol], provenance: dict[str, Any]) -> Record:

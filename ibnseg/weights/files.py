@@ -65,6 +65,8 @@ def read(source: str | os.PathLike) -> dict[str, Any]:
         raise ValueError(_why(path, error)) from error
     if not isinstance(content, dict):
         raise ValueError(f'{path}: holds a {type(content).__name__}; expected a state dict')
+    if fault := plain.fault(content):
+        raise ValueError(f'{path}: {fault}. It is no checkpoint, or was changed by hand')
     return content
 
 
@@ -125,9 +127,9 @@ def _why(path: Path, error: Exception) -> str:
 def misfits(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
     """Return in words what keeps a state dict from being loaded; nothing if it fits."""
     wrong = [
-        f'{key} {tuple(given[key].shape)}, expected {tuple(wanted[key].shape)}'
+        f'{key} {_shape(given[key])}, expected {tuple(wanted[key].shape)}'
         for key in wanted
-        if key in given and given[key].shape != wanted[key].shape
+        if key in given and getattr(given[key], 'shape', None) != wanted[key].shape
     ]
     return listed(
         {
@@ -136,6 +138,10 @@ def misfits(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[s
             'wrong shapes': wrong,
         }
     )
+
+
+def _shape(value: Any) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else f'is a {type(value).__name__}'
 
 
 def listed(found: Mapping[str, list[str]], most: int = 8) -> list[str]:
