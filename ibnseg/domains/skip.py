@@ -41,11 +41,11 @@ def read(paths: Iterable[str | Path], domains: Mapping[str, Any]) -> dict[str, f
             raise DataError(f'{path}: not a skip list, it is not text ({error})') from None
         for number, line in enumerate(lines, 1):
             entry = line.partition('  #')[0].strip()
-            if not entry or entry.startswith('#'):
+            if '\0' not in line and (not entry or entry.startswith('#')):
                 continue
             domain, _, file = entry.partition('/')
             outside = PurePosixPath(file).is_absolute() or '..' in PurePosixPath(file).parts
-            if domain not in domains or not file or outside:
+            if domain not in domains or not file or outside or '\0' in line:
                 raise DataError(
                     f'{path}, line {number}: {entry!r:.200} names no file below the folder of a '
                     "domain; expected a line as 'gta5/images/00001.png  # why', as ibnseg audit "

@@ -9,6 +9,7 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.utils import resize
 from torch import Tensor, nn
 
+from ..methods.semantic import SAN
 from ..measure.predict import for_inference, takes_argmax
 from ..norms import InstanceNorm
 
@@ -76,7 +77,13 @@ class Exportable(nn.Module):
 
 
 def check(segmentor: nn.Module) -> None:
-    """Raise ValueError for a segmentor whose prediction is not the argmax of one head's logits."""
+    """Raise ValueError for a segmentor whose prediction is not the argmax of one head's logits, or
+    whose layers no exporter follows."""
+    if any(isinstance(module, SAN) for module in segmentor.modules()):
+        raise ValueError(
+            'a network with SAN is not exported: it clusters its maps in NumPy, which no exporter '
+            'follows. ibnseg predict and package take it'
+        )
     head = getattr(segmentor, 'decode_head', None)
     if not takes_argmax(segmentor) or not isinstance(head, BaseDecodeHead):
         raise ValueError(
