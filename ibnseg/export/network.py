@@ -9,8 +9,8 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.utils import resize
 from torch import Tensor, nn
 
-from ..methods.semantic import SAN
 from ..measure.predict import for_inference, takes_argmax
+from ..methods.semantic import SAN
 from ..norms import InstanceNorm
 
 #: What `--logits` takes: the size of the input, or that of the head.
