@@ -58,8 +58,9 @@ test: $(VENV)/.ready lint
 test-fast: $(VENV)/.ready lint
 	@$(VENV)/bin/$(PYTEST) -m fast
 
+# What the MM packages take part in; the rest is the same on both.
 test-openmmlab: $(VENV_OPENMMLAB)/.ready
-	@$(VENV_OPENMMLAB)/bin/$(PYTEST)
+	@$(VENV_OPENMMLAB)/bin/$(PYTEST) -m 'not one_stack and not slow and not stress'
 
 # ImageNet, detection and re-identification. All of it runs or fails: nothing is skipped for want of
 # a package.

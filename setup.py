@@ -21,6 +21,7 @@ setup(
     package_dir={'ibnseg_tools': 'tools', 'ibnseg.configs': 'configs'},
     package_data={
         'ibnseg': ['py.typed'],
+        'ibnseg.audit': ['browse.html', 'browse.css'],
         'ibnseg.configs': ['**/*.py'],  # files that MMEngine reads; `ibnseg.named` finds them
         'ibnseg.report': ['*.yaml'],
         'ibnseg.report.page': ['page.html', 'page.css', 'page.js'],
@@ -42,11 +43,15 @@ setup(
         'onedl': ['onedl-mmsegmentation>=1.4', 'onedl-mmengine', 'onedl-mmcv', 'ftfy', 'regex'],
         'openmmlab': ['mmsegmentation==1.2.2', 'mmengine==0.10.7', 'mmcv<2.2', 'ftfy', 'regex'],
         'fast': ['imagecodecs'],  # PNG photos decoded in half the time (ibnseg.pipeline.photos)
+        'export': ['onnx', 'onnxscript', 'onnxruntime', 'openvino'],  # ibnseg export, test --engine
+        'docs': ['mkdocs-material'],  # the documentation as a site: mkdocs build
         'completion': ['argcomplete'],  # of commands and names in a shell
         'corruptions': ['imagecorruptions-imaug'],  # ibnseg analyze corruptions
         'test': [
             *('markdown-it-py', 'pytest', 'pytest-xdist', 'ruff', 'cityscapesscripts'),
             'argcomplete',
+            'mkdocs-material',
+            *('onnx', 'onnxscript', 'onnxruntime', 'openvino'),
             'imagecorruptions-imaug',
             'setuptools>=71',  # builds the wheel that is tested
             'tensorboard',  # the others of --track are tested where they are installed

@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import _stack, ending, named
-from .text import clean, meant
+from . import _stack, ending, machine, named
+from .text import meant, tell
 
 
 class _Parser(argparse.ArgumentParser):
@@ -112,7 +112,7 @@ def add(to: argparse.ArgumentParser, *names: str, **changed: dict[str, Any]) -> 
 def say(text: str) -> None:
     """Print a line before the heavy imports; of several ranks, one does."""
     if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))) == 0:
-        print(clean(text), flush=True)
+        tell(text, flush=True)
 
 
 @cache
@@ -130,27 +130,37 @@ def run(job: Callable[[], int | None], interrupted: str | Callable[[], str] = ''
     SIGTERM give 130 and 143. A reader of the output that leaves does not stop the job.
 
     Args:
-        interrupted: said after Ctrl-C or SIGTERM: what is kept, and how to go on.
+        interrupted: said after Ctrl-C or SIGTERM, and after an error of the machine: what is kept,
+            and how to go on.
     """
     ending.go_on_unread()
     log = ending.log()
     log.addHandler(logging.NullHandler())
     log.propagate = False
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a log on a full disk says nothing more
     with ending.on_signals():
         try:
             return job() or 0
         except KeyboardInterrupt as interrupt:
             what = 'terminated' if isinstance(interrupt, ending.Terminated) else 'interrupted'
-            way_on = interrupted if isinstance(interrupted, str) else interrupted()
+            way_on = _said(interrupted)
             _report(f'{what}; {way_on}' if way_on else what, '')
             return ending.code_of(interrupt)
         except Exception as error:
             if 'IBNSEG_TRACE' in os.environ:
                 raise
             log.error(traceback.format_exc())
-            _report(ending.describe(_stack.cause(error)), 'error', getattr(error, 'common', False))
+            ending.end_workers()
+            text = ending.describe(_stack.cause(error))
+            if machine.passing(error) and (way_on := _said(interrupted)):
+                text += f'; {way_on}'
+            _report(text, 'error', getattr(error, 'common', False))
             return getattr(error, 'exit_code', 2)
+
+
+def _said(text: str | Callable[[], str]) -> str:
+    return text if isinstance(text, str) else text()
 
 
 def _report(text: str, kind: str, common: bool = False) -> None:
@@ -160,7 +170,7 @@ def _report(text: str, kind: str, common: bool = False) -> None:
     # Before the ranks meet, all find the same; later, each is alone with what it read.
     if rank == 0 or (kind and not common and dist and dist.is_distributed()):
         head = kind and f'{kind} (rank {rank}): ' if rank else kind and f'{kind}: '
-        print(head + '\n'.join(map(clean, text.splitlines())), file=sys.stderr)
+        tell(head + '\n'.join(text.splitlines()), file=sys.stderr)
 
 
 def resuming(folder: str | Path | None, pattern: str = 'iter_*.pth') -> str:

@@ -1,17 +1,20 @@
 """Files that are whole or not there, their hashes, and what is remembered of them."""
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
 import os
+import re
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from . import workers as spread
 from .text import clean
@@ -32,30 +35,108 @@ def cache_folder(kind: str) -> Path:
 
 
 def sha256(path: str | Path) -> str:
-    """Return the hexadecimal SHA-256 of a file."""
+    """Return the hexadecimal SHA-256 of a file. Raises OSError as `opened`."""
     digest = hashlib.sha256()
-    with open(path, 'rb') as file:
+    with opened(path) as file:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
 
 
+def opened(path: str | Path) -> BinaryIO:
+    """Open a file to read its bytes.
+
+    Raises OSError: as `open`, and for what is no file: a pipe would wait for ever, and a device may
+    have no end.
+    """
+    path = os.fspath(path)
+    # Without O_NONBLOCK a pipe that nobody writes would keep `open` itself.
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, 'O_NONBLOCK', 0))
+    try:
+        _check_file(path, os.fstat(handle).st_mode)
+        return os.fdopen(handle, 'rb')
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read(path: str | Path) -> bytes:
+    """Return the bytes of a file. Raises OSError as `opened`."""
+    with opened(path) as file:
+        return file.read()
+
+
+def _check_file(path: str, mode: int) -> None:
+    if stat.S_ISREG(mode):
+        return
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    kinds = dict(S_ISFIFO='a pipe', S_ISSOCK='a socket', S_ISCHR='a device', S_ISBLK='a device')
+    kind = next((name for test, name in kinds.items() if getattr(stat, test)(mode)), 'no file')
+    raise OSError(errno.ENXIO, f'{kind}, not a file', path)
+
+
+@contextlib.contextmanager
+def named(path: str | Path) -> Iterator[None]:
+    """Have an OSError within name this file: one of a full disk names none, others a temporary."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def write_atomically(path: str | Path, content: str | bytes) -> None:
-    """Write a file whole or not at all; text as UTF-8."""
+    """Write a file whole or not at all; text as UTF-8.
+
+    Raises OSError, naming the file; also where a pipe or a device has its name.
+    """
     path = Path(path)
     content = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp('.tmp', f'.{path.name}.', path.parent)
+    with named(path):
+        if path.exists():
+            _check_file(str(path), path.stat().st_mode)
+        remove_left(path.parent)
+        handle, temporary = tempfile.mkstemp('.tmp', f'.{path.name[:200]}.', path.parent)
+        try:
+            with os.fdopen(handle, 'wb') as file:
+                _locked(file)
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).chmod(0o644)  # mkstemp's own is 0o600
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+_LEFT = re.compile(r'\..+\.[a-z0-9_]{8}\.tmp')
+_YOUNG = 60  # seconds: one that is just made may not be locked yet
+
+
+@cache
+def remove_left(folder: Path) -> None:
+    """Remove what a process left in a folder that was killed in `write_atomically`, once."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if _LEFT.fullmatch(path.name) and time.time() - path.stat().st_mtime > _YOUNG:
+                with opened(path) as file:
+                    if _locked(file):
+                        path.unlink()
+
+
+def _locked(file: BinaryIO) -> bool:
+    """Lock a file, if nobody has; it is free again once it is closed."""
+    if fcntl is None:
+        return False
     try:
-        with os.fdopen(handle, 'wb') as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp's own is 0o600
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def write_by(path: str | Path, write: Callable[[io.BytesIO], Any]) -> None:
@@ -217,7 +298,7 @@ class Store:
 
     def _read(self) -> None:
         with contextlib.suppress(OSError):
-            head, _, body = self.path.read_bytes().partition(b'\n')
+            head, _, body = read(self.path).partition(b'\n')
             if head == self._head(body):
                 files, values = json.loads(body)
                 self._files, self._values = files | self._files, values | self._values

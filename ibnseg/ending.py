@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
+from . import machine
 from ._stack import StackError
 
 #: Raised on purpose, with a message for a person.
@@ -102,6 +103,21 @@ def outlive_signals() -> None:
         signal.signal(number, lambda *_: signal.alarm(30))
 
 
+def end_workers() -> None:
+    """End the processes that feed this one, where it fails: a stopped one would keep it."""
+    children = multiprocessing.active_children()
+    if not children or threading.current_thread() is not threading.main_thread():
+        return
+    # torch's own handler raises of each that ends.
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if hasattr(signal, 'SIGCHLD') else None
+    for process in children:
+        process.kill()
+    for process in children:
+        process.join()
+    if before is not None:
+        signal.signal(signal.SIGCHLD, before)
+
+
 def _second(number: int, frame: FrameType | None) -> None:
     for process in multiprocessing.active_children():
         process.kill()
@@ -145,6 +161,8 @@ def describe(error: Exception) -> str:
 
     Of others one line: type, place, message, and where the trace is.
     """
+    if text := machine.said(error):
+        return text
     message = _cause(str(error.args[0]) if isinstance(error, KeyError) and error.args else error)
     if isinstance(error, OSError) and isinstance(error.filename, str):
         return f'{error.filename}: {error.strerror}'

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
+from .text import tell
+
 _QUIET, _LONG = 3.0, 60.0  # seconds that pass before a line at least, and at most
 
 
@@ -51,7 +53,7 @@ class Lines:
     """
 
     def __init__(self, title: str, say: Callable[[str], None] | None = None):
-        self.title, self._say = title, say or (lambda text: print(text, flush=True))
+        self.title, self._say = title, say or (lambda text: tell(text, flush=True))
         self._began = self._last = time.monotonic()
         self._tenth = 0
 

@@ -5,6 +5,6 @@ from . import _stack
 _stack.require()
 
 from . import backbones, pipeline  # noqa: E402, F401
-from .measure import metric  # noqa: E402, F401
+from .measure import metric, outside  # noqa: E402, F401
 from .methods import passes, segmentor, shade  # noqa: E402, F401
 from .train import amp, checkpoint, loops, progress, sampler  # noqa: E402, F401

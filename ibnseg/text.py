@@ -3,6 +3,10 @@
 import difflib
 import unicodedata
 from collections.abc import Iterable
+from typing import Any
+
+#: Characters that a line may have: names of a stranger may have millions.
+LINE = 10_000
 
 
 def clean(text: str, limit: int | None = None) -> str:
@@ -13,6 +17,15 @@ def clean(text: str, limit: int | None = None) -> str:
     acting = {c for c in text if unicodedata.category(c) in ('Cc', 'Cf', 'Cs', 'Zl', 'Zp')}
     text = text.translate({ord(c): c.encode('unicode_escape').decode() for c in acting})
     return text if limit is None or len(text) <= limit else text[: limit - 1] + '…'
+
+
+def tell(text: object, **options: Any) -> None:
+    """Print lines, each made harmless and cut: all that a command prints but tables comes here.
+
+    Args:
+        options: of `print`, but `sep`.
+    """
+    print(*(clean(line, LINE) for line in str(text).split('\n')), sep='\n', **options)
 
 
 def nearest(name: object, names: Iterable[object], ratio: float = 0.6) -> str | None:

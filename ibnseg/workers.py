@@ -4,11 +4,14 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, wait
 from typing import Any
 
 #: Fewer jobs are not worth starting processes for.
 FEW = 16
+#: Seconds after which a process that does not answer is taken for stopped.
+TIMEOUT = 600
+_PART = 4  # jobs that are handed over together
 
 
 def run(work: Callable, jobs: Sequence[tuple], workers: int | None = None) -> Iterator[Any]:
@@ -20,17 +23,28 @@ def run(work: Callable, jobs: Sequence[tuple], workers: int | None = None) -> It
         workers: processes; default: one a core. One process, or a few jobs: done in this process.
 
     Raises:
-        BrokenProcessPool: a process was killed. What `work` raises comes as it is.
+        BrokenProcessPool: a process was killed.
+        TimeoutError: one does not answer for `TIMEOUT` seconds. What `work` raises comes as it is.
     """
     workers = workers or cores()
     if workers <= 1 or len(jobs) < FEW:
         for job in jobs:
             yield work(*job)
         return
+    before = set(multiprocessing.active_children())
     context = multiprocessing.get_context('fork' if hasattr(os, 'fork') else None)
     pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(work,))
     try:
-        yield from pool.map(_call, jobs, chunksize=4)
+        parts = [jobs[i : i + _PART] for i in range(0, len(jobs), _PART)]
+        for part in [pool.submit(_calls, part) for part in parts]:
+            if not wait([part], TIMEOUT).done:
+                for process in set(multiprocessing.active_children()) - before:
+                    process.kill()  # it may be stopped, and would keep the others waiting
+                raise TimeoutError(
+                    f'no answer came for {TIMEOUT} seconds: a process that reads data is stopped, '
+                    'or the disk does not answer. See whether files can be read, and begin again'
+                )
+            yield from part.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -58,5 +72,5 @@ def _begin(work: Callable) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent ends the work
 
 
-def _call(job: tuple) -> Any:
-    return _work(*job)
+def _calls(jobs: Sequence[tuple]) -> list[Any]:
+    return [_work(*job) for job in jobs]

@@ -129,7 +129,7 @@ def test_a_damaged_best_one_is_kept_and_training_goes_on(tmp_path, capsys):
     runner = Runner(tmp_path)
     validate(AtomicCheckpointHook(), runner, 4, 50.0)
     content = bytearray((tmp_path / 'best_iter_4.pth').read_bytes())
-    content[len(content) // 2] ^= 1
+    content[content.index(b'score')] ^= 1  # not in the padding, which nobody reads
     (tmp_path / 'best_iter_4.pth').write_bytes(content)
     hook = AtomicCheckpointHook()
     runner.iter = 4

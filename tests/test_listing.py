@@ -65,7 +65,7 @@ def end(name: str, which: int) -> str:
     """What follows the key in a file's name, e.g. '_gtFine_labelIds'."""
     row, split = domains.parse(name)
     layout = row.layouts(Path(), split)[0]
-    return (layout.photos, layout.truth)[which][0].end[0]
+    return (layout.photos, layout.truth)[which][0].around[1]
 
 
 def made(label: Path, name: str, suffix: str) -> Path:

@@ -2,9 +2,6 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import mmseg
@@ -14,6 +11,7 @@ import torch
 from ibnseg_tools import weights as weights_tool
 from mmseg.apis import MMSegInferencer, inference_model, init_model
 from PIL import Image
+from processes import run
 
 import ibnseg
 from ibnseg import domains, miniature, weights
@@ -35,11 +33,7 @@ def tool(name, *words, code=0, cwd):
     """Run a script of the installed mmseg; return what it printed."""
     if not (TOOLS / name).is_file():
         pytest.skip(f'this mmseg ships no tools/{name}')
-    environment = dict(os.environ, OMP_NUM_THREADS='1', MPLBACKEND='Agg')
-    done = subprocess.run(
-        [sys.executable, str(TOOLS / name), *map(str, words)],
-        capture_output=True, text=True, cwd=cwd, env=environment,
-    )  # fmt: skip
+    done = run(TOOLS / name, *words, cwd=cwd, code=None, MPLBACKEND='Agg')
     for said, fault in OLD.items():
         if done.returncode != code and said in done.stderr and mmseg.__version__ == '1.2.2':
             pytest.skip(f'mmseg 1.2.2 {fault}')

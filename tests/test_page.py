@@ -14,7 +14,7 @@ from PIL import Image
 from test_report import CLASSES, hostile, mixture, record
 from test_report_certainty import EVIL, write
 
-from ibnseg import report
+from ibnseg import report, web
 from ibnseg.measure import records
 from ibnseg.report import certainty, headline, page, sections
 from ibnseg.report.grid import Marked
@@ -146,7 +146,7 @@ def test_the_page_loads_nothing_and_runs_its_script_alone(tmp_path):
     scripts = re.findall(r'<script>(.*?)</script>', text, re.DOTALL)
     styles = re.findall(r'<style>(.*?)</style>', text, re.DOTALL)
     for kind, (only,) in dict(script=scripts, style=styles).items():
-        assert f"{kind}-src '{page._hash(only)}'" in policy
+        assert f"{kind}-src '{web.hashed(only)}'" in policy
     names = {name for _, attributes in parsed.elements for name in attributes}
     assert not [name for name in names if name.startswith('on') or name in ('src', 'style')]
     assert [a['href'] for _, a in parsed.elements if 'href' in a] == ['#main']

@@ -1,10 +1,15 @@
 """docs/plug-in.md: what it says of plain PyTorch and MMSegmentation runs as it stands there."""
 
+import re
+from pathlib import Path
+
+import mmseg
 import numpy as np
 import pytest
 import torch
 from documented import DOCS, blocks
 from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
 from mmseg.apis import init_model
 from mmseg.registry import MODELS
@@ -93,3 +98,43 @@ def test_labels_that_nobody_can_read_are_refused(given):
     assert LoadLabels()(dict(img_path='a.jpg')) == dict(img_path='a.jpg')
     with pytest.raises(DataError, match=r'a\.jpg: LoadLabels got seg_map_path=.*label_space='):
         LoadLabels()(dict(img_path='a.jpg') | given)
+
+
+#: Folder of MMSegmentation's configs -> why README's block cannot stand in its configs.
+OTHERWISE = {
+    'bisenetv1': 'its backbone is BiSeNetV1, around a ResNet',
+    'ccnet': 'needs compiled ops of mmcv',
+    'icnet': 'its backbone is ICNet, around a ResNet',
+    'mask2former': 'needs mmdet',
+    'maskformer': 'needs mmdet',
+    'point_rend': 'needs compiled ops of mmcv',
+    'psanet': 'needs compiled ops of mmcv',
+}
+CONFIGS = {
+    folder.name: min(folder.glob('*r50*cityscapes*.py'))
+    for folder in sorted(Path(mmseg.__file__).parent.glob('.mim/configs/*/'))
+    if folder.name not in OTHERWISE and any(folder.glob('*r50*cityscapes*.py'))
+}
+
+
+def test_there_are_a_dozen_of_mmsegmentations_configs():
+    assert len(CONFIGS) >= 12
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_readmes_block_stands_in_mmsegmentations_configs(tmp_path, name):
+    text = (DOCS.parent / 'README.md').read_text(encoding='utf-8')
+    (block,) = re.findall(r'```python\n(custom_imports.*?)```', text, re.DOTALL)
+    (tmp_path / 'mine.py').write_text(f'_base_ = {str(CONFIGS[name])!r}\n{block}')
+    config = Config.fromfile(tmp_path / 'mine.py')
+    assert config.model.backbone.init_cfg['checkpoint'] == 'ibn://resnet50_ibn_b'
+    config.model.backbone.init_cfg = None
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        model = revert_sync_batchnorm(MODELS.build(config.model)).eval()
+    assert isinstance(model.backbone, IBNResNet)
+    assert sum(isinstance(m, InstanceNorm) for m in model.backbone.modules()) == 3
+    with torch.no_grad():
+        made = model(torch.rand(1, 3, 64, 128))
+    assert (
+        made if isinstance(made, torch.Tensor) else made[0 if isinstance(made, tuple) else -1]
+    ).shape[:2] == (1, 19)

@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from mmcv.cnn import ConvAWS2d, ConvWS2d
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
+from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
@@ -162,6 +165,30 @@ def test_folding_keeps_the_logits(placement):
     for before, now in zip(model.state_dict().values(), segmentor(placement).state_dict().values(),
                            strict=True):  # fmt: skip
         torch.testing.assert_close(before, now)  # the model itself is as it was
+
+
+@pytest.mark.parametrize('in_a_run', [False, True])
+def test_the_norms_of_our_configs_are_folded(in_a_run):
+    """SyncBN is MMEngine's own class, and another one once a run on a CPU has reverted it."""
+    root = Path(__file__).parents[1] / 'configs'
+    config = Config.fromfile(root / 'ibn_b_gta5_to_cityscapes.py').model
+    config.backbone.update(init_cfg=None, depth=18, base_channels=8, stem_channels=8)
+    config.decode_head.update(in_channels=64, channels=64)
+    model = MODELS.build(config).eval()
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        torch.nn.init.uniform_(norm.running_mean, -0.5, 0.5)
+        torch.nn.init.uniform_(norm.running_var, 0.5, 1.5)
+    if in_a_run:
+        model = revert_sync_batchnorm(model)
+    folded = for_inference(model)
+    left = [m for m in folded.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    assert len(norms) == 19 and not left
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        found, wanted = folded(x), model(x)
+    assert not torch.equal(found, wanted)
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4 * wanted.abs().max().item())
 
 
 def test_a_batchnorm_is_folded_into_no_convolution_but_its_own():

@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -105,9 +106,9 @@ def test_bfloat16_stays_finite():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match='a batch that is doubled .SHM., which EncoderDecoder'):
+    with pytest.raises(ValueError, match=r'a batch that is doubled .SHM., which EncoderDecoder'):
         check_collected(segmentor('shade', 'EncoderDecoder'))
-    with pytest.raises(ValueError, match="no layer of model.backbone doubles.*Add 'shade'"):
+    with pytest.raises(ValueError, match=r"no layer of model.backbone doubles.*Add 'shade'"):
         segmentor('ibn_b', 'SHADESegmentor')
     with pytest.raises(RuntimeError, match='after_pool: SHM has no basis styles yet'):
         segmentor('shade', 'SHADESegmentor').loss(*batch())
@@ -213,7 +214,7 @@ def whole(data, tmp_path_factory):  # noqa: F811
 def test_basis_styles_are_renewed(whole):
     found = [whole[f'iter_{i}.pth']['state_dict']['backbone.maxpool.SHM.proto_mean']
              for i in range(1, LENGTH + 1)]  # fmt: skip
-    changes = [not torch.equal(a, b) for a, b in zip(found, found[1:], strict=False)]
+    changes = [not torch.equal(a, b) for a, b in pairwise(found)]
     assert changes == [False, False, True, False, False]  # before iteration 0 and 3
 
 

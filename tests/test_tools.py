@@ -15,6 +15,7 @@ import pytest
 import torch
 from ibnseg_tools import report as report_tool
 from PIL import Image
+from processes import run as command
 
 from ibnseg import disk, domains, miniature, weights
 from ibnseg.analysis import shown
@@ -39,19 +40,13 @@ TINY = [
 ]
 
 
-def run(*words, processes=0, code=0, cwd=ROOT):
+def run(*words, processes=0, **kwargs):
     """Run tools/<words> and return the finished process."""
-    start = [sys.executable]
-    if processes:
-        torchrun = ['-m', 'torch.distributed.run', '--standalone']
-        start += [*torchrun, f'--nproc_per_node={processes}']
-    command = [*start, str(ROOT / 'tools' / words[0]), *map(str, words[1:])]
-    if processes:
-        command += ['--launcher', 'pytorch']
-    environment = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT))
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+    tool = ROOT / 'tools' / words[0]
+    if not processes:
+        return command(tool, *words[1:], **kwargs)
+    torchrun = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
+    return command(*torchrun, tool, *words[1:], '--launcher', 'pytorch', fresh=True, **kwargs)
 
 
 @pytest.fixture(scope='session')
@@ -75,7 +70,7 @@ def train(data, work_dir, *options, config='ibn_b', **kwargs):
 def trained(data, tmp_path_factory):
     """(work dir, finished process) of one uninterrupted run."""
     work_dir = tmp_path_factory.mktemp('runs') / 'whole'
-    return work_dir, train(data, work_dir)
+    return work_dir, train(data, work_dir, fresh=True)
 
 
 def measure(data, work_dir, *words, options=(), checkpoint=None, **kwargs):

@@ -1,12 +1,10 @@
 """--track: the run's numbers arrive in each tracker, offline."""
 
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from processes import run
 
 from ibnseg import miniature
 from ibnseg.train import tracking
@@ -58,15 +56,8 @@ def tracked(tmp_path_factory):
     miniature.write(folder / 'data', ('gta5', 'cityscapes'), 4, 2, (64, 128), 0, 1)
     words = [CONFIG, '--data-root', 'data', '--work-dir', 'run', '--no-table']
     words += ['--track', *INSTALLED, '--cfg-options', *TINY]
-    done = subprocess.run(
-        [sys.executable, ROOT / 'tools' / 'train.py', *words],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env={k: v for k, v in os.environ.items() if k != 'MLFLOW_TRACKING_URI'}
-        | dict(WANDB_MODE='offline', WANDB_SILENT='true', OMP_NUM_THREADS='1'),
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    here = dict(WANDB_MODE='offline', WANDB_SILENT='true', MLFLOW_TRACKING_URI='')
+    run(ROOT / 'tools' / 'train.py', *words, cwd=folder, **here)
     return folder
 
 

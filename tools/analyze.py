@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from ibnseg import command
+from ibnseg.text import tell
 
 
 def _shared_options(p: argparse.ArgumentParser) -> None:
@@ -76,9 +77,9 @@ def _divergence(args: argparse.Namespace) -> None:
         lambda network, name: appearance.describe(name, network.about, *given),
         args.at,
     )
-    print(divergence.text(found))
+    tell(divergence.text(found))
     for suffix in ('json', 'md', 'png'):
-        print(f'{suffix:11} {args.out}/divergence.{suffix}')
+        tell(f'{suffix:11} {args.out}/divergence.{suffix}')
 
 
 def _appearance_options(p: argparse.ArgumentParser) -> None:
@@ -113,9 +114,9 @@ def _appearance(args: argparse.Namespace) -> None:
         changes=changes, out=Path(args.out), **{key: getattr(args, key) for key in taken}
     )
     found = robustness.run(args.networks, options)
-    print(robustness.text(found))
+    tell(robustness.text(found))
     for suffix in ('json', 'md', 'png'):
-        print(f'{suffix:11} {args.out}/appearance.{suffix}')
+        tell(f'{suffix:11} {args.out}/appearance.{suffix}')
 
 
 def _corruptions_options(p: argparse.ArgumentParser) -> None:
@@ -148,9 +149,9 @@ def _corruptions(args: argparse.Namespace) -> None:
     )
     severities = sorted(set(args.severities or corruptions.SEVERITIES))
     found = corruptions.run(args.networks, options, names, severities)
-    print(corruptions.text(found))
+    tell(corruptions.text(found))
     for suffix in ('json', 'md', 'png'):
-        print(f'{suffix:11} {args.out}/corruptions.{suffix}')
+        tell(f'{suffix:11} {args.out}/corruptions.{suffix}')
 
 
 #: Name -> what it says, its options, its job. Another analysis is a row.

@@ -11,6 +11,7 @@ import argparse
 import sys
 
 from ibnseg import command
+from ibnseg.text import tell
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,20 +39,19 @@ def main(argv: list[str] | None = None) -> int:
 
 def _job(args: argparse.Namespace) -> int:
     from ibnseg import audit, domains, progress
-    from ibnseg.text import clean
 
     if not domains.known(args.domain) and domains.known(args.root):
         command.turn_round(args, args.root, args.domain)
     with progress.bar('audit') as bar:
         report = audit.audit(args.domain, args.root, workers=args.workers, progress=bar)
     for line in report.lines(args.show):
-        print(line)
+        tell(line)
     if args.out:
         report.write(args.out)
-        print(clean(f'findings   {args.out}'))
+        tell(f'findings   {args.out}')
     if args.write_skip_list:
         report.write_skip_list(args.write_skip_list)
-        print(clean(f'skip list  {args.write_skip_list}'))
+        tell(f'skip list  {args.write_skip_list}')
     return int(bool(report.findings if args.strict else report.errors))
 
 

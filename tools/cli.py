@@ -34,7 +34,10 @@ COMMANDS = {
     'finetune': 'fine-tune a checkpoint on parts of a target dataset',
     'test': 'evaluate a checkpoint on any number of datasets',
     'predict': 'predict photos and videos: overlays, label maps, side by side',
+    'export': 'write a network as ONNX, OpenVINO, torch.export or TorchScript',
     'score': 'score a folder of predictions',
+    'domain': 'describe a dataset of your own: a first domain file',
+    'browse': "show a dataset's photos with their labels, as a page",
     'audit': 'check a dataset on disk for damage',
     'report': 'write tables from records',
     'gallery': "choose and predict photos for a report's page",
@@ -45,9 +48,11 @@ COMMANDS = {
     'picture': 'draw photo, ground truth and predictions into one PNG',
     'weights': 'list, inspect and convert published weights',
     'miniature': 'draw small synthetic datasets',
+    'package': 'write a trained network as one folder: weights, record, card, hashes',
+    'verify': "check a package's files and, where the data is, its numbers",
     'configs': 'list the configs that come with ibnseg, or copy them',
     'demo': 'train three small networks on synthetic streets and compare them',
-    'run': 'train or test a config of MMDetection or MMPretrain',
+    'run': "train or test another project's config: MMDetection, MMPretrain, MMSegmentation",
 }
 
 

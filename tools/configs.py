@@ -10,6 +10,7 @@ import argparse
 import sys
 
 from ibnseg import command
+from ibnseg.text import tell
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,12 +36,12 @@ def _job(args: argparse.Namespace) -> None:
         raise ValueError(f'{foreign[0]}: a file of your own, none that comes with ibnseg')
     if args.copy_to:
         for path in named.copy(chosen, args.copy_to):
-            print(path)
+            tell(path)
         return
     shown = {name: path for name, path in known.items() if path in chosen}
     width = max(map(len, shown))
     for name, path in shown.items():
-        print(f'{name:{width}}  {named.title(path)}'.rstrip())
+        tell(f'{name:{width}}  {named.title(path)}'.rstrip())
 
 
 if __name__ == '__main__':

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from ibnseg import command
+from ibnseg.text import tell
 
 
 def parser() -> argparse.ArgumentParser:
@@ -73,7 +74,7 @@ def _finetune(args: argparse.Namespace) -> None:
             finetune.configure(config, begin, args.target, *options)
             runs.append((finetune.planned(config, seed, args.work_dir), config.fine_tuned))
     for number, (run, facts) in enumerate(runs, 1):
-        print(
+        tell(
             f'[{number}/{len(runs)}] {100 * facts.fraction:g} % of {train} ({facts.images} '
             f'images), seed {run.seed}: {states.DOING[run.state]}',
             flush=True,
@@ -94,7 +95,7 @@ def _finetune(args: argparse.Namespace) -> None:
     out = Path(args.work_dir, f'{train.replace("/", "-").replace(":", "-")}.md')
     write_atomically(out, render.markdown(tables))
     render.show(tables[:1])
-    print(out)
+    tell(out)
 
 
 if __name__ == '__main__':

@@ -9,6 +9,7 @@ import argparse
 import sys
 
 from ibnseg import command
+from ibnseg.text import tell
 
 
 def size(text: str) -> tuple[int, int]:
@@ -55,8 +56,8 @@ def _job(args: argparse.Namespace) -> None:
     for world, root in roots.items():
         counts = miniature.counts(world, args.train, args.val)
         pairs = ' + '.join(f'{count} {split}' for split, count in counts.items())
-        print(f'{world}: {pairs} pairs of {height}x{width} in {root}')
-    print(f'use them with --data-root {args.out}')
+        tell(f'{world}: {pairs} pairs of {height}x{width} in {root}')
+    tell(f'use them with --data-root {args.out}')
 
 
 if __name__ == '__main__':

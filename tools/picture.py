@@ -11,6 +11,7 @@ import argparse
 import sys
 
 from ibnseg import command
+from ibnseg.text import tell
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,8 +54,8 @@ def _job(args: argparse.Namespace) -> None:
 
     album = Album(args.records, args.data_root, args.baseline, args.models, args.predictions)
     for text in pictures.panel(album, args.out, args.domain, args.image):
-        print(f'photo       {text}')
-    print(f'picture     {args.out}')
+        tell(f'photo       {text}')
+    tell(f'picture     {args.out}')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,7 @@
-"""Train or test a config of MMDetection or MMPretrain, quietly, with safe and exact checkpoints."""
+"""Train or test another project's config, quietly, with safe and exact checkpoints.
+
+Of MMDetection and MMPretrain by epochs, of MMSegmentation by iterations.
+"""
 
 import argparse
 import os
@@ -10,7 +13,7 @@ from ibnseg import command
 def parser() -> argparse.ArgumentParser:
     p = command.parser('run', __doc__)
     jobs = p.add_subparsers(dest='job', required=True, metavar='train|test')
-    train = jobs.add_parser('train', help='train by epochs')
+    train = jobs.add_parser('train', help='train')
     test = jobs.add_parser('test', help='evaluate a checkpoint')
     train.add_argument(
         'config', type=command.config, help='e.g. configs/detection/ibn_a_faster_rcnn_coco.py'
@@ -34,24 +37,17 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if args.job == 'test':
         return command.run(lambda: _job(args))
-    return command.run(lambda: _job(args), lambda: command.resuming(args.work_dir, 'epoch_*.pth'))
+    return command.run(lambda: _job(args), lambda: command.resuming(args.work_dir, '*_*.pth'))
 
 
 def _job(args: argparse.Namespace) -> None:
-    from ibnseg.train.config import check_files, parse_options
+    from ibnseg.train.config import check_files
 
     args.prog += f' {args.job}'
     check_files(args)
     from ibnseg.plugins import training
 
-    config = training.load_config(
-        args.config,
-        work_dir=args.work_dir,
-        data_root=args.data_root,
-        launcher=args.launcher,
-        options=parse_options(args.cfg_options),
-    )
-    args.work_dir = config.work_dir
+    config = training.from_arguments(args)
     if args.job == 'train':
         training.train(config, resume=args.resume, seed=args.seed)
     else:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from ibnseg import command
+from ibnseg.text import tell
 
 
 def parser() -> argparse.ArgumentParser:
@@ -68,7 +69,7 @@ def _job(args: argparse.Namespace) -> None:
     records.check_free(Path(out), record.model, sha256, hashes)
     matrices.save(record, packed, out)
     report.show(report.tabulate([record]))
-    print(f'record      {out}')
+    tell(f'record      {out}')
 
 
 if __name__ == '__main__':

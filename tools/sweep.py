@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from ibnseg import command
+from ibnseg.text import tell
 
 
 def parser() -> argparse.ArgumentParser:
@@ -62,13 +63,13 @@ def _sweep(args: argparse.Namespace) -> int:
         raise ValueError(f'--baseline {args.baseline}: no such model{near}; choose from {models}')
     failed = []
     for number, planned in enumerate(runs, 1):
-        print(f'[{number}/{len(runs)}] {planned}: {states.DOING[planned.state]}', flush=True)
+        tell(f'[{number}/{len(runs)}] {planned}: {states.DOING[planned.state]}', flush=True)
         if planned.state == states.FINISHED:
             continue
         code = states.begin(planned, Path(__file__).with_name('train.py'), words)
         if code or not planned.record.is_file():
             failed.append(str(planned))
-            print(f'[{number}/{len(runs)}] {planned}: FAILED, exit code {code}', flush=True)
+            tell(f'[{number}/{len(runs)}] {planned}: FAILED, exit code {code}', flush=True)
     if measured := [run for run in runs if run.record.is_file()]:
         from ibnseg import report
 
@@ -80,7 +81,7 @@ def _sweep(args: argparse.Namespace) -> int:
             _add_photos(found, data_root, baseline, out)
         report.make(found, out, baseline)
     if failed:
-        print(
+        tell(
             f'error: {len(failed)} of {len(runs)} runs failed: {"; ".join(failed)}. What went '
             'wrong is said above, where each was run; the same command tries them again',
             file=sys.stderr,
@@ -96,7 +97,7 @@ def _add_photos(found: list[Path], data_root: str, baseline: str | None, out: Pa
         number = gallery.write(Album(list(map(str, found)), data_root, baseline), out)
         command.say(f'gallery     {out}/gallery ({number} photos)')
     except (OSError, ValueError) as error:  # the numbers are there without photos
-        print(f'no gallery: {error}', file=sys.stderr)
+        tell(f'no gallery: {error}', file=sys.stderr)
 
 
 if __name__ == '__main__':

@@ -40,9 +40,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _job(args: argparse.Namespace) -> None:
     from ibnseg.train import checks
-    from ibnseg.train.config import from_arguments, stretch
+    from ibnseg.train.config import NoSource, from_arguments, stretch
 
-    config = from_arguments(args)
+    try:
+        config = from_arguments(args)
+    except NoSource:
+        return _plain(args)
     if args.iterations is not None:
         stretch(config, args.iterations)
     args.work_dir = config.work_dir
@@ -55,6 +58,22 @@ def _job(args: argparse.Namespace) -> None:
     from ibnseg.train.train import train
 
     train(config, resume=args.resume, seed=args.seed, show=not args.no_table, select=args.select)
+
+
+def _plain(args: argparse.Namespace) -> None:
+    """Train a config of MMSegmentation's own form, as `ibnseg run train` does."""
+    from ibnseg.plugins import training
+
+    given = {name: getattr(args, name) for name in ('work_dir', 'data_root', 'launcher', 'seed')}
+    taken = dict(given, config=args.config, resume=args.resume, cfg_options=args.cfg_options)
+    for name, value in vars(args).items():
+        if value and name not in (*taken, 'prog', 'local_rank'):
+            raise ValueError(
+                f'--{name.replace("_", "-")}: {args.config} names no source, so it is trained as '
+                "MMSegmentation's own config; leave the option out"
+            )
+    command.say(f"{args.config} names no source: trained as MMSegmentation's own, without a record")
+    training.train(training.from_arguments(args), resume=args.resume, seed=args.seed)
 
 
 if __name__ == '__main__':

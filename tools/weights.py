@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ibnseg import command
+from ibnseg.text import tell
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,17 +66,17 @@ def _list(args: argparse.Namespace) -> None:
     from ibnseg.weights import cache, networks
 
     form = '{:19} {:11} {:9} {:5} {}'
-    print(form.format('ibn://', 'top-1/top-5', 'sha256', 'here', 'network'))
+    tell(form.format('ibn://', 'top-1/top-5', 'sha256', 'here', 'network'))
     for name, row in weights.PUBLISHED.items():
         errors = '-' if row.top1 is None else f'{row.top1:.2f}/{row.top5:.2f}'
         here = 'yes' if cache.place(row.url).is_file() else ''
         network = networks.spell(weights.network(name))
-        print(form.format(name, errors, row.sha256, here, network))
-    print('\nerrors on the ImageNet validation set in per cent; - where none is published')
+        tell(form.format(name, errors, row.sha256, here, network))
+    tell('\nerrors on the ImageNet validation set in per cent; - where none is published')
     for name, row in weights.PUBLISHED.items():
         if row.note:
-            print(f'{name}: {row.note}')
-    print(f'files lie in {cache.folder()}; lay one there by hand to work offline')
+            tell(f'{name}: {row.note}')
+    tell(f'files lie in {cache.folder()}; lay one there by hand to work offline')
 
 
 def _inspect(args: argparse.Namespace) -> None:
@@ -99,7 +100,7 @@ def _inspect(args: argparse.Namespace) -> None:
     }
     for name, value in rows.items():
         if value != '':
-            print(f'{name:11} {value}')
+            tell(f'{name:11} {value}')
 
 
 def _is_there(file: str) -> bool:
@@ -115,13 +116,13 @@ def _convert(args: argparse.Namespace) -> None:
         command.turn_round(args, args.out, args.file)
     if args.trust:
         left = weights.unpickle(args.file, args.out)
-        print(f'left out    {", ".join(left) or "nothing"}')
-        print(f'written to {args.out}')
+        tell(f'left out    {", ".join(left) or "nothing"}')
+        tell(f'written to {args.out}')
         return
     MMLogger.get_current_instance().setLevel('ERROR')  # the account is printed here
     report = weights.convert(args.file, args.out, to=args.to, arch=args.arch)
-    print(report)
-    print(f'written to {args.out}')
+    tell(report)
+    tell(f'written to {args.out}')
 
 
 def _average(args: argparse.Namespace) -> None:
@@ -137,10 +138,10 @@ def _average(args: argparse.Namespace) -> None:
             f'say {result.stale[0]}. Renew them: --refresh-bn CONFIG, the config of the training'
         )
     result.save(out)
-    print(f'averaged {len(result.averaged)} tensors of {len(args.files)} files')
+    tell(f'averaged {len(result.averaged)} tensors of {len(args.files)} files')
     if result.differing:
-        print(f'{len(result.differing)} others differ, and are those of {args.files[0]}')
-    print(f'written to {out}')
+        tell(f'{len(result.differing)} others differ, and are those of {args.files[0]}')
+    tell(f'written to {out}')
 
 
 def _refresh(args: argparse.Namespace, result: Any) -> None:
@@ -159,7 +160,7 @@ def _refresh(args: argparse.Namespace, result: Any) -> None:
             'in its training. Give the config of the training of these files'
         )
     result.meta['averaged'] |= dict(refreshed=args.batches)
-    print(f'renewed {len(renewed)} running statistics over {args.batches} batches')
+    tell(f'renewed {len(renewed)} running statistics over {args.batches} batches')
 
 
 if __name__ == '__main__':

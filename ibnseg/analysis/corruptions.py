@@ -24,6 +24,7 @@ from ..measure import origin
 from ..measure.predict import Predictor
 from ..pipeline import photos
 from ..pipeline.corruptions import CORRUPTIONS, KINDS, SEVERITIES
+from ..text import tell
 from ..train import checks
 from ..train.config import load_config
 from . import networks, plots, robustness, shown
@@ -74,7 +75,7 @@ def _clock(runs: Sequence[str], options: robustness.Options) -> Callable[[], Non
     """Say how long all will take, and return what says after each measurement how long the rest."""
     costs = [cost for run in runs for cost in _seconds(run, options)]
     left = sum(cost > 0 for cost in costs)
-    print(
+    tell(
         f'{len(costs)} measurements, {len(costs) - left} of them have a record; the others take '
         f'about {_words(sum(costs))}, judged by the first photo of each domain',
         flush=True,
@@ -87,7 +88,7 @@ def _clock(runs: Sequence[str], options: robustness.Options) -> Callable[[], Non
         planned, rest = sum(costs[:done]), sum(costs[done:])
         if planned and rest:
             pace = (time.monotonic() - begin) / planned
-            print(f'{done} of {len(costs)} measured, about {_words(rest * pace)} left', flush=True)
+            tell(f'{done} of {len(costs)} measured, about {_words(rest * pace)} left', flush=True)
 
     return after
 
@@ -142,7 +143,7 @@ def _timed(call: Callable, *given: Any) -> tuple[float, Any]:
 
 
 def _drawing(step: Any, info: Mapping[str, Any]) -> float:
-    photo = dict(info, img=photos.read(Path(info['img_path']).read_bytes()))
+    photo = dict(info, img=photos.read(disk.read(info['img_path'])))
     step(dict(photo))  # not timed: glass blur is compiled
     return _timed(step, photo)[0]
 

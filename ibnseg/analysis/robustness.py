@@ -24,7 +24,7 @@ from ..measure.protocols import protocol_hash
 from ..pipeline import appearance
 from ..plugins import training
 from ..plugins.imagenet import ImageFolder
-from ..text import clean
+from ..text import clean, tell
 from ..train import checks
 from ..train.config import load_config
 from ..train.test import test
@@ -101,7 +101,7 @@ def measure(
                 plain = [r['score'] for r in results if r['target'] == one['target']]
                 drop = plain[0] - one['score'] if plain else 0.0
                 results.append(dict(change=change, **one, drop=drop))
-                print(f'{facts["name"]}, {change}: {_line(results[-1])}', flush=True)
+                tell(f'{facts["name"]}, {change}: {_line(results[-1])}', flush=True)
             after()
         measured.append(facts | dict(results=results))
     networks.tell_apart(measured)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import domains, progress, report
+from .. import disk, domains, progress, report
 from ..measure import matrices, records
 from ..measure.confusion import confusion, score
 from ..measure.matrices import Images
@@ -136,7 +136,7 @@ class Album:
                 key,
                 tuple(chosen[number]),
                 None if gain is None else float(gain[number]),
-                photos.read(photo.read_bytes(), photo, labelled=True)[..., ::-1],
+                photos.read(disk.read(photo), photo, labelled=True)[..., ::-1],
                 truth,
                 predictions,
                 miou,

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from .. import labels
+from .. import disk, labels
 from ..domains import DataError, pixels, read_raw
 
 #: Version of `look`: facts that another one found are not read from the cache.
-FACTS = 3
+FACTS = 4
 
 Facts = dict[str, Any]
 
@@ -24,7 +24,8 @@ def look(path: Path, role: str, space: str) -> Facts:
 
     `wrong` is a list of [kind, detail]. The rest is there as far as it is known: `size` (width,
     height), `orientation` (EXIF), `pixels`, a digest of the decoded picture (not of a photo of one
-    colour), and for a label that could be read `drawn`, a digest of its ids (None for one id).
+    colour), and for a label that could be read `drawn`, a digest of its ids (None for one
+    id), and `classes`, the training classes in it.
 
     Args:
         role: 'photo' or 'label'.
@@ -32,7 +33,7 @@ def look(path: Path, role: str, space: str) -> Facts:
     """
     facts: Facts = {'wrong': []}
     try:
-        data = path.read_bytes()
+        data = disk.read(path)
         if not data:
             raise DataError('0 bytes', 'empty')
         if role == 'photo':
@@ -76,6 +77,7 @@ def _label(facts: Facts, path: Path, data: bytes, space: str) -> None:
     drawn = _digest(raw.shape, raw.tobytes()) if len(ids) > 1 else None
     facts |= {'size': [*raw.shape[::-1]], 'drawn': drawn} | facts
     names, lut = labels.space(space).names, labels.lut(space)
+    facts['classes'] = sorted({int(lut[raw]) for raw in ids} - {labels.IGNORE})
     if all(lut[raw] == labels.IGNORE for raw in ids):
         text = ', '.join(f'{raw} ({names[raw]})' if raw < len(names) else str(raw) for raw in ids)
         facts['wrong'].append(['all-ignored', f'its ids have no class: {text:.200}'])

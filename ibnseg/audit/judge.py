@@ -7,7 +7,8 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from ..domains import Domain, pixels
+from .. import labels
+from ..domains import Domain, own, pixels
 from .facts import Facts
 from .kinds import KINDS
 
@@ -58,7 +59,12 @@ def judge(row: Domain, root: Path, pairs: list[Pair], look: Look) -> list[Findin
         for pair in pairs
         for kind, file, detail, other in _pair(pair, look)
     ]
-    return found + _sizes(row, root, pairs, look) + _copies(pairs, look)
+    return (
+        found
+        + _sizes(row, root, pairs, look)
+        + _classes(row, root, pairs, look)
+        + _copies(pairs, look)
+    )
 
 
 def _pair(pair: Pair, look: Look) -> list[_Wrong]:
@@ -118,6 +124,20 @@ def _sizes(row: Domain, root: Path, pairs: list[Pair], look: Look) -> list[Findi
         Finding('odd-size', path, f'{_x(size)}, the others {_x(usual)}', splits[path], None, path)
         for path, size in sizes.items()
         if size and size != usual
+    ]
+
+
+def _classes(row: Domain, root: Path, pairs: list[Pair], look: Look) -> list[Finding]:
+    """Classes that a domain file gives ids to, and no label has a pixel of."""
+    if row.name not in own.FILES:
+        return []
+    truth = [facts for pair in pairs if pair.label and (facts := look(pair.label, 'label'))]
+    seen = {one for facts in truth for one in facts.get('classes', ())}
+    space = labels.space(row.space)
+    return [
+        Finding('no-pixels', root, f'{name} ({", ".join(of)}) in none of {len(truth):,} labels')
+        for name, of in space.groups.items()
+        if seen and space.task.classes.index(name) not in seen
     ]
 
 

@@ -23,6 +23,8 @@ KINDS: dict[str, Kind] = {
                     'numbers measured on it compare with no published ones'),
     'foreign': Kind('warning', 'file among the photos or labels that no split has',
                     'move it elsewhere, or give it the name that is expected'),
+    'no-pixels': Kind('warning', 'class of a domain file that no label has a pixel of',
+                      'see whether its ids are right'),
     # of the pairing
     'photo-alone': Kind('error', 'photo without a label file', 'unpack the labels again'),
     'label-alone': Kind('error', 'label file without a photo', 'unpack the photos again'),

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, UnidentifiedImageError
 
-from .. import labels
+from .. import disk, labels
 from ..errors import DataError
 from . import pixels
 
@@ -121,7 +121,7 @@ def _open(
     Raises DataError where Pillow can't read it, and where it is no PNG or turned by a tag.
     """
     try:
-        data = Path(path).read_bytes()
+        data = disk.read(path)
         with Image.open(io.BytesIO(data)) as image:
             found = use(image)
         turn = pixels.orientation(Image.open(io.BytesIO(data))) if pixels.may_turn(data) else 1
@@ -266,7 +266,7 @@ def _polygons(path: str | Path, space: str) -> np.ndarray:
     """
     names = labels.space(space).names
     try:
-        content = Path(path).read_bytes()
+        content = disk.read(path)
     except OSError as error:
         raise _unreadable(path, error, 'unreadable') from None
     try:

@@ -7,6 +7,7 @@ found in any case, and .jpeg for .jpg.
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,11 @@ _PICTURE = re.compile(
 )
 
 
+def is_of_system(name: str) -> bool:
+    """Whether a file or folder is hidden, or one that systems, viewers and archivers write."""
+    return name[0] == '.' or name.lower() in _OF_SYSTEMS
+
+
 def original(key: str) -> str:
     """Return the key of the label file that a converted one was made of, '' for no such name."""
     found = _CONVERTED.search(key)
@@ -41,8 +47,8 @@ class Place(NamedTuple):
 
     Args:
         root: the folder that `pattern` begins in.
-        pattern: e.g. `val/*/*_leftImg8bit.{png,jpg}`: a star is a folder, the last one the
-            beginning of a file's name.
+        pattern: e.g. `val/*/*_leftImg8bit.{png,jpg}`: a star is a folder, the last one what the
+            names of the files of a pair share.
         prefix: what the keys of these files begin with.
     """
 
@@ -52,23 +58,45 @@ class Place(NamedTuple):
 
     @property
     def folder(self) -> Path:
-        return self.root / self.pattern.partition('*')[0]
+        return self.root / self.pattern.partition('*')[0].rpartition('/')[0]
+
+    @property
+    def below(self) -> list[str]:
+        """The pattern's parts below `folder`, the last one without its suffix."""
+        start = self.pattern.partition('*')[0].rpartition('/')[0]
+        return self.pattern.rpartition('.')[0][len(start) :].lstrip('/').split('/')
 
     @property
     def depth(self) -> int:
         """How many folders the files lie below `folder`."""
-        return self.pattern.partition('*')[2].count('/')
+        return len(self.below) - 1
 
     @property
-    def end(self) -> tuple[str, list[str]]:
-        """What follows the key: ('_leftImg8bit', ['png', 'jpg'])."""
-        stem, _, suffixes = self.pattern.rpartition('*')[2].rpartition('.')
-        return stem, suffixes.strip('{}').split(',')
+    def around(self) -> tuple[str, str]:
+        """What comes before and after the key in a file's name: ('', '_leftImg8bit')."""
+        before, _, after = self.below[-1].partition('*')
+        return before, after
+
+    @property
+    def suffixes(self) -> list[str]:
+        return self.pattern.rpartition('.')[2].strip('{}').split(',')
+
+    def key(self, stem: str) -> str | None:
+        """Return the key of a file: its path below `folder` without suffix; None for a stray."""
+        found = _expression('/'.join(self.below)).fullmatch(stem)
+        return found and self.prefix + '/'.join(found.groups())
 
     def expected(self, key: str) -> Path:
         """Return the file that a key stands for."""
-        stem, suffixes = self.end
-        return self.folder / f'{key.removeprefix(self.prefix)}{stem}.{suffixes[0]}'
+        below = '/'.join(self.below)
+        for part in key.removeprefix(self.prefix).split('/', below.count('*') - 1):
+            below = below.replace('*', part, 1)
+        return self.folder / f'{below}.{self.suffixes[0]}'
+
+
+@cache
+def _expression(below: str) -> re.Pattern[str]:
+    return re.compile('([^/]*)'.join(map(re.escape, below.split('*'))), re.DOTALL)
 
 
 class Stray(NamedTuple):
@@ -91,7 +119,7 @@ class Stray(NamedTuple):
     @property
     def is_made(self) -> bool:
         """Whether its name is one that a tool gives to what it makes of a label file."""
-        end = self.place.end[0]
+        end = self.place.around[1]
         return bool(original(self.stem)) and not (end and self.stem.endswith(end))
 
     @property
@@ -103,8 +131,13 @@ class Stray(NamedTuple):
         stem = self.stem
         if stem == self.name:
             return f'{self.place.prefix}{stem}/' if self.path.is_dir() else ''
-        stem = original(stem) if self.is_made else stem
-        return self.place.prefix + stem.removesuffix(self.place.end[0])
+        *folders, name = (original(stem) if self.is_made else stem).split('/')
+        below = self.place.below
+        if len(folders) == len(below) - 1:
+            folders = [one for one, part in zip(folders, below, strict=False) if '*' in part]
+        before, after = self.place.around
+        name = name.removeprefix(before).removesuffix(after)
+        return self.place.prefix + '/'.join((*folders, name))
 
 
 class Layout(NamedTuple):
@@ -219,20 +252,19 @@ def _listing(layout: Layout) -> Listing:
 
 def _files(found: Listing, places: Sequence[Place]) -> Files:
     """Find the files of some places; what is none of them goes into `found`."""
-    by_suffix: dict[str, Files] = {suffix: {} for suffix in places[0].end[1]}
+    by_suffix: dict[str, Files] = {suffix: {} for suffix in places[0].suffixes}
     wanted = found.layout.wanted
     for place in places:
         if not place.folder.is_dir():
             found.absent.append(place.folder)
             continue
-        end, _ = place.end
         for name, path, is_deep in _walk(place.folder, place.depth):
             stem, _, suffix = name.rpartition('.')
             suffix = suffix.lower().replace('jpeg', 'jpg')
-            if not is_deep or suffix not in by_suffix or not stem.endswith(end):
+            key = place.key(stem) if is_deep and suffix in by_suffix else None
+            if key is None:
                 found.others.append(Stray(path, name, place))
                 continue
-            key = place.prefix + stem.removesuffix(end)
             if wanted is not None and not wanted(key):
                 found.unwanted.append(Stray(path, name, place))
                 continue
@@ -287,7 +319,7 @@ def _walk(folder: Path, depth: int, above: str = '') -> Iterator[tuple[str, Path
         raise DataError(text, 'unreadable', folder) from None
     for path in found:
         name = path.name
-        if name[0] == '.' or name.lower() in _OF_SYSTEMS:
+        if is_of_system(name):
             continue
         if depth and path.is_dir():
             yield from _walk(path, depth - 1, f'{above}{name}/')

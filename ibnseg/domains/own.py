@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import disk
 from ..errors import DataError
 from ..labels import IGNORE, spaces
 from ..text import meant
@@ -44,8 +45,7 @@ def read(path: str | Path) -> Domain:
     said = _load(path)
     name = said['name']
     if name in DOMAINS and FILES.get(name) != path:
-        taken = FILES.get(name, 'a dataset of ibnseg')
-        raise DataError(f'{path}: the name {name!r} is taken, by {taken}. Choose another')
+        raise DataError(f'{path}: the name {name!r} is taken, by {FILES[name]}. Choose another')
     space = _space(path, said)
     root = (path.parent / said.get('root', '.')).resolve()
     digest = hashlib.sha256(repr(space).encode()).hexdigest()[:8]
@@ -54,7 +54,7 @@ def read(path: str | Path) -> Domain:
         name,
         dict.fromkeys(said['splits']),
         tree=f'{name}/{said["photos"]}\n{name}/{said["labels"]}',
-        source=f'where you have it; {path} describes it',
+        source=str(path),
         space=f'{name}-{digest}',
         folder=str(root),  # absolute: no data root comes before it
         default=said.get('default', 'val' if 'val' in said['splits'] else said['splits'][-1]),
@@ -72,6 +72,15 @@ def read_all(paths: Iterable[str | Path]) -> None:
         read(path)
 
 
+def read_beside(config: str | Path) -> None:
+    """Read the domain files that lie in the folder of a config file. Raises DataError as `read`."""
+    for path in sorted(Path(config).absolute().parent.glob('*.yaml')):
+        if path.stat().st_size <= _MOST_BYTES:
+            text = path.read_text('utf-8', 'replace')
+            if all(re.search(rf'^{key}:', text, re.MULTILINE) for key in ('photos', 'labels')):
+                read(path)
+
+
 def files_of(names: Iterable[str]) -> list[str]:
     """Return the files that describe some of these domains, each 'name' or 'name:split'."""
     known = dict.fromkeys(FILES.get(name.partition(':')[0]) for name in names)
@@ -84,7 +93,7 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise DataError(f'{path}: more than 1 MiB; no description of a dataset is so long')
-        said = yaml.safe_load(path.read_text(encoding='utf-8'))
+        said = yaml.safe_load(disk.read(path).decode())
     except FileNotFoundError:
         raise DataError(f'{path}: no such domain file') from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
@@ -95,8 +104,7 @@ def _load(path: Path) -> dict[str, Any]:
         raise DataError(f'{path}: no {", ".join(sorted(lacks))}; docs/datasets.md has an example')
     for key in said.keys() - needed - others:
         raise DataError(f'{path}: unknown key {key!r}{meant(key, needed | others)}')
-    if not re.fullmatch(r'[a-z][a-z0-9_]*', str(said['name'])):
-        raise DataError(f'{path}: name is {said["name"]!r:.60}; expected a-z, 0-9 and _')
+    check_name(said['name'], f'{path}: name')
     for key in ('photos', 'labels'):
         _check_pattern(path, key, said[key])
     parts = said['splits']
@@ -107,15 +115,34 @@ def _load(path: Path) -> dict[str, Any]:
     return said
 
 
+def check_name(name: Any, what: str) -> None:
+    """Raise DataError for a name that no dataset can have, or that one of ibnseg has."""
+    if not re.fullmatch(r'[a-z][a-z0-9_]*', str(name)):
+        raise DataError(f'{what} is {name!r:.60}; expected a-z, 0-9 and _')
+    if name in DOMAINS and name not in FILES:
+        raise DataError(f'{what}: {name!r} is taken, by a dataset of ibnseg. Choose another')
+
+
 def _is_split(name: Any) -> bool:
     return isinstance(name, str) and bool(re.fullmatch(r'[\w.-]+', name)) and '..' not in name
 
 
-def _check_pattern(path: Path, key: str, pattern: Any) -> None:
-    good = isinstance(pattern, str) and re.fullmatch(
-        r'(?:[^*{}<>]|\{split\}|\*/)*\*[^*{}/<>]*\.(?:\w+|\{\w+(?:,\w+)*\})', pattern
+def is_pattern(pattern: Any) -> bool:
+    """Whether this is a path below a folder whose file name has one star."""
+    return (
+        isinstance(pattern, str)
+        and bool(
+            re.fullmatch(
+                r'(?:[^*{}<>]|\{split\}|\*/)*\*[^*{}/<>]*\.(?:\w+|\{\w+(?:,\w+)*\})', pattern
+            )
+        )
+        and not Path(pattern).is_absolute()
+        and '..' not in Path(pattern).parts
     )
-    if not good or Path(pattern).is_absolute() or '..' in Path(pattern).parts:
+
+
+def _check_pattern(path: Path, key: str, pattern: Any) -> None:
+    if not is_pattern(pattern):
         raise DataError(
             f'{path}: {key} is {pattern!r:.80}; expected a path below root whose file name has one '
             'star, what photo and label share, as images/{split}/*.jpg or {split}/*/*_rgb.{png,jpg}'

@@ -148,14 +148,14 @@ _POLYGONS = re.compile(rb'"img(Width|Height)"\s*:\s*(\d+)')
 def _size(path: Path) -> list[int] | None:
     with contextlib.suppress(Exception):  # Pillow raises OSError, ValueError and SyntaxError
         if path.suffix.lower() == '.json':
-            return _of_polygons(path.read_bytes())
-        with open(path, 'rb') as file:
+            return _of_polygons(disk.read(path))
+        with disk.opened(path) as file:
             head = file.read(24)
             file.seek(-12, 2)
             end = file.read()
         if head.startswith(pixels.PNG) and end == pixels.PNG_END:
             return list(struct.unpack('>II', head[16:]))
-        with Image.open(path) as image:
+        with disk.opened(path) as file, Image.open(file) as image:
             if image.format != 'JPEG' or _JPEG_END not in end:
                 image.load()  # what follows its end, or lacks, may do no harm
             return list(image.size)
@@ -191,7 +191,7 @@ def _reason(path: Path) -> str:
     try:
         if path.suffix.lower() == '.json':
             return f'{path.stat().st_size:,} bytes, not a whole file of polygons'
-        with Image.open(path) as image:
+        with disk.opened(path) as file, Image.open(file) as image:
             image.load()
     except Exception as error:
         return getattr(error, 'strerror', None) or str(error).replace(f' {str(path)!r}', '')

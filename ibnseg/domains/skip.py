@@ -11,10 +11,10 @@ reads the same photo: one of `mapillary` for `mapillary_rich`, too.
 
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .. import disk
+from .. import disk, machine
 from ..errors import DataError
 from .listing import Files
 
@@ -32,20 +32,24 @@ def read(paths: Iterable[str | Path], domains: Mapping[str, Any]) -> dict[str, f
     named: dict[str, set[str]] = {}
     for path in paths:
         try:
-            lines = Path(path).read_text(encoding='utf-8').splitlines()
+            lines = disk.read(path).decode().splitlines()
         except OSError as error:
-            raise DataError(f'{path}: no skip list ({error.strerror})') from None
+            raise DataError(
+                machine.said(error) or f'{path}: no skip list ({error.strerror})'
+            ) from None
         except UnicodeDecodeError as error:
             raise DataError(f'{path}: not a skip list, it is not text ({error})') from None
         for number, line in enumerate(lines, 1):
             entry = line.partition('  #')[0].strip()
-            if not entry or entry.startswith('#'):
+            if '\0' not in line and (not entry or entry.startswith('#')):
                 continue
             domain, _, file = entry.partition('/')
-            if domain not in domains or not file:
+            outside = PurePosixPath(file).is_absolute() or '..' in PurePosixPath(file).parts
+            if domain not in domains or not file or outside or '\0' in line:
                 raise DataError(
-                    f'{path}, line {number}: {entry!r:.200} names no file of a domain; expected '
-                    "a line as 'gta5/images/00001.png  # why', as ibnseg audit writes them"
+                    f'{path}, line {number}: {entry!r:.200} names no file below the folder of a '
+                    "domain; expected a line as 'gta5/images/00001.png  # why', as ibnseg audit "
+                    'writes them'
                 )
             named.setdefault(domains[domain].folder, set()).add(file)
     return {folder: frozenset(files) for folder, files in named.items()}

@@ -85,8 +85,11 @@ def trained_on(source: str | Sequence[str]) -> tuple[Domain, ...]:
     """Return the rows of all domains whose labels a network has seen, fine-tuning included.
 
     Args:
-        source: of a config or record, e.g. 'gta5:train -> cityscapes:train 10 %'.
+        source: of a config or record, e.g. 'gta5:train -> cityscapes:train 10 %'; of 'unknown', as
+            records of networks from elsewhere say, none.
     """
+    if source == 'unknown':
+        return ()
     stages = map(whole, source.split(THEN)) if isinstance(source, str) else [source]
     return tuple(parse(name)[0] for stage in stages for name in Source.of(stage).domains)
 

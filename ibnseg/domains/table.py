@@ -366,6 +366,9 @@ def by_key(
 
 
 def _way_out(row: Domain, data_root: str | Path, split: str) -> str:
+    if Path(row.folder).is_absolute():
+        tree = row.tree.replace('{split}', split).replace(f'{row.name}/', f'{row.folder}/')
+        return f'Expected:\n{indent(tree, "  ")}\nas {row.source} says; mend root or patterns there'
     there = advice.elsewhere(row.folder, lambda root: row.layouts(root, split), data_root)
     return (
         f'{there}Expected, as downloaded:\n{indent(row.tree, "  ")}\nbelow the data root '

@@ -105,7 +105,7 @@ class Job:
         taken = [self.folder(name) / part for name in self.names for part in ('overlays', 'labels')]
         if file.exists():
             try:
-                before = json.loads(file.read_text())
+                before = json.loads(disk.read(file))
                 same = [one['sha256'] for one in before['models']] == [
                     m.sha256 for m in self.models
                 ]
@@ -215,6 +215,7 @@ def find(inputs: Sequence[str | Path], out: Path) -> dict[str, Path]:
                 raise FileNotFoundError(f'{given}: no photos or videos in this folder')
             found += [(file, file.relative_to(given)) for file in inside]
         elif given.exists():
+            disk.opened(given).close()
             found.append((given, Path(given.name)))
         else:
             raise FileNotFoundError(f'{given}: no such photo, video or folder')

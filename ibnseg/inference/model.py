@@ -16,7 +16,7 @@ from mmengine.registry import TRANSFORMS, DefaultScope
 from mmseg.registry import MODELS
 from PIL import Image, UnidentifiedImageError
 
-from .. import disk, domains, registered, weights  # noqa: F401
+from .. import disk, domains, packages, registered, weights  # noqa: F401
 from ..analysis import networks, shown
 from ..errors import DataError
 from ..measure.predict import Predictor
@@ -152,6 +152,15 @@ class Model:
         ]
         return found if isinstance(photo, list | tuple) else found[0]
 
+    def scaled(self, photo: Photo, order: str = 'rgb') -> np.ndarray:
+        """Return a photo as the network gets it, but for the normalisation: uint8 RGB (H, W, 3).
+
+        Raises as a call does.
+        """
+        with DefaultScope.overwrite_default_scope(self._scope):
+            seen = self._prepare(self._open(photo, order))['inputs']
+        return np.ascontiguousarray(seen.numpy()[::-1].transpose(1, 2, 0))
+
     @cached_property
     def _plain(self) -> Predictor:
         return Predictor(self.network)
@@ -250,16 +259,20 @@ def load(
     """Open a trained network for photos.
 
     Args:
-        run: work dir of `ibnseg train`, whose reported checkpoint is taken; a config, with
-            `checkpoint`; or a checkpoint with its config beside it. The config is Python and is
-            run as such.
+        run: work dir of `ibnseg train`, whose reported checkpoint is taken; a package, or its name
+            ibnseg://...; a config, with `checkpoint`; or a checkpoint with its config beside it. A
+            config is Python and is run as such, that of a package is data.
         device, name: of `Model`.
         options: dotted keys -> values in the place of the config's.
 
     Raises:
         FileNotFoundError, ValueError: no such run, or weights that do not fit.
     """
-    run = Path(run)
+    run = packages.locate(str(run)) if packages.is_name(run) else Path(run)
+    if packages.is_package(run):
+        package = packages.read(run)
+        read = load_config(run / packages.CONFIG, options=options)
+        return Model(read, package.weights, device, name)
     if run.is_dir():
         config, found = shown.config_of(run), Path(checkpoint or shown.selected(run))
     elif run.suffix in ('.pth', '.pt', '.safetensors'):

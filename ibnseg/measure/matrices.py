@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..disk import write_by
+from .. import disk
 from . import records
 from .records import Measurement, Record, RecordError
 
@@ -109,7 +109,7 @@ def write(record_path: str | Path, record: Record, images: Mapping[str, Images])
             arrays[f'{part}{i}'] = getattr(of_domain, part).astype(dtype)
     header = json.dumps(dict(schema=SCHEMA, record=identity(record), domains=domains))
     arrays = dict(header=np.frombuffer(header.encode(), np.uint8), **arrays)
-    write_by(beside(record_path), lambda file: np.savez_compressed(file, **arrays))
+    disk.write_by(beside(record_path), lambda file: np.savez_compressed(file, **arrays))
     return beside(record_path)
 
 
@@ -122,12 +122,12 @@ def read(record_path: str | Path, record: Record) -> dict[str, Images] | None:
     sum to the record's.
     """
     path = beside(record_path)
-    if not path.is_file():
+    if not path.exists() or path.is_dir():
         return None
     try:
         return _read(path, record)
     except Exception as error:  # zipfile, zlib and numpy raise nearly anything of bad files
-        reason = str(error) or type(error).__name__
+        reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
         raise RecordError(
             f'{path}: these matrices cannot be used ({reason:.80}). Delete it to do without, or '
             'evaluate again'
@@ -157,7 +157,7 @@ def _read(path: Path, record: Record) -> dict[str, Images]:
 
 def unpack(path: Path) -> dict[str, np.ndarray]:
     """Load an .npz file whose members declare `_MOST_BYTES` at most, and no byte beyond that."""
-    with zipfile.ZipFile(path) as archive:
+    with disk.opened(path) as packed, zipfile.ZipFile(packed) as archive:
         members = archive.infolist()
         declared = sum(member.file_size for member in members)
         if declared > _MOST_BYTES:

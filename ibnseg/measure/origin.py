@@ -25,7 +25,12 @@ def of_checkpoint(
         used: domain -> its pairs that were measured.
     """
     trained = meta.get('trained', {})
-    lists = config.test_dataloader.dataset.get('skip_lists', ())
+    left_out = measured(config, used)
+    left_out['skip']['trained'] = trained.get('skipped', {})
+    left_out['odd'] |= dict(
+        trained={d: n['odd'] for d, n in trained.get('pairs', {}).items() if n.get('odd')},
+        replaced=trained.get('replaced', []),
+    )
     return dict(
         checkpoint=Path(checkpoint).name,
         checkpoint_sha256=sha256(checkpoint),
@@ -43,17 +48,20 @@ def of_checkpoint(
         method=method(config),
         seed=meta.get('seed'),
         **here(),
+        **left_out,
+        config=config.pretty_text,
+    )
+
+
+def measured(config: Any, used: Mapping[str, Used]) -> dict[str, Any]:
+    """Return which pairs of a measurement were left out: `skip` by lists, `odd` for their files."""
+    lists = config.test_dataloader.dataset.get('skip_lists', ())
+    return dict(
         skip=dict(
             lists=[dict(file=str(path), sha256=sha256(path)) for path in lists],
             pairs={domain: one.skipped for domain, one in used.items() if one.skipped},
-            trained=trained.get('skipped', {}),
         ),
-        odd=dict(
-            measured={domain: len(one.odd) for domain, one in used.items() if one.odd},
-            trained={d: n['odd'] for d, n in trained.get('pairs', {}).items() if n.get('odd')},
-            replaced=trained.get('replaced', []),
-        ),
-        config=config.pretty_text,
+        odd=dict(measured={domain: len(one.odd) for domain, one in used.items() if one.odd}),
     )
 
 

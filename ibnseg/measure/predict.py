@@ -15,13 +15,20 @@ import cv2
 import numpy as np
 import torch
 from mmengine.model import is_model_wrapper
+from mmengine.model.utils import _BatchNormXd
 from mmengine.structures import PixelData
+from mmengine.utils.dl_utils.parrots_wrapper import SyncBatchNorm
 from mmseg.models import EncoderDecoder
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from .outside import is_outside
+
+#: BatchNorms that compute as torch's; a config's SyncBN is MMEngine's, in a run on a CPU the other.
+_BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, SyncBatchNorm, _BatchNormXd)
 
 
 def label_map(logits: np.ndarray, sizes: Sequence[tuple[int, int]]) -> np.ndarray:
@@ -112,7 +119,8 @@ class _Flow(TorchDispatchMode):
     """Watches a network run in eval mode, then folds its BatchNorms into its convolutions.
 
     A BatchNorm is folded where a convolution's output goes into it and nowhere else. Both are
-    torch's own layers, which the run uses once. A weight that is computed belongs to no layer.
+    torch's own layers or compute as these, and the run uses them once. A weight that is computed
+    belongs to no layer.
     """
 
     def __init__(self, network: nn.Module):
@@ -141,7 +149,7 @@ class _Flow(TorchDispatchMode):
                 result.made_by = layer
         elif call is torch.ops.aten.native_batch_norm.default and makers:
             evaluates = not args[5]
-            if evaluates and _is(layer, nn.BatchNorm2d, nn.SyncBatchNorm):
+            if evaluates and _is(layer, *_BATCH_NORMS):
                 self.fed[makers[0]] = layer
         return result
 
@@ -186,13 +194,13 @@ class Predictor:
     def __init__(self, model: nn.Module, doubt: bool = False):
         self.model = model.module if is_model_wrapper(model) else model
         self.doubt = doubt
-        if doubt and not _takes_argmax(self.model):
+        if doubt and not takes_argmax(self.model):
             raise ValueError(
                 f'{type(self.model).__name__} does not predict by the softmax of logits, so its '
                 'pixels have no confidence. Leave --reliability or --confidence away'
             )
         self.is_fast = _is_plain(self.model)
-        if self.is_fast:
+        if self.is_fast and not is_outside(self.model):  # that has no weights to fold or copy
             copied = for_inference(self.model)
             self.is_fast = copied is not self.model
             # A copy has lost what torch.compile made of the backbone.
@@ -245,7 +253,7 @@ class Predictor:
         return samples
 
 
-def _takes_argmax(model: nn.Module) -> bool:
+def takes_argmax(model: nn.Module) -> bool:
     """Whether a segmentor's `seg_logits` are logits of its classes: MMSeg's usual heads."""
     head = getattr(model, 'decode_head', None)
     head = head[-1] if isinstance(head, nn.ModuleList) else head  # of a cascade the last

@@ -118,7 +118,7 @@ def encode(prediction: np.ndarray, palette: np.ndarray, mark: str = '') -> bytes
 def _mark(path: Path) -> str | None:
     """Return the mark of a prediction, None of any other file."""
     try:
-        with Image.open(path) as image:
+        with disk.opened(path) as file, Image.open(file) as image:
             return image.info.get('ibnseg')
     except Exception:  # Pillow raises OSError, ValueError and SyntaxError of bad files
         return None
@@ -127,7 +127,7 @@ def _mark(path: Path) -> str | None:
 def read_prediction(path: str | Path) -> np.ndarray:
     """Read a prediction: uint8 (H, W). Raises DataError: unreadable, or not one 8-bit channel."""
     try:
-        with Image.open(path) as image:
+        with disk.opened(path) as file, Image.open(file) as image:
             found, mode = np.asarray(image), image.mode
     except Exception as error:  # Pillow raises OSError, ValueError and SyntaxError of bad files
         raise DataError(f'{path}: unreadable prediction ({error}). Write it again') from None

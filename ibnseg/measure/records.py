@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import disk, labels
+from .. import disk, labels, machine
+from ..text import clean
 from .protocols import protocol_hash
 
 SCHEMA = 'ibnseg-record-1'
+GIVEN = 'as given'  # the selection rule of a network that was trained elsewhere
 SCORED = 'scored from files'  # the selection rule of predictions that came without one
 _MOST_PIXELS = 2**44  # a class pair of a domain; sums stay exact in float64 and int64
 
@@ -85,9 +87,9 @@ def read(path: str | Path) -> Record:
     whose hash is not its own.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding='utf-8'))
+        content = json.loads(disk.read(path).decode())
     except OSError as error:
-        raise RecordError(f'{path}: {error.strerror}') from None
+        raise RecordError(machine.said(error) or f'{path}: {error.strerror}') from None
     except (ValueError, RecursionError) as error:
         raise RecordError(f'{path}: not a record, it is not JSON ({error})') from None
     try:
@@ -103,6 +105,7 @@ def _record(content: Any) -> Record:
     classes = _take(content, 'classes', list)
     if not classes or not all(isinstance(name, str) for name in classes):
         raise ValueError(f"'classes' is {classes!r:.60}; expected names")
+    _check_texts(content)
     measured = [_measurement(item, len(classes)) for item in _take(content, 'domains', list)]
     names = [item.domain for item in measured]
     if len(set(names)) < len(names):
@@ -114,6 +117,30 @@ def _record(content: Any) -> Record:
         provenance=_take(content, 'provenance', dict),
         domains=measured,
     )
+
+
+_LONGEST, _CONFIG, _MOST_DOMAINS = 5000, 2**20, 1000  # characters; those of a config
+
+
+def _check_texts(content: dict[str, Any]) -> None:
+    """Raise ValueError for texts that no record has: tables and pages show them."""
+    if isinstance(content.get('domains'), list) and len(content['domains']) > _MOST_DOMAINS:
+        raise ValueError(f'{len(content["domains"]):,} domains; expected {_MOST_DOMAINS} at most')
+    left: list[tuple[str, Any]] = [('', content)]
+    while left:
+        where, value = left.pop()
+        if isinstance(value, dict):
+            left += [(where, key) for key in value]
+            left += [(f'{where}.{key}'[:60].lstrip('.'), one) for key, one in value.items()]
+        elif isinstance(value, list):
+            left += [(where, one) for one in value if not isinstance(one, int | float)]
+        elif isinstance(value, str):
+            most = _CONFIG if where == 'provenance.config' else _LONGEST
+            if len(value) > most:
+                raise ValueError(
+                    f'a text in {where!r} has {len(value):,} characters ({value!r:.30}...); '
+                    f'expected {most:,} at most'
+                )
 
 
 def _take(content: Any, key: str, kind: type) -> Any:
@@ -167,32 +194,49 @@ def _counts(content: dict, key: str, height: int, width: int) -> np.ndarray:
     return np.array(rows, np.int64)
 
 
-def name(model: str, checkpoint: str | Path, sha256: str, hashes: Mapping[str, str]) -> str:
-    """Return the file name of a record, another one for another checkpoint or protocol.
+def engine_of(provenance: Mapping[str, Any]) -> str:
+    """Return what ran a network in words, 'openvino bfloat16'; '' for torch, as it was trained."""
+    engine = provenance.get('engine')
+    if not isinstance(engine, Mapping) or not engine:
+        return ''
+    precision = str(engine.get('precision', 'float32'))
+    words = str(engine.get('name')), precision * (precision != 'float32')
+    return clean(' '.join(filter(None, words)), 40)
+
+
+def name(
+    model: str, checkpoint: str | Path, sha256: str, hashes: Mapping[str, str], engine: str = ''
+) -> str:
+    """Return the file name of a record, another one for another checkpoint, protocol or engine.
 
     Args:
         sha256: of the checkpoint.
         hashes: of the protocols, by domain.
+        engine: of `engine_of`.
     """
-    what = json.dumps([sha256, sorted(hashes.items())])
+    what = json.dumps([sha256, sorted(hashes.items()), *[engine] * bool(engine)])
     digits = hashlib.sha256(what.encode()).hexdigest()[:8]
     return f'{model}.{Path(checkpoint).stem}.{digits}.record.json'
 
 
-def check_free(path: Path, model: str, sha256: str | None, hashes: Mapping[str, str]) -> None:
+def check_free(
+    path: Path, model: str, sha256: str | None, hashes: Mapping[str, str], engine: str = ''
+) -> None:
     """Raise FileExistsError where a new record would overwrite what it does not measure again.
 
     Args:
         sha256: of its checkpoint.
         hashes: of its protocols, by domain.
+        engine: of `engine_of`.
     """
     if not path.exists():
         return
     try:
         found = read(path)
-        facts = found.model, found.provenance.get('checkpoint_sha256')
+        before = found.provenance
+        facts = found.model, before.get('checkpoint_sha256'), engine_of(before)
         measured = {one.domain: one.protocol_hash for one in found.domains}
-        if facts == (model, sha256) and measured.items() <= hashes.items():
+        if facts == (model, sha256, engine) and measured.items() <= hashes.items():
             return
         what = f'the result of {found.model} on {", ".join(measured)}'
     except RecordError:

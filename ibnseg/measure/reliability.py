@@ -170,7 +170,7 @@ def read(record_path: str | Path, record: Record) -> dict[str, Reliability] | No
     the record's.
     """
     path = beside(record_path)
-    if not path.is_file():
+    if not path.exists() or path.is_dir():
         return None
     try:
         arrays = matrices.unpack(path)
@@ -184,7 +184,7 @@ def read(record_path: str | Path, record: Record) -> dict[str, Reliability] | No
             for i, measured in enumerate(record.domains)
         }
     except Exception as error:  # zipfile, zlib and numpy raise nearly anything of bad files
-        reason = str(error) or type(error).__name__
+        reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
         raise RecordError(
             f'{path}: these histograms cannot be used ({reason:.80}). Delete it to do without, or '
             'evaluate again with --reliability'

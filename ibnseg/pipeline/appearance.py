@@ -16,7 +16,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 
-from .. import disk, domains
+from .. import disk, domains, machine
 from ..errors import DataError
 from ..text import meant
 from . import corruptions, photos
@@ -149,9 +149,10 @@ def images_in(folder: str | Path) -> list[Path]:
 
 def _listed(path: Path) -> list[Path]:
     try:
-        lines = path.read_text(encoding='utf-8').splitlines()
+        lines = disk.read(path).decode().splitlines()
     except OSError as error:
-        raise DataError(f'{path}: {error.strerror}; expected a list of images') from None
+        why = machine.said(error) or f'{path}: {error.strerror}'
+        raise DataError(f'{why}; expected a list of images') from None
     named = [path.parent / line.strip() for line in lines if line.strip()]
     if absent := [file for file in named if not file.exists()]:
         raise DataError(f'{path} names {absent[0]}, which does not exist. Paths are relative to it')
@@ -163,7 +164,7 @@ def _listed(path: Path) -> list[Path]:
 
 def _read(path: str | Path) -> np.ndarray:
     try:
-        return photos.read(Path(path).read_bytes(), path)
+        return photos.read(disk.read(path), path)
     except DataError:
         raise
     except Exception as error:

@@ -15,6 +15,7 @@ from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 from PIL import Image
 
+from .. import disk
 from ..domains import pixels
 from ..errors import DataError
 
@@ -33,7 +34,7 @@ class LoadPhoto(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         path = results['img_path']
-        photo = read(Path(path).read_bytes(), path, labelled=bool(results.get('seg_map_path')))
+        photo = read(disk.read(path), path, labelled=bool(results.get('seg_map_path')))
         results['img'] = photo
         results['img_shape'] = results['ori_shape'] = photo.shape[:2]
         return results

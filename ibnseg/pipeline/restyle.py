@@ -9,6 +9,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 
+from .. import disk
 from ..errors import DataError
 from ..text import meant
 from . import photos, styles
@@ -54,7 +55,7 @@ class OtherStyle(BaseTransform):
                 'DomainDataset, and this one is of another. Leave the step away'
             )
         path = Path(results['draw_photo']())
-        partner = photos.read(path.read_bytes(), path)
+        partner = photos.read(disk.read(path), path)
         height, width = results['img'].shape[:2]
         partner = cv2.resize(partner, (width, height), interpolation=cv2.INTER_AREA)
         change = styles.STYLES[self.style]

@@ -5,6 +5,7 @@ import importlib
 import io
 import json
 import logging
+from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -18,16 +19,31 @@ from mmengine.runner import set_random_seed
 
 from .. import disk
 from ..measure import origin
+from ..text import tell
 from ..train import parts, settings
 from ..train import resume as resuming
 from ..train.checkpoint import begin, check_finite, newest, save, updated
-from ..train.config import LOADERS, read_config
+from ..train.config import LOADERS, parse_options, read_config
 from ..train.progress import ProgressHook
 from ..train.runner import FOR_TRAINING, build
+from . import iterations
 
 _NEEDED = ('default_scope', 'model', 'train_dataloader', 'test_dataloader', 'test_evaluator')
 _PATTERN = 'epoch_*.pth'
 _NOTHING = 'no metrics: the evaluator found nothing to measure; the log says why'
+
+
+def from_arguments(args: Namespace) -> Config:
+    """Read the config that a command names, with its options; see `load_config`."""
+    config = load_config(
+        args.config,
+        work_dir=args.work_dir,
+        data_root=args.data_root,
+        launcher=args.launcher,
+        options=parse_options(args.cfg_options),
+    )
+    args.work_dir = config.work_dir
+    return config
 
 
 def load_config(
@@ -82,7 +98,8 @@ def _moved(value: Any, old: str, new: str) -> Any:
 
 
 def train(config: Config, *, resume: bool = False, seed: int | None = None) -> None:
-    """Train by epochs; the last `epoch_N.pth` in `config.work_dir` is the result.
+    """Train; the last `epoch_N.pth` or, of MMSegmentation, `iter_N.pth` in `config.work_dir` is the
+    result.
 
     No checkpoint is selected: what these configs validate on is what they are tested on.
 
@@ -99,9 +116,11 @@ def train(config: Config, *, resume: bool = False, seed: int | None = None) -> N
 
 
 def _train(config: Config, resume: bool, seed: int | None) -> None:
-    config.randomness = config.get('randomness') or dict(seed=0)
-    continued = begin(config, resume, seed, _PATTERN)
+    config.randomness = dict(seed=0) | (config.get('randomness') or {})
     _check_loop(config)
+    by_iterations = iterations.is_by_iterations(config)
+    pattern = iterations.PATTERN if by_iterations else _PATTERN
+    continued = begin(config, resume, seed, pattern)
     with _stdout_to_log():
         parts.check(config)
     root = str(config.get('data_root') or 'data').rstrip('/')
@@ -109,7 +128,9 @@ def _train(config: Config, resume: bool, seed: int | None) -> None:
     stated['world_size'] = resuming.processes(config)
     if continued:
         resuming.check_plain(config, *continued, stated)
-    _prepare(config)
+    _prepare(config, by_iterations)
+    if by_iterations:
+        iterations.prepare(config)
     with _stdout_to_log():
         runner = build(config)
         runner.training = dict(settings=stated)  # for the checkpoints
@@ -117,8 +138,8 @@ def _train(config: Config, resume: bool, seed: int | None) -> None:
             runner.begin_with(continued[0], resume=True)
         runner.train()
     if is_main_process():
-        print(f'checkpoint  {newest(config.work_dir, _PATTERN)[0]}')
-        print(f'log         {runner.log_file}')
+        tell(f'checkpoint  {newest(config.work_dir, pattern)[0]}')
+        tell(f'log         {runner.log_file}')
 
 
 def test(config: Config, checkpoint: str | Path) -> dict[str, float]:
@@ -156,19 +177,21 @@ def test(config: Config, checkpoint: str | Path) -> dict[str, float]:
         )
         disk.write_atomically(out, json.dumps(result, indent=1) + '\n')
         if not metrics:
-            print(_NOTHING)
+            tell(_NOTHING)
         width = max(map(len, metrics), default=0)
         for name, value in metrics.items():
-            print(f'{name:{width}}  {value:.4g}')
-        print(f'metrics     {out}')
-        print(f'checkpoint  {checkpoint}')
-        print(f'log         {runner.log_file}')
+            tell(f'{name:{width}}  {value:.4g}')
+        tell(f'metrics     {out}')
+        tell(f'checkpoint  {checkpoint}')
+        tell(f'log         {runner.log_file}')
     return metrics
 
 
 def _check_loop(config: Config) -> None:
     stated = config.get('train_cfg') or {}
     loop = stated.get('type', 'EpochBasedTrainLoop')
+    if iterations.is_by_iterations(config):
+        return
     if not stated or loop != 'EpochBasedTrainLoop' or not stated.get('by_epoch', True):
         raise ValueError(
             f'train_cfg is {dict(stated)}; ibnseg run trains by epochs: expected '
@@ -176,7 +199,7 @@ def _check_loop(config: Config) -> None:
         )
 
 
-def _prepare(config: Config) -> None:
+def _prepare(config: Config, by_iterations: bool) -> None:
     """Put ibnseg's hooks in the place of the config's, which stays a plain one of its project."""
     config.default_hooks = config.get('default_hooks') or {}
     given = config.default_hooks.get('checkpoint') or {}
@@ -187,7 +210,7 @@ def _prepare(config: Config) -> None:
         )
     keep = given.get('max_keep_ckpts', -1)
     config.default_hooks.checkpoint = dict(
-        type='EpochCheckpointHook',
+        type='IterationCheckpointHook' if by_iterations else 'EpochCheckpointHook',
         interval=given.get('interval', 1),
         keep=keep if keep > 0 else 1,
         _scope_='mmengine',
@@ -197,7 +220,7 @@ def _prepare(config: Config) -> None:
     config.custom_hooks = [
         *(config.get('custom_hooks') or []),
         dict(type='SyncBuffersHook', _scope_='mmengine'),
-        dict(type='EpochSeedHook'),
+        *([] if by_iterations else [dict(type='EpochSeedHook')]),
         dict(type='PlainProgressHook'),
     ]
 
@@ -256,7 +279,9 @@ class PlainProgressHook(ProgressHook):
 
     def after_val_epoch(self, runner, metrics=None) -> None:
         values = '  '.join(f'{name} {value:.4g}' for name, value in (metrics or {}).items())
-        self.say(f'validation after epoch {runner.epoch}: {values or _NOTHING}')
+        by_iterations = 'max_iters' in runner.cfg.train_cfg
+        done = f'at {runner.iter}' if by_iterations else f'after epoch {runner.epoch}'
+        self.say(f'validation {done}: {values or _NOTHING}')
 
 
 class _Log(io.TextIOBase):

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from .. import disk
 from ..measure import records
-from ..text import clean
+from ..text import tell
 from . import certainty, curves, flat, headline, page, render, sections
 from .certainty import Certainty, gather
 from .compare import tabulate
@@ -91,8 +91,8 @@ def make(
         disk.write_atomically(path, text)
     show(table, found)
     for note in said:
-        print(clean(note))
+        tell(note)
     for path in empty:
-        print(clean(f'passed over, holds no record: {path}'))
+        tell(f'passed over, holds no record: {path}')
     for path in made:
-        print(clean(str(path)))
+        tell(str(path))

@@ -26,6 +26,7 @@ from .verdict import NOT_CLEAR
 KINDS = {
     'average': 'an average that does not follow from its columns',
     'protocol': 'numbers of different protocols in one column',
+    'engine': 'a difference between networks that different engines ran',
     'selection': 'a checkpoint that was selected on a target',
     'seeds': 'a difference that so many seeds cannot resolve',
     'images': 'a difference that so many images cannot resolve',
@@ -90,6 +91,10 @@ def of_table(table: Table) -> Claims:
         for row in group.rows:
             found.findings += _selection(row)
         for row in group.rows:
+            if row.against and row.engine != row.against.engine:
+                where = f'{row.name} - {row.against.name}, trained on {group.title}'
+                what = f'{row.engine or "torch"} against {row.against.engine or "torch"}'
+                found.findings.append(Finding('engine', where, f'predicted by {what}'))
             if row.against:
                 found.findings += _runs(group, row, row.against)
     for row in table.rows:

@@ -85,7 +85,8 @@ def _rows(named: Named) -> list[Row]:
         known = origin(record, name)
         training = Training.of(record, known)
         key = record.model, record.source, known['rule']
-        row = rows.setdefault((*key, training.key), Row(*key, training))
+        engine = known['engine']
+        row = rows.setdefault((*key, training.key, engine), Row(*key, training, engine))
         run = next((run for run in row.runs if run.seed == known['seed']), None)
         if run is None:
             run = Run(known['seed'])
@@ -234,9 +235,9 @@ def _trained_otherwise(row: Row, other: Row) -> list[str]:
     return [name for name in names if not name.startswith('model.')]
 
 
-def _distance(row: Row, other: Row) -> tuple[bool, int]:
+def _distance(row: Row, other: Row) -> tuple[bool, bool, int]:
     unlike = row.training.known is not other.training.known
-    return unlike, len(_trained_otherwise(row, other))
+    return row.engine != other.engine, unlike, len(_trained_otherwise(row, other))
 
 
 def _notes(group: Group) -> list[str]:
@@ -248,7 +249,7 @@ def _notes(group: Group) -> list[str]:
         )
     variants: dict[tuple, list[Row]] = {}
     for row in group.rows:
-        variants.setdefault((row.model, row.rule), []).append(row)
+        variants.setdefault((row.model, row.rule, row.engine), []).append(row)
     for rows in variants.values():
         if len(rows) > 1:
             trainings = [row.training for row in rows]
@@ -257,6 +258,16 @@ def _notes(group: Group) -> list[str]:
             notes.append(f'Not trained alike, so not seeds of one row: {names}. {what}.')
     fewer: dict[str, list[str]] = {}
     for row in group.rows:
+        if row.engine:
+            versions = dict.fromkeys(o['engine_version'] for run in row.runs for o in run.origins)
+            said = ', '.join(filter(None, versions)) or 'version unknown'
+            notes.append(f'{row.name}: predicted by {row.engine} ({said}), not by torch.')
+        if row.against and row.against.engine != row.engine:
+            notes.append(
+                f'{row.name} and {row.against.name} were predicted by different engines '
+                f'({row.engine or "torch"}, {row.against.engine or "torch"}): their difference is '
+                'of both, network and engine.'
+            )
         if row.against and (names := _trained_otherwise(row, row.against)):
             what = described([row.training, row.against.training], names)
             notes.append(f'{row.name}, trained otherwise than {row.against.name}: {what}.')

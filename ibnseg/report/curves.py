@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import disk
 from ..measure import records
 from .compare import tabulate
 
@@ -76,7 +77,7 @@ def _lines(log: Path, notes: list[str]) -> Iterable[tuple[int, Mapping[str, floa
     """Yield (iteration, finite values) of each line of a log; add a note on damaged ones."""
     damaged = 0
     try:
-        with open(log, 'rb') as file:
+        with disk.opened(log) as file:
             content = file.read(_MOST_BYTES + 1)
     except OSError as error:
         notes.append(f'{log}: no training curve ({error.strerror}).')

@@ -16,7 +16,7 @@ SCHEMA = 'ibnseg-report-1'
 _TABLE = (
     *('model', 'source', 'selected_by', 'oracle', 'seed', 'domain', 'measure', 'class', 'percent'),
     *('classes_counted', 'classes', 'images', 'label_space', 'protocol', 'protocol_hash'),
-    *('comparable', 'checkpoint_sha256', 'commit', 'pairs', 'training'),
+    *('comparable', 'checkpoint_sha256', 'commit', 'pairs', 'training', 'engine'),
 )
 _STATISTICS = (
     *('source', 'domain', 'protocol', 'model', 'against', 'images', 'seeds', 'value', 'low'),
@@ -56,7 +56,7 @@ def _lines(table: Table, group: Group, row: Row, run: Run) -> Iterator[list[Any]
                     *(str(one.protocol.get(key, '')) for key in ('space', 'name')),
                     *(one.protocol_hash, 'yes' if comparable else 'no'),
                     *((origin['sha256'] or '')[:12], short_commit(origin['commit'])),
-                    *(row.training.pairs, row.training.words),
+                    *(row.training.pairs, row.training.words, row.engine or 'torch'),
                 ]
 
 
@@ -129,6 +129,7 @@ def _row(table: Table, group: Group, row: Row) -> dict[str, Any]:
         source=row.source,
         selected_by=row.rule,
         oracle=row.oracle,
+        engine=row.engine or 'torch',
         training=dict(
             variant=row.variant,
             digest=row.training.digest,

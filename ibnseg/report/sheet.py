@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .. import disk, machine
 from .printed import Printed
 
 _MOST = 4 * 2**20  # bytes
@@ -64,10 +65,10 @@ def read(path: str | Path) -> Sheet:
     domain, a run twice.
     """
     try:
-        data = Path(path).read_bytes()
+        data = disk.read(path)
         text = data[:_MOST].decode('utf-8-sig')
     except OSError as error:
-        raise ValueError(f'{path}: {error.strerror}') from None
+        raise ValueError(machine.said(error) or f'{path}: {error.strerror}') from None
     except UnicodeDecodeError as error:
         raise ValueError(f'{path}: not UTF-8 text ({error.reason})') from None
     if len(data) > _MOST:

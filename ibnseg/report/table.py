@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..measure.confusion import Scores, score
-from ..measure.records import Measurement, Record
+from ..measure.records import Measurement, Record, engine_of
 from .training import Training
 
 
@@ -59,6 +59,10 @@ def origin(record: Record, file: str) -> dict[str, Any]:
         file=file,
         checkpoint=take('checkpoint', str),
         sha256=take('checkpoint_sha256', str),
+        engine=engine_of(record.provenance),
+        engine_version=engine_of(
+            dict(engine=dict(name=(take('engine', dict) or {}).get('version')))
+        ),
         iteration=take('iteration', int),
         training_iterations=take('training_iterations', int),
         rule=take('selection', str),
@@ -116,16 +120,18 @@ class Cell:
 
 @dataclass(eq=False)
 class Row:
-    """A model x source x selection rule x training; `runs` differ in seed, `cells` are by domain.
+    """A model x source x selection rule x training x engine; `runs` differ in seed, `cells` are by
+    domain.
 
     `variant` tells it from rows that differ in training alone; `against` is the row of the baseline
-    that deltas are taken to.
+    that deltas are taken to. `engine` ran the networks, '' for torch.
     """
 
     model: str
     source: str
     rule: str | None
     training: Training
+    engine: str = ''
     runs: list[Run] = field(default_factory=list)
     ambiguous: bool = False
     variant: str = ''
@@ -141,7 +147,7 @@ class Row:
         """What must follow the model's name wherever it stands."""
         rule = [self.rule or 'rule unknown'] if self.ambiguous else []
         words = ['target oracle'] if self.oracle else rule
-        words += [self.variant] * bool(self.variant)
+        words += [part for part in (self.variant, self.engine) if part]
         return f' ({", ".join(words)})' if words else ''
 
     @property

@@ -14,7 +14,7 @@ from mmseg.registry import HOOKS
 
 from .. import command, ending, weights
 from ..measure import selection
-from . import replaced
+from . import replaced, whole
 from .config import domain_names
 
 #: What a process leaves that is killed while it writes.
@@ -89,6 +89,7 @@ class AtomicCheckpointHook(Hook):
         replaced.share(runner)
         trained = _trained(runner) | (dict(lost=self.lost) if self.lost else {})
         meta = dict(meta, iter=done, epoch=runner.epoch, trained=trained)
+        meta['threads'] = torch.get_num_threads()
         save(runner, name, pattern, keep, meta=meta, by_epoch=False)
 
 
@@ -229,7 +230,9 @@ def begin(
                 f'--resume: no {pattern} in {work_dir}. Leave --resume away to start anew, or '
                 'name the folder of the run with --work-dir'
             )
+        whole.check(*found)
         latest, meta = continued = found[0], found[1]['meta']
+        whole.say_threads(latest, meta)
         if seed not in (None, meta['seed']):
             raise ValueError(
                 f'--seed {seed}: {latest} was trained with seed {meta["seed"]}. Leave --seed away '

@@ -13,6 +13,7 @@ from mmengine.config import Config
 
 from .. import audit, command, domains, progress
 from ..measure import protocols, selection
+from ..text import tell
 from . import values
 from .config import LOADERS, check_given, domain_names, schedulers, state_protocol
 
@@ -130,7 +131,7 @@ def audit_data(config: Config, loaders: Sequence[str] = LOADERS) -> None:
         lists = {path for data in used for path in data.get('skip_lists', ())}
         reports = audit.before_training(sets, lists, bar)
     for found in reports:
-        print(f'audit {found.domain}: {found.files:,} files, {found.verdict}', flush=True)
+        tell(f'audit {found.domain}: {found.files:,} files, {found.verdict}', flush=True)
 
 
 def check_protocol(config: Config, protocol: str | None = None, classes: str | None = None) -> None:

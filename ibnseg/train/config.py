@@ -13,13 +13,17 @@ _stack.check()
 from mmengine.config import Config, DictAction  # noqa: E402
 from mmengine.utils import import_modules_from_strings  # noqa: E402
 
-from .. import command, domains  # noqa: E402
+from .. import command, disk, domains  # noqa: E402
 from ..domains import own  # noqa: E402
 from . import keys, tracking  # noqa: E402
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 _NEEDED = ('source', 'model', *LOADERS)
+
+
+class NoSource(ValueError):
+    """A config of MMSegmentation's own form, without what ibnseg compares by."""
 
 
 def load_config(
@@ -125,7 +129,7 @@ def _states(path: str | Path, name: str) -> bool:
     """Whether a config file itself, and not what it inherits from, gives a name a value."""
     if Path(path).suffix != '.py':
         return True
-    body = ast.parse(Path(path).read_bytes()).body
+    body = ast.parse(disk.read(path)).body
     targets = (target for line in body if isinstance(line, ast.Assign) for target in line.targets)
     return any(getattr(target, 'id', None) == name for target in targets)
 
@@ -154,7 +158,14 @@ def read_config(
     keys.check(path, config)
     _merge(config, options or {}, launcher)
     own.read_all(config.get('domain_files') or ())
-    if absent := [key for key in needed if key not in config]:
+    own.read_beside(path)
+    absent = [key for key in needed if key not in config]
+    if 'source' in absent and config.get('default_scope') == 'mmseg' and 'train_cfg' in config:
+        raise NoSource(
+            f"{path} names no source: it is in MMSegmentation's own form. ibnseg run train|test "
+            'takes it as it is; for a comparison over domains inherit from one of configs/_base_'
+        )
+    if absent:
         raise ValueError(f'{path}: no {", ".join(absent)}; see configs/ for examples')
     config.launcher = launcher
     default = config.get('work_dir') or str(Path('work_dirs', *below_configs(path)))
@@ -174,9 +185,10 @@ def _merge(config: Config, options: Mapping[str, Any], launcher: str) -> None:
 
 
 def check_file(path: str | Path, what: str) -> None:
-    """Raise FileNotFoundError where a file that the command line names is not there."""
-    if not Path(path).is_file():
+    """Raise OSError where a file that the command line names is not there, or cannot be read."""
+    if not Path(path).exists():
         raise FileNotFoundError(f'{path}: no such {what}')
+    disk.opened(path).close()
 
 
 def _state_part(config: Config) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.fileio import load
 
+from .. import disk
 from ..text import nearest
 
 #: What MMEngine's Runner builds or reads.
@@ -115,7 +116,7 @@ def _files(path: Path) -> Iterator[_File]:
 
 
 def _parse(path: Path) -> _File:
-    text = path.read_text(encoding='utf-8')
+    text = disk.read(path).decode()
     tree = ast.parse(_TEMPLATE.sub('0', text))
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
     read = {node.id for node in names if isinstance(node.ctx, ast.Load)}

@@ -11,7 +11,7 @@ from mmseg.structures import SegDataSample
 
 from ..measure.predict import Predictor
 from ..measure.predictions import Saver
-from . import replaced
+from . import feeding, replaced
 from .sampler import PositionSampler
 
 
@@ -53,7 +53,7 @@ class PositionTrainLoop(IterBasedTrainLoop):
         sampler.start = self._iter * self.dataloader.batch_size * get_world_size()
         if self._iter > 0 and self._due():
             runner.val_loop.run()  # the run may have ended between this checkpoint and its score
-        batches = iter(self.dataloader)
+        batches = feeding.batches(self.dataloader)
         while self._iter < self._max_iters and not self.stop_training:
             runner.model.train()
             # Dropout and the like; the data's own draws are seeded by position.
@@ -98,7 +98,7 @@ class CrossDomainLoop(TestLoop):
             broadcast(buffer)
         device = next(runner.model.parameters()).device.type
         predict = Predictor(runner.model, self.doubt)
-        for i, batch in enumerate(self.dataloader):
+        for i, batch in enumerate(feeding.batches(self.dataloader)):
             at = dict(batch_idx=i, data_batch=batch)
             runner.call_hook(f'before_{mode}_iter', **at)
             with torch.autocast(device, torch.bfloat16, enabled=self.fp16):

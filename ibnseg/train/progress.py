@@ -13,6 +13,7 @@ from rich.progress import Progress
 
 from .. import progress
 from ..measure import selection
+from ..text import LINE, clean, tell
 
 _LONG = 600  # seconds without a line, at most
 
@@ -74,10 +75,10 @@ class ProgressHook(Hook):
     def say(self, text: str) -> None:
         """Show a line, above the bar where there is one."""
         if self.bar is not None:
-            self.bar.console.print(text)
+            self.bar.console.print(clean(text, LINE), markup=False)
         elif is_main_process():
             # Not sys.stdout: what other packages print is caught there (ibnseg.plugins.training).
-            print(text, file=sys.__stdout__, flush=True)
+            tell(text, file=sys.__stdout__, flush=True)
 
     def after_val(self, runner) -> None:
         self._began += time.perf_counter() - self._val_began  # the rate is of training

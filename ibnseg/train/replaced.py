@@ -5,7 +5,7 @@ from typing import Any
 
 from mmengine.dist import all_gather_object
 
-from ..text import clean
+from ..text import tell
 
 _KEY = 'replaced'  # in MMEngine's message hub, which checkpoints keep
 
@@ -25,7 +25,7 @@ def note(runner: Any, batch: Mapping[str, Any]) -> None:
             f'from the start, name it in a --skip-list: {pair}'
         )
         runner.logger.warning(text)
-        print(*map(clean, text.split('\n')), flush=True)
+        tell(text, flush=True)
         before[pair] = found[pair]
         runner.message_hub.update_info(_KEY, before)
 

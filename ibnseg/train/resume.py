@@ -18,7 +18,7 @@ _APPLIED = re.compile(
     r'optim_wrapper\.(optimizer\.(?!type$)|clip_grad|type$|dtype$|loss_scale)|param_scheduler|'
     r'train_cfg\.(max_iters|val_begin|val_interval)$'
 )
-_PLAIN = re.compile(r'train_cfg\.(max_epochs|val_begin|val_interval)$')
+_PLAIN = re.compile(r'train_cfg\.(max_epochs|max_iters|val_begin|val_interval)$')
 _SCHEDULE = re.compile(r'optim_wrapper\.optimizer\.|param_scheduler')
 _BATCH, _WORLD = 'train_dataloader.batch_size', 'world_size'
 _NOT_GIVEN = 'not given'
@@ -88,20 +88,21 @@ def check_plain(
     if before is None:  # of an older version
         return
     changed = _refuse(latest, before, settings, _PLAIN)
-    length, done = config.train_cfg.max_epochs, meta['epoch']
+    unit = 'iter' if 'max_iters' in config.train_cfg else 'epoch'
+    key = f'train_cfg.max_{unit}s'
+    length, done = config.train_cfg[f'max_{unit}s'], meta[unit]
     if length < done:
-        raise ValueError(
-            f'train_cfg.max_epochs={length}: {latest} has {done} epochs; expected more to train on'
-        )
-    begun, _ = changed.get('train_cfg.max_epochs', (length, length))
+        raise ValueError(f'{key}={length}: {latest} has {done} {unit}s; expected more to train on')
+    begun, _ = changed.get(key, (length, length))
     stated = schedulers(config)
     by_epoch = [one for one in stated if one.get('by_epoch', True)]
-    end = max(map(_end, by_epoch or stated), default=math.inf)
-    if length > begun and (begun <= end < length if by_epoch else end < math.inf):
-        unit = 'epoch' if by_epoch else 'iteration'
+    same = stated if unit == 'iter' else by_epoch
+    end = max(map(_end, same or stated), default=math.inf)
+    if length > begun and (begun <= end < length if same else end < math.inf):
+        of = 'epoch' if same is by_epoch and by_epoch else 'iteration'
         raise ValueError(
-            f'train_cfg.max_epochs={length}: {latest} was begun for {begun} epochs, and its '
-            f'schedule ends at {unit} {end}. {_WAY_OUT}'
+            f'{key}={length}: {latest} was begun for {begun} {unit}s, and its '
+            f'schedule ends at {of} {end}. {_WAY_OUT}'
         )
 
 

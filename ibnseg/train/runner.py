@@ -6,6 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,18 @@ from mmengine.model import MMDistributedDataParallel, is_model_wrapper, revert_s
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from .. import ending, registered, weights  # noqa: F401
+from .. import disk, ending, machine, registered, weights  # noqa: F401
 from ..methods import with_loss
 from ..methods.passes import check_observed
 from ..methods.segmentor import check_collected
-from . import averaged, losses, unbuilt, untrusted
+from . import averaged, feeding, losses, unbuilt, untrusted
 from .checkpoint import AtomicCheckpointHook
 
 
 @untrusted.read_safely()
 def build(config: Config) -> 'SegRunner':
     """Build the runner of a config. Raises ValueError for a part that cannot be built."""
-    with unbuilt.named(config):
+    with unbuilt.named(config), machine.written_in(config.work_dir):
         runner = SegRunner.from_cfg(config)
     losses.mend(runner.model)
     if config.get('compile_backbone'):
@@ -79,6 +80,8 @@ class SegRunner(mmengine.runner.Runner):
       with `weights_only=True` without any fallback;
     - nothing that is read while it is built, trains or tests runs code, see `untrusted`;
     - `launcher='pytorch'` works without a GPU, over gloo;
+    - a data-loading process or another rank that does not answer ends the run after
+      `feeding.TIMEOUT` seconds, or the loader's `timeout` and `env_cfg.dist_cfg.timeout`;
     - SyncBN becomes BatchNorm where there is nothing to synchronise over (CPU, one process).
     """
 
@@ -87,9 +90,12 @@ class SegRunner(mmengine.runner.Runner):
         return Path(self.log_dir, f'{self.timestamp}.log')
 
     def setup_env(self, env_cfg: dict) -> None:
+        dist = dict(timeout=feeding.TIMEOUT) | (env_cfg.get('dist_cfg') or {})
+        env_cfg = dict(env_cfg, dist_cfg=dist)
         if self.launcher == 'pytorch' and not torch.cuda.is_available():
             # MMEngine would ask CUDA for a device.
-            torch.distributed.init_process_group('gloo')
+            wait = timedelta(seconds=dist['timeout'])
+            torch.distributed.init_process_group('gloo', timeout=wait)
         super().setup_env(env_cfg)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
@@ -120,6 +126,7 @@ class SegRunner(mmengine.runner.Runner):
     def build_dataloader(dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> DataLoader:
         built = mmengine.runner.Runner.build_dataloader(dataloader, *args, **kwargs)
         if built.num_workers:
+            built.timeout = built.timeout or feeding.TIMEOUT
             built.worker_init_fn = partial(_begin_worker, built.worker_init_fn)
         return built
 
@@ -138,6 +145,7 @@ class SegRunner(mmengine.runner.Runner):
         try:
             with (
                 unbuilt.named(self.cfg),
+                machine.written_in(self.work_dir),
                 ending.heeded() if heeds else contextlib.nullcontext(()) as self.asked,
             ):
                 return super().train()
@@ -153,7 +161,7 @@ class SegRunner(mmengine.runner.Runner):
 
     @untrusted.read_safely()
     def test(self) -> dict[str, float]:
-        with unbuilt.named(self.cfg):
+        with unbuilt.named(self.cfg), machine.written_in(self.work_dir):
             return super().test()
 
     def begin_with(self, checkpoint: str | Path, resume: bool, anew: bool = False) -> None:
@@ -222,10 +230,11 @@ class SegRunner(mmengine.runner.Runner):
             return
         temporary = Path(out_dir, f'.{filename}.tmp')
         try:
-            super().save_checkpoint(out_dir, temporary.name, *args, **kwargs)
-            with open(temporary, 'rb+') as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, temporary.with_name(filename))
+            with disk.named(temporary.with_name(filename)):
+                super().save_checkpoint(out_dir, temporary.name, *args, **kwargs)
+                with open(temporary, 'rb+') as file:
+                    os.fsync(file.fileno())
+                os.replace(temporary, temporary.with_name(filename))
         finally:
             temporary.unlink(missing_ok=True)
 

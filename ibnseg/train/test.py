@@ -11,20 +11,22 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 
-from .. import disk, report, weights
+from .. import report
 from ..domains import Used
 from ..errors import DataError, Incomplete
-from ..measure import matrices, origin, predictions, records, reliability
+from ..measure import matrices, predictions, records, reliability
 from ..measure.protocols import Protocol
 from ..measure.records import Measurement, Record
+from ..text import tell
 from . import checks, parts
 from .config import check_file
 from .runner import FOR_TRAINING, SegRunner, build
+from .subject import Subject
 
 
 def test(
     config: Config,
-    checkpoint: str | Path,
+    subject: str | Path | Subject,
     *,
     domains: Sequence[str] | None = None,
     out: str | Path | None = None,
@@ -37,6 +39,7 @@ def test(
     """Measure a checkpoint on several domains in one run, and write the record.
 
     Args:
+        subject: a checkpoint, or one in an engine.
         domains: as 'name' or 'name:split'; default: the config's.
         out: record file; default `<model>.<checkpoint>.<digits>.record.json` in
             `<work_dir>/test`, the digits over the checkpoint and how it is measured.
@@ -52,7 +55,9 @@ def test(
         DataError, ValueError, FileNotFoundError: data, checkpoint or config are not as expected.
         FileExistsError: `out` holds another result.
     """
-    check_file(checkpoint, 'checkpoint')
+    if not isinstance(subject, Subject):
+        check_file(subject, 'checkpoint')
+        subject = Subject(subject)
     parts.check(config)
     if with_reliability and save_predictions:
         raise ValueError(
@@ -69,19 +74,27 @@ def test(
         config.protocol = data.protocol = protocol
     config.class_set = classes or config.get('class_set')
     plan = checks.plan_measurement(config)
-    hashes = {domain: protocol.hash for domain, protocol in plan.items()}
-    sha256 = disk.sha256(checkpoint)
-    name = records.name(config.model_name, checkpoint, sha256, hashes)
-    out = Path(out or Path(config.work_dir, name))
-    records.check_free(out, config.model_name, sha256, hashes)
+    out = _place(config, subject, plan, out)
     for key in FOR_TRAINING:
         config[key] = None
-    config.model.backbone.init_cfg = None  # the checkpoint has all weights
-    saver = _saver(config, plan, sha256, save_predictions) if save_predictions else None
+    saver = _saver(config, plan, subject, save_predictions) if save_predictions else None
+    subject.prepare(config)
     runner = build(config)
-    record = measure(runner, plan, checkpoint, out, show, saver, with_reliability)
+    record = measure(runner, plan, subject, out, show, saver, with_reliability)
     _check_read(runner.test_dataloader.dataset.used.values(), out)
     return record
+
+
+def _place(
+    config: Config, subject: Subject, plan: Mapping[str, Protocol], out: str | Path | None
+) -> Path:
+    """Return the file of the record. Raises FileExistsError where it holds another result."""
+    hashes = {domain: protocol.hash for domain, protocol in plan.items()}
+    engine = records.engine_of(dict(engine=subject.engine))
+    name = records.name(config.model_name, subject.file, subject.sha256, hashes, engine)
+    found = Path(out or Path(config.work_dir, name))
+    records.check_free(found, config.model_name, subject.sha256, hashes, engine)
+    return found
 
 
 def _check_read(used: Iterable[Used], out: Path) -> None:
@@ -99,7 +112,7 @@ _SCORING = ('images', 'skipped', 'pairs', 'classes')
 
 
 def _saver(
-    config: Config, plan: Mapping[str, Protocol], sha256: str, folder: str | Path
+    config: Config, plan: Mapping[str, Protocol], subject: Subject, folder: str | Path
 ) -> predictions.Saver:
     framed = [d for d, p in plan.items() if p.label_scale or p.label_height]
     data = config.test_dataloader.dataset
@@ -109,7 +122,8 @@ def _saver(
             'no prediction would have the size of its label file. Leave one of them away, or save '
             "those of 'native'"
         )
-    marks, network = {}, [sha256, str(config.model)]
+    marks, network = {}, [subject.sha256, str(config.model)]
+    network += [records.engine_of(dict(engine=subject.engine))] * bool(subject.engine)
     for domain, protocol in plan.items():
         how = {key: value for key, value in protocol.content().items() if key not in _SCORING}
         marks[domain] = hashlib.sha256(json.dumps([*network, how]).encode()).hexdigest()
@@ -119,7 +133,7 @@ def _saver(
 def measure(
     runner: SegRunner,
     plan: Mapping[str, Protocol],
-    checkpoint: str | Path,
+    subject: str | Path | Subject,
     out: Path,
     show: bool = True,
     saver: predictions.Saver | None = None,
@@ -128,6 +142,7 @@ def measure(
     """Run the test of a runner with a checkpoint, write its record to `out`, and return it.
 
     Args:
+        subject: a checkpoint, or one in an engine.
         plan: as `checks.plan_measurement`.
         show: print the table and where the files are.
         reliable: `with_reliability` of `test`.
@@ -135,9 +150,9 @@ def measure(
     Raises:
         Incomplete: pairs of some domains could not be read; the record holds the others.
     """
-    meta = weights.read(checkpoint).get('meta', {})
+    subject = subject if isinstance(subject, Subject) else Subject(subject)
     config = runner.cfg
-    checks.check_trained_on(checkpoint, meta, config)
+    subject.load(runner)
     data = config.test_dataloader.dataset
     if isinstance(data.get('protocol'), str):  # not before: a run validates by its own config
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -147,7 +162,6 @@ def measure(
     metric.keeps_doubt = runner.test_loop.doubt = reliable
     runner.test_dataloader.dataset.goes_on = True
     _check_pairs(used := runner.test_dataloader.dataset.used, plan)
-    runner.begin_with(checkpoint, resume=False)
     runner.test()
     lost = _lost(metric.unread)
     plan = {domain: protocol for domain, protocol in plan.items() if domain not in metric.unread}
@@ -155,12 +169,12 @@ def measure(
         nothing = DataError(f'{lost}. Nothing is left to record')
         nothing.common = True
         raise nothing
-    record = _record(runner, plan, origin.of_checkpoint(checkpoint, meta, config, used))
+    record = _record(runner, plan, subject.provenance(config, used))
     if is_main_process():
         if lost:  # never over a record that holds more
             hashes = {one.domain: one.protocol_hash for one in record.domains}
-            sha256 = record.provenance['checkpoint_sha256']
-            records.check_free(out, record.model, sha256, hashes)
+            engine = records.engine_of(record.provenance)
+            records.check_free(out, record.model, subject.sha256, hashes, engine)
         named = {d: replace(metric.images[d], keys=used[d].photos) for d in plan}
         matrices.save(record, named, out)
         if reliable:
@@ -169,11 +183,11 @@ def measure(
         if saver and not lost:
             records.write(record, saver.folder / predictions.MANIFEST)
         if show:
-            _show(record, out, reliable, saver, checkpoint, runner.log_file)
+            _show(record, out, reliable, saver, subject.file, runner.log_file)
     if lost:
         raise Incomplete(
             f'{lost}. {out} holds the others ({", ".join(plan)}). Mend these files or leave the '
-            f'pairs out with --skip-list; then measure {checkpoint} again with ibnseg test'
+            f'pairs out with --skip-list; then measure {subject.file} again with ibnseg test'
         )
     return record
 
@@ -196,7 +210,7 @@ def _show(
     )
     for what, path in paths.items():
         if path:
-            print(f'{what:11} {path}')
+            tell(f'{what:11} {path}')
 
 
 def _record(runner: SegRunner, plan: Mapping[str, Protocol], provenance: dict[str, Any]) -> Record:

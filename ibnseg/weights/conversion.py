@@ -192,7 +192,4 @@ def _write(state: Mapping[str, Tensor], metadata: dict[str, str], out: Path) -> 
 
     # Copies: safetensors refuses tensors that share memory.
     state = {key: value.detach().clone().contiguous() for key, value in state.items()}
-    try:
-        disk.write_atomically(out, save(state, metadata))
-    except OSError as error:
-        raise ValueError(f'{out}: could not be written ({error})') from error
+    disk.write_atomically(out, save(state, metadata))

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .. import disk, machine
 from ..text import meant
 from . import cache, plain, table
 
@@ -30,8 +31,9 @@ def locate(source: str | os.PathLike) -> Path:
             f'ibn://NAME; `ibnseg weights list` has the names, e.g. ibn://resnet50'
         )
     path = cache.fetch(text) if text.startswith(('http://', 'https://')) else Path(text)
-    if not path.is_file():
+    if not path.exists() or path.is_dir():
         raise FileNotFoundError(f'{path}: no such weight file')
+    disk.opened(path).close()
     return path
 
 
@@ -44,6 +46,7 @@ def read(source: str | os.PathLike) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: no such file, or an address that can't be reached.
+        OSError, MemoryError: the machine does not let it be read.
         ValueError: the file is damaged, has another hash than its name says, or holds more than
             tensors and plain values.
     """
@@ -55,9 +58,15 @@ def read(source: str | os.PathLike) -> dict[str, Any]:
             return load_file(path)
         content = plain.load(path)
     except Exception as error:
+        if isinstance(error, OSError) and machine.said(error):
+            raise
+        if why := machine.said(error):
+            raise MemoryError(f'{path}: {why}') from error
         raise ValueError(_why(path, error)) from error
     if not isinstance(content, dict):
         raise ValueError(f'{path}: holds a {type(content).__name__}; expected a state dict')
+    if fault := plain.fault(content):
+        raise ValueError(f'{path}: {fault}. It is no checkpoint, or was changed by hand')
     return content
 
 
@@ -118,9 +127,9 @@ def _why(path: Path, error: Exception) -> str:
 def misfits(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
     """Return in words what keeps a state dict from being loaded; nothing if it fits."""
     wrong = [
-        f'{key} {tuple(given[key].shape)}, expected {tuple(wanted[key].shape)}'
+        f'{key} {_shape(given[key])}, expected {tuple(wanted[key].shape)}'
         for key in wanted
-        if key in given and given[key].shape != wanted[key].shape
+        if key in given and getattr(given[key], 'shape', None) != wanted[key].shape
     ]
     return listed(
         {
@@ -129,6 +138,10 @@ def misfits(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[s
             'wrong shapes': wrong,
         }
     )
+
+
+def _shape(value: Any) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else f'is a {type(value).__name__}'
 
 
 def listed(found: Mapping[str, list[str]], most: int = 8) -> list[str]:

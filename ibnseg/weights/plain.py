@@ -90,6 +90,30 @@ def kept(value: Any) -> Any:
 _PLAIN = (bool, int, float, str, type(None))
 
 
+_LONGEST = 1000  # characters of a tensor's name
+
+
+def fault(content: dict[Any, Any]) -> str:
+    """Return what of a checkpoint's content has the wrong type, '' where nothing has.
+
+    `meta` may be None, as where it is absent; it is taken out then.
+    """
+    if content.get('meta', {}) is None:
+        del content['meta']
+    for key in ('meta', 'state_dict'):
+        if not isinstance(content.get(key, {}), Mapping):
+            return f'{key} is a {type(content[key]).__name__}; expected a dict'
+    for names in (content, content.get('state_dict', {})):
+        for name, value in names.items():
+            if not isinstance(name, str):
+                if names is content and not isinstance(value, torch.Tensor):
+                    continue
+                return f'a key is {name!r:.60}; expected a name'
+            if len(name) > _LONGEST:
+                return f'a name has {len(name):,} characters ({name!r:.60}...)'
+    return ''
+
+
 #: What is said of a file that ends too early.
 _TOO_SHORT = re.compile(
     r'EOF|IndexError|truncated|incomplete metadata|header too small|Ran out of input'

@@ -4,12 +4,11 @@ Tables, notes, protocols and provenance are in the page as such, and readable wi
 The script (page.js) draws the rest from JSON. Foreign text is escaped by jinja2, or put in as text.
 """
 
-import base64
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
 from ...text import clean
+from ...web import environment, hashed
 from .. import certainty, headline, sections
 from ..certainty import Certainty
 from ..grid import Grid, Marked, Section
@@ -29,32 +28,33 @@ def html(
     curves: Curves | None = None,
 ) -> str:
     """Return the page. What is absent is named on it, with the command that makes it."""
-    import jinja2  # here: only the page needs it
-
     style, script = ((_HERE / f'page.{kind}').read_text('utf-8') for kind in ('css', 'js'))
     content = data.build(table, found, gallery, curves)
     known = content['models'][content['gallery']['measured'] :] if gallery else []
     notes = [*table.notes, *(found.notes if found else ())]
     if known:
         notes.append(f'The gallery shows models that no record here is of: {", ".join(known)}.')
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template('page.html').render(
-        explained=sections.explained(table),
-        headline=[[_unbroken(text) for text in said] for said in headline.sentences(table, found)],
-        notes=[clean(note) for note in notes],
-        folded=[
-            ('All numbers as tables', _shown(_tables(table, found))),
-            ('Protocols', _shown([sections.protocols(table)])),
-            ('Provenance', _shown([sections.provenance(table)])),
-        ],
-        data=content,
-        images=[file for photo in (gallery.photos if gallery else ()) for file in photo.files],
-        style=style,
-        script=script,
-        style_hash=_hash(style),
-        script_hash=_hash(script),
+    return (
+        environment(_HERE)
+        .get_template('page.html')
+        .render(
+            explained=sections.explained(table),
+            headline=[
+                [_unbroken(text) for text in said] for said in headline.sentences(table, found)
+            ],
+            notes=[clean(note) for note in notes],
+            folded=[
+                ('All numbers as tables', _shown(_tables(table, found))),
+                ('Protocols', _shown([sections.protocols(table)])),
+                ('Provenance', _shown([sections.provenance(table)])),
+            ],
+            data=content,
+            images=[file for photo in (gallery.photos if gallery else ()) for file in photo.files],
+            style=style,
+            script=script,
+            style_hash=hashed(style),
+            script_hash=hashed(script),
+        )
     )
 
 
@@ -91,8 +91,3 @@ def _shown(parts: Iterable[Section]) -> list[dict]:
 def _unbroken(text: str) -> str:
     """Return harmless text in which a number and its '%' stay on one line."""
     return clean(text).replace(' %', '\xa0%')
-
-
-def _hash(text: str) -> str:
-    """Return what a content security policy allows a script or style by."""
-    return 'sha256-' + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

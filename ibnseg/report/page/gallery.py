@@ -19,6 +19,8 @@ from typing import Any
 
 from PIL import Image
 
+from ... import disk
+
 _MOST_BYTES, _MOST_JSON, _MOST_PHOTOS = 8 * 2**20, 2**25, 2000
 _MOST_ALL = 2**29  # 512 MB: a browser still opens the page
 _NAME = re.compile(r'[^/\\\x00-\x1f]{1,255}')
@@ -56,12 +58,12 @@ def read(folder: str | Path) -> Gallery | None:
     Raises GalleryError: a file is absent, too large or not what it should be.
     """
     path = Path(folder) / 'gallery.json'
-    if not path.is_file():
+    if not path.exists():
         return None
     if path.stat().st_size > _MOST_JSON:
         raise _bad(path, f'more than {_MOST_JSON} bytes')
     try:
-        said = json.loads(path.read_bytes())
+        said = json.loads(disk.read(path))
     except (ValueError, RecursionError) as error:
         raise _bad(path, f'no JSON ({error!s:.60})') from None
     if not isinstance(said, dict) or said.get('version') != 1:
@@ -112,7 +114,7 @@ def _image(path: Path, name: str, formats: tuple[str, ...], classes: int | None 
         raise _bad(path, f'{name!r:.80} is not there')
     if file.stat().st_size > _MOST_BYTES:
         raise _bad(file, f'more than {_MOST_BYTES // 2**20} MB')
-    content = file.read_bytes()
+    content = disk.read(file)
     try:
         with Image.open(io.BytesIO(content), formats=formats) as image:
             if max(image.size) > 4096 or (classes and image.mode != 'L'):

@@ -64,7 +64,7 @@ def planned(path: str, config: Config, seed: int, folder: Path, note: str) -> Pl
                 f'{folder} holds a {state} run that this command did not begin (no {note}). '
                 f'{_WAY_OUT}'
             )
-        before = _content((folder / note).read_bytes(), folder / note)
+        before = _content(disk.read(folder / note), folder / note)
         now = _content(text, config.filename)
         if other := sorted(key for key in before | now if before.get(key) != now.get(key)):
             raise ValueError(

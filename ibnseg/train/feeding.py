@@ -1,0 +1,47 @@
+"""A data loader whose processes may be stopped, without an endless wait for them."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+#: Seconds after which what does not answer is taken for stopped.
+TIMEOUT = 600
+_MORE = 2  # seconds: where the loader's own timeout works, it comes first
+
+
+def batches(loader: DataLoader) -> Iterator[Any]:
+    """Yield a loader's batches.
+
+    Raises RuntimeError, as torch does, where no batch comes for the loader's `timeout` seconds.
+    torch's own timeout does not cover what its processes hand over outside of its queue: to a
+    stopped one it would listen for ever.
+    """
+    found = iter(loader)
+    feeding = getattr(found, '_workers', ())
+    if not (feeding and loader.timeout):
+        yield from found
+        return
+    overdue = threading.Event()
+
+    def end() -> None:
+        overdue.set()
+        for process in feeding:
+            process.kill()
+
+    while True:
+        timer = threading.Timer(loader.timeout + _MORE, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            batch = next(found)
+        except StopIteration:
+            return
+        except Exception as error:
+            if not overdue.is_set():
+                raise
+            raise RuntimeError(f'DataLoader timed out after {loader.timeout} seconds') from error
+        finally:
+            timer.cancel()
+        yield batch
