@@ -92,6 +92,8 @@ KINDS = {
         [dict(EMA, begin_iter=5, update_buffers=True)], [], ['ema_state_dict'],
     ),
     'a hook of a stranger': ([dict(type='CountingHook')], [], []),
+    # What is drawn before the first batch of a resumed run moves the draws of its forward.
+    'dropout': ([], ['model.decode_head.dropout_ratio=0.5'], []),
     'accumulated gradients': ([], ['optim_wrapper.accumulative_counts=3'], []),
 }  # fmt: skip
 

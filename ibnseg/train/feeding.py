@@ -12,15 +12,18 @@ _MORE = 2  # seconds: where the loader's own timeout works, it comes first
 
 
 def batches(loader: DataLoader) -> Iterator[Any]:
-    """Yield a loader's batches.
+    """Return an iterator over a loader's batches, begun now: that draws from torch's generator.
 
-    Raises RuntimeError, as torch does, where no batch comes for the loader's `timeout` seconds.
+    It raises RuntimeError, as torch does, where no batch comes for the loader's `timeout` seconds.
     torch's own timeout does not cover what its processes hand over outside of its queue: to a
     stopped one it would listen for ever.
     """
-    found = iter(loader)
+    return _watched(iter(loader), loader.timeout)
+
+
+def _watched(found: Iterator[Any], timeout: float) -> Iterator[Any]:
     feeding = getattr(found, '_workers', ())
-    if not (feeding and loader.timeout):
+    if not (feeding and timeout):
         yield from found
         return
     overdue = threading.Event()
@@ -31,7 +34,7 @@ def batches(loader: DataLoader) -> Iterator[Any]:
             process.kill()
 
     while True:
-        timer = threading.Timer(loader.timeout + _MORE, end)
+        timer = threading.Timer(timeout + _MORE, end)
         timer.daemon = True
         timer.start()
         try:
@@ -41,7 +44,7 @@ def batches(loader: DataLoader) -> Iterator[Any]:
         except Exception as error:
             if not overdue.is_set():
                 raise
-            raise RuntimeError(f'DataLoader timed out after {loader.timeout} seconds') from error
+            raise RuntimeError(f'DataLoader timed out after {timeout} seconds') from error
         finally:
             timer.cancel()
         yield batch
