@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ibnseg import command, ending
 from ibnseg.errors import DataError, Incomplete
+from ibnseg.text import clean
 
 ROOT = Path(__file__).parents[1]
 
@@ -84,7 +85,7 @@ def test_any_other_exception_is_one_line_that_says_what_and_where(error, capsys)
 
 
 def test_a_fault_of_our_own_asks_for_the_trace(capsys):
-    assert command.run(lambda: command.say(3)) == 2
+    assert command.run(lambda: clean(3)) == 2
     text = capsys.readouterr().err
     assert text.startswith(f'error: TypeError in {Path("ibnseg", "text.py")}, line ')
     assert 'this is a fault of ibnseg: report it with the trace' in text
