@@ -351,7 +351,10 @@ def test_a_skip_list_leaves_out_what_is_wrong_and_no_more(target, tmp_path, name
 @pytest.mark.parametrize(
     ('content', 'expected'),
     [
-        ('mars/images/x.png', "line 1: 'mars/images/x.png' names no file of a domain"),
+        (
+            'mars/images/x.png',
+            "line 1: 'mars/images/x.png' names no file below the folder of a domain",
+        ),
         ('# why\ngta5', "line 2: 'gta5'"),
         ('gta5/images/no.png  # ids', 'no.png: the skip list names it, but there is no such'),
         (b'\xff\xfe', 'not text'),

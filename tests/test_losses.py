@@ -40,6 +40,7 @@ def test_one_image_a_step_behind_a_pooling_is_said_to_be_a_batch_of_one(monkeypa
 
     monkeypatch.setattr(mmengine.runner.Runner, 'train', train)
     runner = object.__new__(SegRunner)
+    runner._work_dir = '.'
     runner.cfg = Config(dict(train_dataloader=dict(batch_size=1)))
     runner.model, runner._load_from, runner._hooks = nn.BatchNorm2d(2), None, []
     with pytest.raises(ValueError, match=r'^train_dataloader\.batch_size is 1: a BatchNorm'):

@@ -29,7 +29,6 @@ def main(argv: list[str] | None = None) -> int:
 def _job(args: argparse.Namespace) -> None:
     from ibnseg import disk, progress
     from ibnseg.audit.browse import page
-    from ibnseg.text import clean
 
     if args.number < 1:
         raise ValueError(f'--number {args.number}; expected 1 or more')
@@ -37,7 +36,7 @@ def _job(args: argparse.Namespace) -> None:
     with progress.bar('pairs') as bar:
         text = page(args.domain, args.data_root or 'data', args.number, bar)
     disk.write_atomically(out, text)
-    print(clean(f'page       {out}'))
+    command.say(f'page       {out}')
 
 
 if __name__ == '__main__':

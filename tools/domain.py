@@ -40,7 +40,6 @@ def _job(args: argparse.Namespace) -> None:
     from ibnseg.domains import own
     from ibnseg.domains.draft import draft
     from ibnseg.errors import DataError
-    from ibnseg.text import clean
 
     folder = Path(args.folder)
     name = args.name or re.sub(r'[^a-z0-9]+', '_', folder.resolve().name.lower()).strip('_')
@@ -52,10 +51,10 @@ def _job(args: argparse.Namespace) -> None:
     found = draft(folder, name, root, args.ids)
     disk.write_atomically(out, found.text)
     for line in (*found.found, f'wrote      {out}'):
-        print(clean(line))
+        command.say(line)
     look = f'ibnseg browse {name} --domain-file {shlex.quote(str(out))}'
     fill = '' if found.is_whole else f'say in {out} which class each value is; then '
-    print(clean(f'next       {fill}{look}'))
+    command.say(f'next       {fill}{look}')
 
 
 if __name__ == '__main__':

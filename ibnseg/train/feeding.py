@@ -1,6 +1,7 @@
 """A data loader whose processes may be stopped, without an endless wait for them."""
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,6 +42,12 @@ def _watched(found: Iterator[Any], timeout: float) -> Iterator[Any]:
             batch = next(found)
         except StopIteration:
             return
+        except (ConnectionError, EOFError) as error:
+            if not overdue.is_set():  # a process has died while it handed over
+                time.sleep(_MORE)  # torch's own handler says meanwhile which, and why
+                dead = [process.pid for process in feeding if not process.is_alive()]
+                raise RuntimeError(f'DataLoader worker (pid(s) {dead}) exited') from error
+            raise RuntimeError(f'DataLoader timed out after {timeout} seconds') from error
         except Exception as error:
             if not overdue.is_set():
                 raise
