@@ -6,6 +6,7 @@ import io
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
 from importlib import metadata, util
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -74,15 +75,22 @@ def require() -> None:
     Their chatter (a missing OneDL service, absent compiled ops) is kept from the user.
     """
     check()
+    with quiet():
+        import mmengine.runner  # noqa: F401
+        import mmseg.datasets
+        import mmseg.evaluation
+        import mmseg.models  # noqa: F401
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep from the user what other packages print, warn of and log below errors."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter('ignore')
-            import mmengine.runner  # noqa: F401
-            import mmseg.datasets
-            import mmseg.evaluation
-            import mmseg.models  # noqa: F401
+            yield
     finally:
         logging.disable(level)
 

@@ -208,7 +208,7 @@ def test_native_instance_norm_is_right_where_the_mean_is_large(tmp_path):
     x = torch.randn(2, 8, 64, 96) + 1000
     free = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     program = torch.export.export(layer, (x,), dynamic_shapes=(free,))
-    with formats._quiet():
+    with formats.quiet():
         torch.onnx.export(program, dynamo=True, verbose=False).save(tmp_path / 'x.onnx')
     wanted = torch.nn.functional.instance_norm(x.double()).numpy()
     for name in engines.ENGINES:

@@ -14,7 +14,7 @@ import os
 import sys
 from pathlib import Path
 
-from ibnseg import command, named
+from ibnseg import command, named, packages
 
 _CONFIGS = ('.py', '.yaml', '.yml', '.json')
 _WEIGHTS = ('.pth', '.pt', '.safetensors')
@@ -62,7 +62,7 @@ def _split(words: list[str]) -> tuple[list[tuple[str, str | None]], list[str]]:
             if not (left and Path(left[0]).suffix in _WEIGHTS):
                 raise ValueError(f'{word}: a config; its checkpoint (*.pth) has to follow')
             networks.append((named.find(word), left.pop(0)))
-        elif path.suffix in _WEIGHTS or word.startswith('ibnseg://') or _is_run(path):
+        elif path.suffix in _WEIGHTS or packages.is_name(word) or _is_run(path):
             networks.append((word, None))
         else:
             inputs.append(word)
@@ -78,7 +78,7 @@ def _split(words: list[str]) -> tuple[list[tuple[str, str | None]], list[str]]:
 
 def _is_run(path: Path) -> bool:
     is_run = path.is_dir() and any(path.glob('*.py')) and any(path.glob('*.pth'))
-    return is_run or (path / 'package.json').is_file()
+    return is_run or packages.is_package(path)
 
 
 def _job(args: argparse.Namespace) -> None:

@@ -64,10 +64,9 @@ def _plain(args: argparse.Namespace) -> None:
     """Train a config of MMSegmentation's own form, as `ibnseg run train` does."""
     from ibnseg.plugins import training
 
-    given = {name: getattr(args, name) for name in ('work_dir', 'data_root', 'launcher', 'seed')}
-    taken = dict(given, config=args.config, resume=args.resume, cfg_options=args.cfg_options)
+    taken = {'config', 'work_dir', 'data_root', 'launcher', 'seed', 'resume', 'cfg_options'}
     for name, value in vars(args).items():
-        if value and name not in (*taken, 'prog', 'local_rank'):
+        if value and name not in taken | {'prog', 'local_rank'}:
             raise ValueError(
                 f'--{name.replace("_", "-")}: {args.config} names no source, so it is trained as '
                 "MMSegmentation's own config; leave the option out"

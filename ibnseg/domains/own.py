@@ -75,8 +75,8 @@ def read_all(paths: Iterable[str | Path]) -> None:
 def read_beside(config: str | Path) -> None:
     """Read the domain files that lie in the folder of a config file. Raises DataError as `read`."""
     for path in sorted(Path(config).absolute().parent.glob('*.yaml')):
-        if path.stat().st_size <= _MOST_BYTES:
-            text = path.read_text('utf-8', 'replace')
+        if path.is_file() and path.stat().st_size <= _MOST_BYTES:
+            text = disk.read(path).decode('utf-8', 'replace')
             if all(re.search(rf'^{key}:', text, re.MULTILINE) for key in ('photos', 'labels')):
                 read(path)
 

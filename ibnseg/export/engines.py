@@ -3,14 +3,13 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from .formats import FORMATS, KEY, need
+from .formats import FORMATS, KEY, core, need
 
 #: What `ibnseg test --engine` takes.
 ENGINES = ('onnxruntime', 'openvino')
@@ -90,18 +89,6 @@ def _onnxruntime(path: Path, precision: str) -> Engine:
     return Engine(
         'onnxruntime', ort.__version__, precision, _about(meta.get(KEY)), run, shape, kind
     )
-
-
-@cache
-def core() -> Any:
-    """Return the one OpenVINO core of this process.
-
-    Its CPU plugin gives the process a stack for signals, and takes it back when the core ends. Of
-    two cores whose lives overlap, the second would leave that of the first, which is gone: then the
-    next signal kills the process.
-    """
-    (ov,) = need('openvino')
-    return ov.Core()
 
 
 def _openvino(path: Path, precision: str) -> Engine:

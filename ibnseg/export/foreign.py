@@ -16,9 +16,6 @@ from ..errors import DataError
 from . import engines
 from .formats import need
 
-#: Mean and standard deviation of ImageNet's photos, RGB, which most networks take.
-MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-
 
 @dataclass
 class Foreign:

@@ -1,19 +1,16 @@
 """The files that an export can be: how each is written, and what it says of itself."""
 
-import contextlib
 import importlib
-import io
 import json
-import logging
 import re
-import warnings
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 
+from .._stack import quiet
 from .network import Exportable
 
 #: What `--to` takes -> the suffix of the file.
@@ -40,6 +37,18 @@ def need(*modules: str) -> list[ModuleType]:
         ) from error
 
 
+@cache
+def core() -> Any:
+    """Return the one OpenVINO core of this process.
+
+    Its CPU plugin gives the process a stack for signals, and takes it back when the core ends. Of
+    two cores whose lives overlap, the second would leave that of the first, which is gone: then the
+    next signal kills the process.
+    """
+    (ov,) = need('openvino')
+    return ov.Core()
+
+
 def write(network: Exportable, to: str, path: Path, about: dict[str, Any]) -> list[Path]:
     """Write a network to a file; OpenVINO's .xml has a .bin beside it. Returns what was written.
 
@@ -48,7 +57,7 @@ def write(network: Exportable, to: str, path: Path, about: dict[str, Any]) -> li
         about: what the file says of itself.
     """
     text = json.dumps(about)
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), quiet():
         if to == 'torchscript':
             traced = torch.jit.trace(network, network.example(), check_trace=False)
             traced.save(str(path), _extra_files={KEY: text})
@@ -64,7 +73,7 @@ def write(network: Exportable, to: str, path: Path, about: dict[str, Any]) -> li
             onnx.save(model, path)
             return [path]
         (openvino,) = need('openvino')
-        converted = openvino.Core().read_model(model.SerializeToString())
+        converted = core().read_model(model.SerializeToString())
         converted.set_rt_info(text, [KEY])
         openvino.save_model(converted, path, compress_to_fp16=False)
         return [path, path.with_suffix('.bin')]
@@ -95,16 +104,3 @@ def _onnx(program: torch.export.ExportedProgram, network: Exportable) -> Any:
         del part.metadata_props[:]
         part.doc_string = ''
     return model
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporters' chatter from the user: what they cannot do, they raise."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        logging.disable(level)

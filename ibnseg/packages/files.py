@@ -55,7 +55,7 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     """Return a package's manifest. Raises PackageError where it is not as it was written."""
     path = folder / MANIFEST
     try:
-        data = path.read_bytes()
+        data = disk.read(path)
     except OSError as error:
         raise PackageError(f'{path}: {error.strerror}; no package of ibnseg') from None
     found = _OWN.search(data)

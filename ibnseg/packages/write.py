@@ -3,7 +3,6 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from ..text import clean
 from ..train import keys
 from ..train.config import LOADERS, load_config
 from .card import card
-from .files import CARD, CONFIG, SCHEMA, WEIGHTS, check_types, sealed
+from .files import CARD, CONFIG, MANIFEST, SCHEMA, WEIGHTS, check_types, sealed
 
 #: Keys of a config that are of a place, or that import code.
 _LEFT = (
@@ -104,13 +103,13 @@ def _fill(
         classes=list(task.classes),
         palette=task.palette.tolist(),
         records=sorted(path.name for path, _ in found),
-        meta=_plain({key: held['meta'][key] for key in _META if key in held['meta']}),
+        meta={key: held['meta'][key] for key in _META if key in held['meta']},
     )
     text = card(manifest, [record for _, record in found], clean(note))
     (folder / CARD).write_text(text, 'utf-8')
     names = sorted(path.name for path in folder.iterdir())
     manifest['files'] = {name: disk.sha256(folder / name) for name in names}
-    (folder / 'package.json').write_bytes(sealed(manifest))
+    (folder / MANIFEST).write_bytes(sealed(manifest))
     return manifest
 
 
@@ -122,19 +121,11 @@ def _config(run: Path) -> dict[str, Any]:
         for key, value in whole.to_dict().items()
         if key in keys.RUNNER | keys.OURS | {'test_pipeline'} and key not in _LEFT
     }
-    plain = json.loads(json.dumps(_plain(kept)))
+    plain = json.loads(json.dumps(kept))
     for loader in LOADERS:
         if (plain.get(loader) or {}).get('dataset'):
             plain[loader]['dataset'] |= dict(data_root='data', skip_lists=[])
     return _without(plain, ('init_cfg', 'pretrained'))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return value
 
 
 def _without(value: Any, keys: tuple[str, ...]) -> Any:

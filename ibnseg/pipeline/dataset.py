@@ -64,6 +64,15 @@ class LoadLabels(BaseTransform):
         return results
 
 
+def seed(entropy: Sequence[int]) -> int:
+    """Have the draws of Python and numpy follow from numbers, as (seed, position); returns one for
+    a further generator."""
+    stream = np.random.SeedSequence(entropy).generate_state(3)
+    random.seed(int(stream[0]))
+    np.random.seed(stream[1])
+    return int(stream[2])
+
+
 @DATASETS.register_module()
 class DomainDataset(BaseSegDataset):
     """One split of one domain, or of several as one source.
@@ -153,9 +162,7 @@ class DomainDataset(BaseSegDataset):
         if not isinstance(index, tuple):
             return super().__getitem__(index)
         entropy, index, *aim = index
-        stream = np.random.SeedSequence(entropy).generate_state(2)
-        random.seed(int(stream[0]))
-        np.random.seed(stream[1])
+        seed(entropy)
         try:
             # The parent hands on an index, nothing else.
             data = self.prepare_data(index, *aim)

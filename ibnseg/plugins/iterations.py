@@ -1,14 +1,13 @@
 """MMSegmentation's own configs, which train by iterations, with exact and safe checkpoints."""
 
-import random
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import HOOKS
 from mmseg.registry import DATASETS
 
+from ..pipeline.dataset import seed
 from ..train import loops, sampler  # noqa: F401, registered
 from ..train.checkpoint import AtomicCheckpointHook, save
 
@@ -33,11 +32,8 @@ class DrawnDataset(torch.utils.data.Dataset):
         return len(self.dataset)
 
     def __getitem__(self, draw: tuple[tuple[int, int], int]) -> Any:
-        (seed, position), index = draw
-        stream = np.random.SeedSequence((seed, position)).generate_state(3)
-        random.seed(int(stream[0]))
-        np.random.seed(stream[1])
-        torch.manual_seed(int(stream[2]))
+        entropy, index = draw
+        torch.manual_seed(seed(entropy))
         return self.dataset[index]
 
 
@@ -76,4 +72,3 @@ def prepare(config: Config) -> None:
     shuffle = (loader.get('sampler') or {}).get('shuffle', True)
     loader.sampler = dict(type='PositionSampler', seed=config.randomness.seed, shuffle=shuffle)
     loader.dataset = dict(type='DrawnDataset', dataset=loader.dataset)
-    loader.pop('pin_memory', None)

@@ -7,6 +7,7 @@ from typing import Any
 from mmengine.config import Config
 
 from .. import domains, named
+from ..analysis import networks
 from ..domains import Used
 from ..export import foreign, mapping
 from ..measure import origin, outside, records
@@ -92,7 +93,7 @@ def config_of(
     config = Config.fromfile(named.folder() / '_base_' / 'default_runtime.py')
     facts = subject.facts
     normalised = {} if subject.opened.raw else dict(
-        mean=list(facts.get('mean', foreign.MEAN)), std=list(facts.get('std', foreign.STD))
+        mean=list(facts.get('mean', networks.MEAN)), std=list(facts.get('std', networks.STD))
     )  # fmt: skip
     rgb = subject.opened.raw or facts.get('order', 'rgb') == 'rgb'
     preprocessor = dict(
