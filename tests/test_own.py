@@ -1,5 +1,6 @@
 """A dataset of one's own from a YAML file, through every command."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +194,7 @@ def test_a_file_beside_the_config_is_found(city, tmp_path):
     config = tmp_path / 'city.py'
     write(tmp_path, root=str(city / 'my city'))
     (tmp_path / 'other.yaml').write_text('photos of a holiday: [')
+    os.mkfifo(tmp_path / 'pipe.yaml')
     config.write_text(
         f"_base_ = '{ROOT}/configs/miniature/ibn_b.py'\nsource = 'mycity:train'\n"
         "train_dataloader = dict(dataset=dict(domain='mycity:train'))\n"

@@ -3,6 +3,7 @@
 import functools
 import http.server
 import json
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -98,6 +99,10 @@ def test_what_is_absent_or_foreign_is_named(copy):
         packages.verify(copy)
     with pytest.raises(packages.PackageError, match='no package of ibnseg'):
         packages.verify(copy.parent)
+    (copy / 'package.json').unlink()
+    os.mkfifo(copy / 'package.json')
+    with pytest.raises(packages.PackageError, match=r'package\.json: a pipe, not a file'):
+        packages.verify(copy)
 
 
 def forged(copy: Path, change) -> Path:

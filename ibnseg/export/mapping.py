@@ -17,6 +17,7 @@ import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .. import disk
 from ..errors import DataError
 from ..text import meant
 
@@ -27,7 +28,7 @@ _NEVER = -1e9  # the logit of a class that the network does not have
 def read(path: str | Path) -> dict[str, Any]:
     """Read such a file. Raises DataError for one that cannot be used, FileNotFoundError."""
     try:
-        found = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
+        found = yaml.safe_load(disk.read(path).decode())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataError(f'{path}: not YAML ({" ".join(str(error).split())[:200]})') from None
     if not isinstance(found, dict):
