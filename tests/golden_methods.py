@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ibnseg import methods
-from ibnseg.methods import hallucination, whitening
+from ibnseg.methods import hallucination, valley, whitening
 from ibnseg.pipeline import styles
 from ibnseg.weights import average
 
@@ -22,7 +22,6 @@ UNCOVERED = {
     'soma': 'adapters of foundation backbones are not built',
     'wildnet_*': 'WildNet is not built',
     'advstyle': 'AdvStyle is not built',
-    'swad_*': 'SWAD is not built',
     'reinhard': 'pipeline.styles.reinhard computes in floating point, the release in whole numbers',
 }
 #: (Builder, output) -> why it is not compared.
@@ -181,6 +180,26 @@ def _revt(golden: Golden) -> dict[str, Tensor]:
     return average.mean(states, golden.arguments['weights_filter']).state
 
 
+def _swad(golden: Golden) -> dict[str, Tensor]:
+    given, losses = golden.arguments, golden.arguments['losses']
+    length = given['segment_steps']
+    found = valley.ReleasedValley(
+        given['n_converge'], given['n_tolerance'], given['tolerance_ratio']
+    )
+    steps = torch.eye(length * len(losses), dtype=golden.dtype)
+    for i, loss in enumerate(losses):
+        mean = {}
+        for count, step in enumerate(steps[length * i : length * (i + 1)]):
+            mean = valley.drawn_in(mean, dict(share=step), count)
+        found.end(mean, loss)
+    share = found.finish()['share']
+    return dict(
+        share_of_step=share, n_averaged=found.count, threshold=found.threshold,
+        start_end=[found.first * length, (found.last + 1) * length - 1],
+        converge_step=(found.found + 1) * length - 1, dead_at_segment=found.ended,
+    )  # fmt: skip
+
+
 def _san(golden: Golden, regions: str = 'none') -> dict[str, Tensor]:
     given, x, logits = golden.arguments, golden.leaf('x'), golden.leaf('logits')
     layer = methods.SAN(
@@ -264,6 +283,7 @@ BUILDERS = {
     'san_kmeans': lambda golden: _san(golden, 'batch'),
     'saw': _saw,
     'revt': _revt,
+    'swad': _swad,
     'fda': _fda,
     'sw2': _switching,
     'sw3': _switching,
