@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ibnseg import methods
-from ibnseg.methods import hallucination, valley, whitening
+from ibnseg.methods import adversarial, hallucination, valley, whitening
 from ibnseg.pipeline import styles
 from ibnseg.weights import average
 
@@ -21,7 +21,6 @@ UNCOVERED = {
     'rein*': 'adapters of foundation backbones are not built',
     'soma': 'adapters of foundation backbones are not built',
     'wildnet_*': 'WildNet is not built',
-    'advstyle': 'AdvStyle is not built',
     'reinhard': 'pipeline.styles.reinhard computes in floating point, the release in whole numbers',
 }
 #: (Builder, output) -> why it is not compared.
@@ -200,6 +199,18 @@ def _swad(golden: Golden) -> dict[str, Tensor]:
     )  # fmt: skip
 
 
+def _advstyle(golden: Golden) -> dict[str, Tensor]:
+    given, x, seen = golden.arguments, golden['x'], []
+
+    def loss(images: Tensor) -> Tensor:
+        seen.append(images)
+        logits = nn.functional.conv2d(images, golden['conv_weight'], golden['conv_bias'])
+        return nn.functional.cross_entropy(logits, golden['labels'])
+
+    found = adversarial.restyled(x, loss, given['adv_lr'], given['eps'])
+    return dict(x_before=seen[0], x_adversarial=found)
+
+
 def _san(golden: Golden, regions: str = 'none') -> dict[str, Tensor]:
     given, x, logits = golden.arguments, golden.leaf('x'), golden.leaf('logits')
     layer = methods.SAN(
@@ -283,6 +294,7 @@ BUILDERS = {
     'san_kmeans': lambda golden: _san(golden, 'batch'),
     'saw': _saw,
     'revt': _revt,
+    'advstyle': _advstyle,
     'swad': _swad,
     'fda': _fda,
     'sw2': _switching,
