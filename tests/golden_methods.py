@@ -12,14 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from ibnseg import methods
-from ibnseg.methods import adversarial, hallucination, valley, whitening
+from ibnseg.methods import adapters, adversarial, hallucination, valley, whitening
 from ibnseg.pipeline import styles
 from ibnseg.weights import average
 
 #: Pattern of file names -> why nothing covers them. Taken out as parts are built.
 UNCOVERED = {
-    'rein*': 'adapters of foundation backbones are not built',
-    'soma': 'adapters of foundation backbones are not built',
     'wildnet_*': 'WildNet is not built',
     'reinhard': 'pipeline.styles.reinhard computes in floating point, the release in whole numbers',
 }
@@ -211,6 +209,40 @@ def _advstyle(golden: Golden) -> dict[str, Tensor]:
     return dict(x_before=seen[0], x_adversarial=found)
 
 
+def _rein(golden: Golden) -> dict[str, Tensor]:
+    given = golden.arguments
+    layer = adapters.Rein(
+        given['num_layers'], given['embed_dims'], given['token_length'], given['lora_dim'],
+        given['query_dims'], given['scale'],
+    ).to(golden.dtype)  # fmt: skip
+    for name, parameter in layer.named_parameters():
+        if name != 'scale':
+            parameter.data = golden[name]
+    x = golden.leaf('x')
+    y, queries = layer(x, given['layer']), layer.queries()
+    ((y * golden['cotangent']).sum() + (queries * golden['cotangent_queries']).sum()).backward()
+    found = {f'grad_{name}': p.grad for name, p in layer.named_parameters()}
+    return found | dict(y=y, queries=queries, grad_x=x.grad)
+
+
+def _soma(golden: Golden) -> dict[str, Tensor]:
+    weight, x = golden['weight'], golden.leaf('x')
+    layer = nn.Linear(*reversed(weight.shape)).to(golden.dtype)
+    layer.weight.data, layer.bias.data = weight, golden['bias']
+    adapters.soma(layer, golden.arguments['r'])
+    y = layer(x)
+    y.backward(golden['cotangent'])
+    (part,) = layer.parametrizations.weight
+    a, b = part.lora_A[0], part.lora_B[0]
+    product = b @ a
+    grad_a, grad_b = part.lora_A.grad[0], part.lora_B.grad[0]
+    return dict(
+        product=product, residual=layer.parametrizations.weight.original, y=y, grad_x=x.grad,
+        singular_values_kept_trainable=torch.linalg.svdvals(product)[: golden.arguments['r']],
+        grad_gram_A=grad_a.T @ a, grad_gram_B=grad_b @ b.T,
+    )  # fmt: skip
+
+
 def _san(golden: Golden, regions: str = 'none') -> dict[str, Tensor]:
     given, x, logits = golden.arguments, golden.leaf('x'), golden.leaf('logits')
     layer = methods.SAN(
@@ -294,6 +326,9 @@ BUILDERS = {
     'san_kmeans': lambda golden: _san(golden, 'batch'),
     'saw': _saw,
     'revt': _revt,
+    'rein': _rein,
+    'reinhard': None,  # see UNCOVERED
+    'soma': _soma,
     'advstyle': _advstyle,
     'swad': _swad,
     'fda': _fda,

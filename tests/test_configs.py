@@ -14,8 +14,8 @@ from ibnseg.placement import METHODS
 from ibnseg.train import settings
 
 ROOT = Path(__file__).parents[1] / 'configs'
-#: Configs of other MM projects; tests/plugins builds them where those are installed.
-PLUGINS = {'detection', 'imagenet', 'reid'}
+#: Configs that need other packages; tests/plugins and test_foundation build them where those are.
+PLUGINS = {'detection', 'foundation', 'imagenet', 'reid'}
 LEAVES = sorted(p for p in ROOT.rglob('*.py') if not {'_base_', *PLUGINS} & set(p.parts))
 
 
