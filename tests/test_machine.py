@@ -376,6 +376,7 @@ import os, signal, sys
 import torch
 from ibnseg import command
 from ibnseg.train import feeding
+import ibnseg
 from ibnseg.train.runner import SegRunner
 class Data(torch.utils.data.Dataset):
     metainfo = {}
@@ -431,6 +432,7 @@ RANKS = """
 import os, signal, sys, time, types
 import torch
 from ibnseg import command
+import ibnseg
 from ibnseg.train.runner import SegRunner
 def job():
     runner = SegRunner.__new__(SegRunner)
@@ -472,3 +474,33 @@ def test_a_rank_that_is_killed_or_stopped_ends_the_others(tmp_path, name):
     (line,) = [line for line in said.splitlines() if line.startswith('error: ')]
     assert ranks[0].returncode == 2
     assert line.startswith('error: another process of this run') and 'dist_cfg.timeout' in line
+
+
+_TWO_LOADERS = """
+import ibnseg
+from ibnseg.train.runner import SegRunner
+from mmengine.registry import DATASETS
+from torch.utils.data import Dataset
+
+@DATASETS.register_module()
+class Numbers(Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        return i
+
+loader = dict(
+    batch_size=2, num_workers=1, persistent_workers=True, dataset=dict(type='Numbers'),
+    sampler=dict(type='DefaultSampler', shuffle=False), collate_fn=dict(type='pseudo_collate'),
+)
+kept = [iter(SegRunner.build_dataloader(loader)) for _ in range(2)]
+print([next(one) for one in kept])
+"""
+
+
+def test_a_script_that_keeps_its_loaders_ends_at_once_and_quietly():
+    words = [sys.executable, '-c', _TWO_LOADERS]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == '[[0, 1], [0, 1]]\n'
+    assert 'Traceback' not in done.stderr and 'killed' not in done.stderr  # half a minute later

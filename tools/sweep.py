@@ -22,6 +22,10 @@ def parser() -> argparse.ArgumentParser:
         help='files, run as Python, or names in ibnseg configs',
     )  # fmt: skip
     p.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], help='(0 1 2)')
+    p.add_argument(
+        '--methods', nargs='+', default=[], metavar='METHOD',
+        help='train each config by each, as ibnseg train --method: bn isw ibn_b+mixstyle',
+    )  # fmt: skip
     p.add_argument('--baseline', metavar='NAME', help='model to compare with in the report')
     p.add_argument('--no-gallery', action='store_true', help='no photos in the report')
     where = dict(
@@ -50,13 +54,13 @@ def _sweep(args: argparse.Namespace) -> int:
     from ibnseg.train.config import from_arguments
     from ibnseg.train.runs import states, sweep
 
-    def load(path: str, folder: Path):
-        return from_arguments(args, config=path, work_dir=str(folder))
+    def load(path: str, folder: Path, method: str | None = None):
+        return from_arguments(args, config=path, work_dir=str(folder), method=method)
 
     words = ['--data-root', args.data_root] * bool(args.data_root) + ['--amp'] * args.amp
     words += ['--track', *args.track] if args.track else []
     words += ['--cfg-options', *args.cfg_options] if args.cfg_options else []
-    runs = sweep.plan(args.configs, args.seeds, args.work_dir, load)
+    runs = sweep.plan(args.configs, args.seeds, args.work_dir, load, args.methods)
     models = list(dict.fromkeys(planned.model for planned in runs))
     if args.baseline not in (None, *models):
         near = meant(args.baseline, models)

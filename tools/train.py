@@ -25,6 +25,11 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         help="in all; the schedule is stretched to them; default the config's",
     )
+    p.add_argument(
+        '--method',
+        help="train by this one in the place of the config's: a name of ibnseg methods or a "
+        'placement (bn, ibn_a, ...), or several joined by +',
+    )
     p.add_argument('--audit', action='store_true', help='audit the data first; stop at errors')
     p.add_argument('--no-table', action='store_true', help='do not print the table')
     command.add(p, '--work-dir', '--data-root', '--name', '--amp', '--compile', '--skip-list')

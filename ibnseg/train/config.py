@@ -37,6 +37,7 @@ def load_config(
     launcher: str = 'none',
     skip_lists: Sequence[str] = (),
     track: Sequence[str] = (),
+    method: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Config:
     """Read a config file and apply the command line to it.
@@ -53,12 +54,14 @@ def load_config(
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
         skip_lists: files that name pairs to leave out (`ibnseg.domains.skip`).
         track: trackers that the run writes to, too (`tracking.TRACKERS`).
+        method: one, or several joined by '+', in the place of the config's (`method.apply`); it
+            becomes part of the model's name, unless `name` is given.
         options: dotted keys -> values, as MMEngine's `--cfg-options`.
 
     Raises:
         FileNotFoundError, ValueError: no such config, or one that lacks what a run needs.
     """
-    config = read_config(path, _NEEDED, work_dir, launcher, options)
+    config = read_config(path, _NEEDED, work_dir, launcher, options, method)
     for key in ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'):
         check_given(key, config.get(key))
     for key in ('test_cfg', 'data_preprocessor'):
@@ -73,6 +76,8 @@ def load_config(
     stated = config.get('model_name') if _states(path, 'model_name') else None
     asked = name or dict(options or {}).get('model_name') or stated
     config.model_name = str(asked or Path(path).stem)
+    if method and not name:
+        config.model_name += f'-{method}'
     _state_data(config, data_root, skip_lists)
     if compile:
         config.compile_backbone = True
@@ -140,6 +145,7 @@ def read_config(
     work_dir: str | None,
     launcher: str,
     options: Mapping[str, Any] | None,
+    method: str | None = None,
 ) -> Config:
     """Read a config file that has the keys `needed`. Other arguments and errors: `load_config`."""
     check_file(path, 'config file')
@@ -156,6 +162,10 @@ def read_config(
         what = ' '.join(str(error).split())
         raise ValueError(f'{path}: cannot be read ({type(error).__name__}: {what})') from error
     keys.check(path, config)
+    if method:
+        from .method import apply  # needs torch
+
+        apply(config, method)  # before the options, which change what it sets
     _merge(config, options or {}, launcher)
     own.read_all(config.get('domain_files') or ())
     own.read_beside(path)
@@ -301,6 +311,7 @@ def from_arguments(args: argparse.Namespace, **changed: Any) -> Config:
     given = vars(args) | changed
     check_files(argparse.Namespace(**given))
     keys = ('work_dir', 'data_root', 'name', 'amp', 'compile', 'launcher', 'skip_lists', 'track')
+    keys += ('method',)
     return load_config(
         given['config'],
         options=parse_options(given['cfg_options']),

@@ -1,5 +1,6 @@
 """MMEngine's Runner with a quiet console and checkpoints that hold no code."""
 
+import atexit
 import contextlib
 import copy
 import logging
@@ -128,6 +129,9 @@ class SegRunner(mmengine.runner.Runner):
         if built.num_workers:
             built.timeout = built.timeout or feeding.TIMEOUT
             built.worker_init_fn = partial(_begin_worker, built.worker_init_fn)
+            # Before Python's own end of them, a signal that they outlive.
+            atexit.unregister(_end_workers)
+            atexit.register(_end_workers)
         return built
 
     def _init_model_weights(self) -> None:
@@ -256,6 +260,9 @@ class SegRunner(mmengine.runner.Runner):
                         f'without running code from the file ({reason}). Have it hold tensors, '
                         'numbers, texts, lists and dicts'
                     )
+
+
+_end_workers = partial(ending.end_workers, daemons=True)
 
 
 def _begin_worker(begin: Callable[[int], None] | None, number: int) -> None:

@@ -37,9 +37,11 @@ class Planned:
     state: str
     note: str
     text: str = ''
+    method: str = ''
 
     def __str__(self) -> str:
-        return f'{self.config}, seed {self.seed}'
+        method = f', {self.method}' if self.method else ''
+        return f'{self.config}{method}, seed {self.seed}'
 
 
 def planned(path: str, config: Config, seed: int, folder: Path, note: str) -> Planned:
@@ -110,7 +112,7 @@ def begin(run: Planned, script: str | Path, words: Sequence[str] = (), processes
     if processes > 1:
         command += ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
     command += [str(script), run.config, '--work-dir', str(run.folder), '--seed', str(run.seed)]
-    command += ['--no-table', *words]
+    command += ['--no-table', *words, *(['--method', run.method] if run.method else [])]
     command += ['--launcher', 'pytorch'] * (processes > 1) + ['--resume'] * (run.state == BEGUN)
     return _launch(command)
 
