@@ -44,6 +44,7 @@ setup(
         'openmmlab': ['mmsegmentation==1.2.2', 'mmengine==0.10.7', 'mmcv<2.2', 'ftfy', 'regex'],
         'fast': ['imagecodecs'],  # PNG photos decoded in half the time (ibnseg.pipeline.photos)
         'export': ['onnx', 'onnxscript', 'onnxruntime', 'openvino'],  # ibnseg export, test --engine
+        'timm': ['timm', 'torchvision'],  # backbones of configs/foundation
         'docs': ['mkdocs-material'],  # the documentation as a site: mkdocs build
         'completion': ['argcomplete'],  # of commands and names in a shell
         'corruptions': ['imagecorruptions-imaug'],  # ibnseg analyze corruptions

@@ -17,24 +17,25 @@ from .placement import DENSENET_PLACEMENTS, Site, setter
 Norm = Callable[[int], nn.Module]
 
 
+@contextlib.contextmanager
+def on_copies(module: nn.Module) -> Iterator[None]:
+    """Have a module work on copies of its buffers: running statistics stay as they are."""
+    kept = [(part, part._buffers) for part in module.modules() if part._buffers]
+    for part, buffers in kept:
+        part._buffers = {n: b if b is None else b.clone() for n, b in buffers.items()}
+    try:
+        yield
+    finally:
+        for part, buffers in kept:
+            part._buffers = buffers
+
+
 def _checkpoint(module: nn.Module, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """Call `function`, which runs `module`, and compute it anew in the backward pass.
 
     The second computation gets copies of the buffers, so that running statistics move once.
     """
-
-    @contextlib.contextmanager
-    def on_copies() -> Iterator[None]:
-        kept = [(part, part._buffers) for part in module.modules() if part._buffers]
-        for part, buffers in kept:
-            part._buffers = {n: b if b is None else b.clone() for n, b in buffers.items()}
-        try:
-            yield
-        finally:
-            for part, buffers in kept:
-                part._buffers = buffers
-
-    options = dict(context_fn=lambda: (contextlib.nullcontext(), on_copies()))
+    options = dict(context_fn=lambda: (contextlib.nullcontext(), on_copies(module)))
     if torch.compiler.is_compiling():
         options = {}  # a compiled graph writes each buffer once, and takes no such contexts
     return cp.checkpoint(function, *inputs, use_reentrant=False, **options)

@@ -12,17 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ibnseg import methods
-from ibnseg.methods import hallucination, whitening
+from ibnseg.methods import adapters, adversarial, hallucination, valley, whitening
 from ibnseg.pipeline import styles
 from ibnseg.weights import average
 
 #: Pattern of file names -> why nothing covers them. Taken out as parts are built.
 UNCOVERED = {
-    'rein*': 'adapters of foundation backbones are not built',
-    'soma': 'adapters of foundation backbones are not built',
     'wildnet_*': 'WildNet is not built',
-    'advstyle': 'AdvStyle is not built',
-    'swad_*': 'SWAD is not built',
     'reinhard': 'pipeline.styles.reinhard computes in floating point, the release in whole numbers',
 }
 #: (Builder, output) -> why it is not compared.
@@ -181,6 +177,72 @@ def _revt(golden: Golden) -> dict[str, Tensor]:
     return average.mean(states, golden.arguments['weights_filter']).state
 
 
+def _swad(golden: Golden) -> dict[str, Tensor]:
+    given, losses = golden.arguments, golden.arguments['losses']
+    length = given['segment_steps']
+    found = valley.ReleasedValley(
+        given['n_converge'], given['n_tolerance'], given['tolerance_ratio']
+    )
+    steps = torch.eye(length * len(losses), dtype=golden.dtype)
+    for i, loss in enumerate(losses):
+        mean = {}
+        for count, step in enumerate(steps[length * i : length * (i + 1)]):
+            mean = valley.drawn_in(mean, dict(share=step), count)
+        found.end(mean, loss)
+    share = found.finish()['share']
+    return dict(
+        share_of_step=share, n_averaged=found.count, threshold=found.threshold,
+        start_end=[found.first * length, (found.last + 1) * length - 1],
+        converge_step=(found.found + 1) * length - 1, dead_at_segment=found.ended,
+    )  # fmt: skip
+
+
+def _advstyle(golden: Golden) -> dict[str, Tensor]:
+    given, x, seen = golden.arguments, golden['x'], []
+
+    def loss(images: Tensor) -> Tensor:
+        seen.append(images)
+        logits = nn.functional.conv2d(images, golden['conv_weight'], golden['conv_bias'])
+        return nn.functional.cross_entropy(logits, golden['labels'])
+
+    found = adversarial.restyled(x, loss, given['adv_lr'], given['eps'])
+    return dict(x_before=seen[0], x_adversarial=found)
+
+
+def _rein(golden: Golden) -> dict[str, Tensor]:
+    given = golden.arguments
+    layer = adapters.Rein(
+        given['num_layers'], given['embed_dims'], given['token_length'], given['lora_dim'],
+        given['query_dims'], given['scale'],
+    ).to(golden.dtype)  # fmt: skip
+    for name, parameter in layer.named_parameters():
+        if name != 'scale':
+            parameter.data = golden[name]
+    x = golden.leaf('x')
+    y, queries = layer(x, given['layer']), layer.queries()
+    ((y * golden['cotangent']).sum() + (queries * golden['cotangent_queries']).sum()).backward()
+    found = {f'grad_{name}': p.grad for name, p in layer.named_parameters()}
+    return found | dict(y=y, queries=queries, grad_x=x.grad)
+
+
+def _soma(golden: Golden) -> dict[str, Tensor]:
+    weight, x = golden['weight'], golden.leaf('x')
+    layer = nn.Linear(*reversed(weight.shape)).to(golden.dtype)
+    layer.weight.data, layer.bias.data = weight, golden['bias']
+    adapters.soma(layer, golden.arguments['r'])
+    y = layer(x)
+    y.backward(golden['cotangent'])
+    (part,) = layer.parametrizations.weight
+    a, b = part.lora_A[0], part.lora_B[0]
+    product = b @ a
+    grad_a, grad_b = part.lora_A.grad[0], part.lora_B.grad[0]
+    return dict(
+        product=product, residual=layer.parametrizations.weight.original, y=y, grad_x=x.grad,
+        singular_values_kept_trainable=torch.linalg.svdvals(product)[: golden.arguments['r']],
+        grad_gram_A=grad_a.T @ a, grad_gram_B=grad_b @ b.T,
+    )  # fmt: skip
+
+
 def _san(golden: Golden, regions: str = 'none') -> dict[str, Tensor]:
     given, x, logits = golden.arguments, golden.leaf('x'), golden.leaf('logits')
     layer = methods.SAN(
@@ -264,6 +326,11 @@ BUILDERS = {
     'san_kmeans': lambda golden: _san(golden, 'batch'),
     'saw': _saw,
     'revt': _revt,
+    'rein': _rein,
+    'reinhard': None,  # see UNCOVERED
+    'soma': _soma,
+    'advstyle': _advstyle,
+    'swad': _swad,
     'fda': _fda,
     'sw2': _switching,
     'sw3': _switching,

@@ -14,8 +14,8 @@ from ibnseg.placement import METHODS
 from ibnseg.train import settings
 
 ROOT = Path(__file__).parents[1] / 'configs'
-#: Configs of other MM projects; tests/plugins builds them where those are installed.
-PLUGINS = {'detection', 'imagenet', 'reid'}
+#: Configs that need other packages; tests/plugins and test_foundation build them where those are.
+PLUGINS = {'detection', 'foundation', 'imagenet', 'reid'}
 LEAVES = sorted(p for p in ROOT.rglob('*.py') if not {'_base_', *PLUGINS} & set(p.parts))
 
 
@@ -40,7 +40,8 @@ def test_config_builds(path):
     assert logits.shape == (1, classes, *(s // stride for s in size))
 
     name, expected = path.stem, dict.fromkeys(METHODS, path.stem)
-    expected |= {'fda': 'bn', 'ibn_a': 'ibn_a', 'ibn_b': 'ibn_b', 'resnet': 'bn'}
+    expected |= dict.fromkeys(('fda', 'swad', 'advstyle', 'resnet'), 'bn')
+    expected |= {'ibn_a': 'ibn_a', 'ibn_b': 'ibn_b'}
     prefix = next(p for p in expected if name.startswith(p) and (p == name or p not in METHODS))
     assert name.startswith(config.model_name), name
     assert config.model.backbone.placement == expected[prefix]

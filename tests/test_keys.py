@@ -18,7 +18,7 @@ MINI = ROOT / 'configs/miniature/ibn_b.py'
 LEAVES = sorted(
     path
     for path in (ROOT / 'configs').rglob('*.py')
-    if not {'_base_', 'detection', 'imagenet', 'reid'} & set(path.parts)
+    if not {'_base_', 'detection', 'foundation', 'imagenet', 'reid'} & set(path.parts)
 )
 
 

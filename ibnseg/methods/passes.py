@@ -1,5 +1,6 @@
 """The pass over the training photos in which layers observe what they need to know of them."""
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -114,9 +115,7 @@ class StatisticsPass(Hook):
         """Make the pass now; `step` is told how many of how many trials are done."""
         model, dataset = _bare(runner.model), runner.train_dataloader.dataset
         seed = runner.train_dataloader.sampler.seed
-        modes = [(module, module.training) for module in model.modules()]
-        model.eval()
-        try:
+        with evaluating(model):
             for trial in range(self.trials):
                 for pair in self._pairs(dataset, (seed, runner.iter, trial)):
                     data = model.data_preprocessor(pair, training=False)
@@ -127,9 +126,6 @@ class StatisticsPass(Hook):
                 for layer in layers:
                     layer.settle(trial)
                 step(trial + 1, self.trials)
-        finally:
-            for module, training in modes:
-                module.training = training
 
     def _pairs(self, dataset: Any, entropy: tuple[int, int, int]) -> Iterator[dict[str, list]]:
         """Yield the pairs of a trial that are this process's."""
@@ -154,6 +150,18 @@ class StatisticsPass(Hook):
         plain.pipeline = Compose([load, pack])
         changed.pipeline = Compose([load, *self.change, pack])
         return [changed, plain]
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Have a network in evaluation mode, and each of its modules in its former one after that."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 #: What may be None.

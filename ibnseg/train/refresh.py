@@ -5,11 +5,10 @@ from collections.abc import Mapping
 
 import torch
 from mmengine.config import Config
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 
 from .. import progress
-from ..methods import SwitchWhiten
+from ..methods import renewal
 from . import checks, parts, untrusted
 from .config import LOADERS
 from .runner import SegRunner, build
@@ -57,25 +56,7 @@ def _refreshed(
     model.load_state_dict(state)
     model.train()
     photos = iter(runner.build_dataloader(loader, seed=runner.seed))
-    layers = [(name, m) for name, m in model.named_modules() if _gathers(m)]
-    with progress.bar('statistics') as step, torch.no_grad():
-        for i in range(batches):
-            for _, layer in layers:  # of the new value, SwitchWhiten's of the old one
-                kept = i / (i + 1)
-                layer.momentum = kept if isinstance(layer, SwitchWhiten) else 1 - kept
-            torch.manual_seed(i)
-            data = model.data_preprocessor(next(photos), training=True)
-            model(**data, mode='loss')
-            step(i + 1, batches)
+    with progress.bar('statistics') as step:
+        keys = renewal.renew(model, photos, batches, step)
     found = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
-    names = ('running_mean', 'running_var', 'running_cov')
-    keys = [f'{name}.{one}' for name, layer in layers for one in names if hasattr(layer, one)]
-    for key in keys:
-        if not found[key].isfinite().all():
-            raise ValueError(f'{key} is not finite after the pass. These weights do not work')
     return found, keys
-
-
-def _gathers(layer: nn.Module) -> bool:
-    known = isinstance(layer, _BatchNorm | SwitchWhiten)
-    return known and layer.training and layer.running_mean is not None

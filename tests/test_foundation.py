@@ -1,0 +1,317 @@
+"""Frozen transformers with adapters: what is trained, what is saved, and what stays."""
+
+import copy
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from mmengine.config import Config
+from mmseg.registry import MODELS
+from test_resume import LENGTH, assert_same, config, data, interrupt, mmseg_scope  # noqa: F401
+from torch.testing import assert_close
+
+from ibnseg import registered, weights  # noqa: F401
+from ibnseg.backbones.foundation import FrozenViT, Rescale
+from ibnseg.methods.adapters import MinorComponents, Rein
+from ibnseg.train import train as training
+
+CONFIGS = Path(__file__).parents[1] / 'configs' / 'foundation'
+
+
+try:
+    import timm  # noqa: F401
+
+    MISSING = ''
+except ImportError as error:
+    MISSING = f"timm is absent ({error}): pip install 'ibnseg[timm]'"
+needs_timm = pytest.mark.skipif(bool(MISSING), reason=MISSING or 'timm is there')
+
+SMALL = dict(depth=4, embed_dim=32, num_heads=2)
+FAMILIES = {
+    'vit_small_patch14_dinov2': dict(patch_size=16),
+    'vit_small_patch14_reg4_dinov2': dict(patch_size=16),
+    'vit_small_patch16_dinov3': {},
+    'eva02_tiny_patch14_224': dict(patch_size=16),
+    'vit_base_patch16_clip_224': {},
+    'samvit_base_patch16': dict(global_attn_indexes=(1, 3), window_size=2),
+}
+NAME = next(iter(FAMILIES))
+OUT = {4: (0, 1, 2, 3), 24: None}
+
+
+def build(name=NAME, adapter=None, pretrained=None, **options) -> FrozenViT:
+    torch.manual_seed(0)
+    given = dict(img_size=64, **SMALL, **FAMILIES[name]) | options
+    return FrozenViT(name, pretrained, adapter, OUT[options.get('depth', 4)], given)
+
+
+def images(n=2) -> torch.Tensor:
+    return torch.randn(n, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+
+
+def file_of(net: FrozenViT, path: Path) -> str:
+    torch.save(dict(net.net.state_dict()), path)
+    return str(path)
+
+
+def step(net: FrozenViT, times=2) -> None:
+    optimiser = torch.optim.SGD(net.parameters(), 0.5, weight_decay=0.1)
+    for _ in range(times):
+        optimiser.zero_grad()
+        sum(y.square().mean() for y in net.train()(images())).backward()
+        optimiser.step()
+
+
+@needs_timm
+@pytest.mark.parametrize('kind', ['rein', 'soma'])
+@pytest.mark.parametrize('name', FAMILIES)
+def test_what_is_frozen_stays_and_what_is_not_is_trained(name, kind):
+    net = build(name, dict(kind=kind, rank=2))
+    before = copy.deepcopy(torch.nn.Module.state_dict(net))
+    assert [y.shape for y in net(images())] == [(2, 32, 4, 4)] * 4
+    step(net)
+    trained = {key for key, p in net.named_parameters() if p.requires_grad}
+    assert all(('reins.' in k) if kind == 'rein' else ('lora' in k or 'bias' in k) for k in trained)
+    for key, tensor in torch.nn.Module.state_dict(net).items():
+        if key not in trained:
+            assert torch.equal(tensor, before[key]), key
+    moved = {key for key in trained if not torch.equal(net.get_parameter(key), before[key])}
+    assert moved == trained
+    assert not any(module.training for module in net.net.modules())
+
+
+@needs_timm
+@pytest.mark.parametrize('name', FAMILIES)
+def test_outputs_at_the_start_are_those_of_the_frozen_network(name):
+    plain = build(name)(images())
+    for one, other in zip(build(name, dict(kind='soma', rank=3))(images()), plain, strict=True):
+        assert_close(one, other, rtol=1e-4, atol=1e-5)
+    rein = build(name, dict(kind='rein', rank=2, scale=0.0))
+    for one, other in zip(rein(images()), plain, strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(build(name, 'rein')(images()), plain, strict=True):
+        assert not torch.equal(one, other)
+        assert (one - other).abs().max() < 0.1
+
+
+@needs_timm
+def test_rein_leaves_class_and_registers_as_they_are():
+    x = torch.randn(2, 9, 8)
+    rein = Rein(1, 8, tokens=3, rank=2, scale=1.0)
+    for prefix in (0, 1, 5):
+        y = rein(x, 0, prefix)
+        assert torch.equal(y[:, :prefix], x[:, :prefix])
+        assert not (y[:, prefix:] == x[:, prefix:]).all(-1).any()
+
+
+def test_rein_has_as_many_parameters_as_published():
+    rein = Rein(24, 1024, query_dims=256)
+    assert sum(p.numel() for p in rein.parameters()) == 2_990_081
+    spread = math.sqrt(6 / (3 * 16**2 + math.sqrt(1024 * 16)))
+    assert 0.99 * spread < rein.learnable_tokens_a.abs().max() <= spread
+    assert rein.scale == 0.001
+
+
+@needs_timm
+def test_soma_has_as_many_parameters_as_published():
+    with torch.device('meta'):
+        net = build(NAME, 'soma', depth=24, embed_dim=1024, num_heads=16)
+    counts = [(k, p.numel()) for k, p in net.named_parameters() if p.requires_grad]
+    assert sum(n for k, n in counts if 'lora' in k) == 16 * 294_912
+    assert sum(n for k, n in counts if 'bias' in k) == 16 * 9_216
+    assert min(int(k.split('.')[2]) for k, _ in counts) == 8
+
+
+def test_query_key_and_value_are_three_matrices():
+    weight = torch.randn(24, 8, dtype=torch.float64)
+    whole = MinorComponents(weight, 2, parts=3)
+    for i, part in enumerate(weight.chunk(3)):
+        alone = MinorComponents(part, 2)
+        rest = whole.right_inverse(weight).chunk(3)[i]
+        assert_close(rest, alone.right_inverse(part))
+        assert torch.linalg.matrix_rank(rest) == 6
+        least = torch.linalg.svdvals(part)[-2:]
+        assert_close(torch.linalg.svdvals(part - rest)[:2], least)
+
+
+@needs_timm
+@pytest.mark.parametrize('kind', ['rein', 'soma'])
+def test_a_checkpoint_holds_the_adapter_alone(kind, tmp_path):
+    base = file_of(build(), tmp_path / 'base.pth')
+    net = build(adapter=dict(kind=kind, rank=2), pretrained=base)
+    step(net)
+    state = net.state_dict(prefix='backbone.')
+    trained = {f'backbone.{k}' for k, p in net.named_parameters() if p.requires_grad}
+    assert set(state) == trained | {'backbone.digest'}
+    other = build(adapter=dict(kind=kind, rank=2), pretrained=base)
+    assert not torch.equal(other(images())[-1], net(images())[-1])
+    other.load_state_dict(net.state_dict())
+    assert all(map(torch.equal, other(images()), net(images())))
+
+    torch.manual_seed(7)
+    given = dict(SMALL, img_size=64, patch_size=16)
+    changed = file_of(FrozenViT(NAME, None, None, OUT[4], given), tmp_path / 'other.pth')
+    third = build(adapter=dict(kind=kind, rank=2), pretrained=changed)
+    with pytest.raises(ValueError, match=r'the adapter was trained on .*Name that file'):
+        third.load_state_dict(net.state_dict())
+
+
+@needs_timm
+@pytest.mark.parametrize('queries', [None, 8])
+def test_a_released_adapter_loads_by_its_names(queries, tmp_path):
+    released = Rein(4, 32, query_dims=8)
+    state = {f'backbone.reins.{k}': t for k, t in released.state_dict().items()}
+    state['decode_head.query_embed.weight'] = torch.zeros(3)
+    torch.save(dict(state_dict=state), tmp_path / 'rein.pth')
+    net = build(
+        adapter=dict(kind='rein', query_dims=queries, pretrained=str(tmp_path / 'rein.pth'))
+    )
+    net.init_weights()
+    for key, tensor in net.reins.state_dict().items():
+        assert torch.equal(tensor, released.state_dict()[key])
+    assert hasattr(net.reins, 'merge') == bool(queries)
+    wrong = build(adapter=dict(kind='rein', tokens=5, pretrained=str(tmp_path / 'rein.pth')))
+    with pytest.raises(ValueError, match='has no adapter for this network'):
+        wrong.init_weights()
+
+
+@needs_timm
+@pytest.mark.parametrize('kind', ['rein', 'soma'])
+def test_a_copy_is_a_network_of_its_own(kind):
+    net = build(adapter=dict(kind=kind, rank=2))
+    other = copy.deepcopy(net)
+    expected = net(images())
+    for parameter in net.parameters():
+        parameter.data.zero_()
+    for one, found in zip(expected, other(images()), strict=True):
+        assert torch.equal(one, found)
+
+
+@needs_timm
+@pytest.mark.parametrize('kind', ['rein', 'soma'])
+def test_bfloat16_stays_finite(kind):
+    net = build(adapter=dict(kind=kind, rank=2)).train()
+    with torch.autocast('cpu', torch.bfloat16):
+        loss = sum(y.float().square().mean() for y in net(images()))
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad.isfinite().all() for p in net.parameters() if p.requires_grad)
+
+
+@needs_timm
+def test_weights_are_resized_to_patches_and_positions(tmp_path):
+    torch.manual_seed(3)
+    large = FrozenViT(NAME, None, None, OUT[4], dict(SMALL, img_size=140, patch_size=14))
+    net = build(pretrained=file_of(large, tmp_path / 'large.pth'))
+    assert torch.equal(net.net.blocks[0].attn.qkv.weight, large.net.blocks[0].attn.qkv.weight)
+    assert net.net.patch_embed.proj.weight.shape[-1] == 16
+
+
+@needs_timm
+def test_what_does_not_fit_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"timm has no network 'vit_smal_patch14_dinov2'"):
+        FrozenViT('vit_smal_patch14_dinov2')
+    with pytest.raises(ValueError, match=r'out_indices is .* below the 4 layers'):
+        FrozenViT(NAME, options=SMALL)
+    with pytest.raises(ValueError, match=r"adapter is 'lora'; choose from"):
+        build(adapter='lora')
+    with pytest.raises(ValueError, match=r'rank is 99; expected 1 to 32'):
+        build(adapter=dict(kind='soma', rank=99))
+    with pytest.raises(ValueError, match='no vision transformer'):
+        FrozenViT('resnet18')
+    with pytest.raises(ValueError, match=r'images of 65x64; expected multiples .*16x16'):
+        build()(torch.zeros(1, 3, 64, 65))
+    torch.save(dict(a=torch.zeros(1)), tmp_path / 'a.pth')
+    with pytest.raises(ValueError, match=r'a.pth lacks \d+ tensors of this VisionTransformer'):
+        build(pretrained=str(tmp_path / 'a.pth'))
+
+
+def test_without_timm_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(__import__('sys').modules, 'timm', None)
+    with pytest.raises(ValueError, match=r"pip install 'ibnseg\[timm\]'"):
+        FrozenViT(NAME)
+
+
+@pytest.mark.parametrize(
+    'options, message', [(dict(tokens=1), 'tokens is 1'), (dict(rank=0), 'rank')]
+)
+def test_wrong_sizes_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        Rein(2, 8, **options)
+
+
+def test_the_neck_makes_a_pyramid():
+    y = torch.randn(1, 3, 4, 6)
+    found = Rescale()([y] * 4)
+    assert [one.shape[2:] for one in found] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+    assert found[2] is y
+
+
+@needs_timm
+@pytest.mark.parametrize('name', ['rein', 'soma'])
+def test_the_configs_build(name):
+    stated = Config.fromfile(CONFIGS / f'{name}.py')
+    assert f'configs/foundation/{name}.py' in (CONFIGS / f'{name}.py').read_text()
+    stated.model.backbone.pretrained = None
+    with torch.device('meta'):
+        model = MODELS.build(stated.model)
+    trained = sum(p.numel() for p in model.backbone.parameters() if p.requires_grad)
+    assert trained == dict(rein=2_990_081 - 262_400 - 196_864, soma=16 * (294_912 + 9_216))[name]
+
+
+def _gradients(net, x) -> list[torch.Tensor]:
+    sum(y.square().mean() for y in net(x)).backward()
+    return [p.grad for p in net.parameters() if p.requires_grad]
+
+
+def _rank(rank, folder, kind):
+    dist.init_process_group('gloo', f'file://{folder}/meet', rank=rank, world_size=2)
+    net = build(adapter=dict(kind=kind, rank=2)).train()
+    wrapped = torch.nn.parallel.DistributedDataParallel(net)
+    _gradients(wrapped, images(4)[rank::2])
+    torch.save([p.grad for p in net.parameters() if p.requires_grad], f'{folder}/{rank}.pth')
+    dist.destroy_process_group()
+
+
+@needs_timm
+@pytest.mark.parametrize('kind', ['rein', 'soma'])
+def test_two_processes_are_one(kind, tmp_path):
+    mp.spawn(_rank, (str(tmp_path), kind), nprocs=2)
+    expected = _gradients(build(adapter=dict(kind=kind, rank=2)).train(), images(4))
+    for rank in (0, 1):
+        for one, other in zip(torch.load(tmp_path / f'{rank}.pth'), expected, strict=True):
+            assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def run_config(data, folder, base, kind='rein'):  # noqa: F811
+    found = config(data, folder)
+    found.model.backbone = dict(
+        type='FrozenViT', name=NAME, pretrained=base, out_indices=OUT[4],
+        adapter=dict(kind=kind, rank=2), options=dict(SMALL, img_size=(128, 256), patch_size=16),
+    )  # fmt: skip
+    found.model.decode_head.update(in_channels=32, channels=32)
+    return found
+
+
+@needs_timm
+@pytest.mark.parametrize('kind', ['rein', 'soma'])
+def test_a_resumed_run_is_the_run(kind, data, tmp_path):  # noqa: F811
+    net = build(img_size=(128, 256))
+    base = file_of(net, tmp_path / 'base.pth')
+    run = tmp_path / 'run'
+    found = run_config(data, run, base, kind)
+    training.train(found, show=False)
+    kept = weights.read(run / f'iter_{LENGTH}.pth')
+    keys = [k for k in kept['state_dict'] if k.startswith('backbone.net.')]
+    assert all('lora' in k or 'bias' in k for k in keys) and bool(keys) == (kind == 'soma')
+    (came,) = kept['meta']['trained']['weights']
+    assert came['by'] == 'model.backbone.pretrained'
+    assert came['file'] == 'base.pth' and len(came['sha256']) == 64
+    copied = shutil.copytree(run, tmp_path / 'copied')
+    interrupt(copied, 4)
+    training.train(run_config(data, copied, base, kind), resume=True, show=False)
+    assert_same(weights.read(copied / f'iter_{LENGTH}.pth'), kept)
