@@ -14,7 +14,9 @@ SCHEMA = 'ibnseg-package-1'
 MANIFEST, WEIGHTS, CONFIG, CARD = 'package.json', 'model.safetensors', 'config.json', 'README.md'
 _OWN = re.compile(rb'"sha256": "([0-9a-f]{64})"\n}\n\Z')
 #: Keys that have MMEngine read or import something else.
-_REFUSED = ('_base_', 'custom_imports', 'init_cfg', 'pretrained', 'load_from')
+_REFUSED = ('_base_', '_scope_', 'custom_imports', 'init_cfg', 'pretrained', 'load_from')
+#: Keys whose text is a file that MMSegmentation would open.
+_FILES = ('class_weight', 'checkpoint', 'checkpoint_path', 'class_embed_path')
 _EMPTY = '0' * 64
 
 
@@ -138,6 +140,10 @@ def check_types(path: Path, config: Any) -> None:
 
     from .. import registered  # noqa: F401
 
+    if config.get('default_scope', 'mmseg') != 'mmseg':  # MMEngine would import it
+        raise PackageError(
+            f"{path}: default_scope is {config['default_scope']!r:.80}; expected 'mmseg'"
+        )
     known = set()
     for level in vars(registry).values():
         while isinstance(level, Registry):
@@ -149,6 +155,8 @@ def check_types(path: Path, config: Any) -> None:
             raise PackageError(
                 f'{path}: {key!r:.80} would read or run other files; no package does'
             )
+        if key in _FILES and isinstance(found, str):
+            raise PackageError(f'{path}: {key} names a file; no package reads others')
         if key == 'type' and (not isinstance(found, str) or found not in known):
             raise PackageError(
                 f'{path}: type {found!r:.80} is none that ibnseg or MMSegmentation registers; a '

@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from mmengine.utils import import_modules_from_strings  # noqa: E402
 
 from .. import command, disk, domains  # noqa: E402
 from ..domains import own  # noqa: E402
-from . import keys, tracking  # noqa: E402
+from . import keys, plainfiles, tracking  # noqa: E402
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _SUFFIXES = ('.py', '.json', '.yaml', '.yml')
@@ -72,7 +73,7 @@ def load_config(
     state_protocol(config)
     stated = config.get('model_name') if _states(path, 'model_name') else None
     asked = name or dict(options or {}).get('model_name') or stated
-    config.model_name = str(asked or Path(path).stem)
+    config.model_name = check_name(str(asked or Path(path).stem))
     _state_data(config, data_root, skip_lists)
     if compile:
         config.compile_backbone = True
@@ -100,6 +101,16 @@ def _state_data(config: Config, data_root: str | None, skip_lists: Sequence[str]
             names += domain_names(data)
     if files := own.files_of(names):
         config.domain_files = files  # whoever opens the run finds its datasets
+
+
+def check_name(name: str) -> str:
+    """Return a model's name. Raises ValueError for one that files and folders cannot have."""
+    if not name or name.startswith('.') or len(name) > 150 or re.search(r'[/\\\x00-\x1f]', name):
+        raise ValueError(
+            f'the name of the model is {name!r:.80}; expected at most 150 characters, without '
+            'slashes and no dot first, since its files are called by it. Give another with --name'
+        )
+    return name
 
 
 def check_given(key: str, value: Any) -> None:
@@ -147,7 +158,8 @@ def read_config(
         raise ValueError(f'{path} is no config; expected a file that ends with .py, .json or .yaml')
     _stack.name_distributions()
     try:
-        config = Config.fromfile(str(path))
+        with plainfiles.plain_files():
+            config = Config.fromfile(str(path))
     except ImportError as error:  # of the package of a base, say
         raise _stack.StackError(f'{path}: {error}') from error
     except OSError:
