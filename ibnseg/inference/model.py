@@ -276,8 +276,16 @@ def load(
     run = packages.locate(str(run)) if packages.is_name(run) else Path(run)
     if packages.is_package(run):
         package = packages.read(run)
-        read = load_config(run / packages.CONFIG, options=options)
-        return Model(read, package.weights, device, name)
+        try:
+            read = load_config(run / packages.CONFIG, options=options)
+            return Model(read, package.weights, device, name)
+        except (ValueError, OSError, MemoryError):
+            raise
+        except Exception as error:  # whatever a stranger's values lead to
+            what = ' '.join(f'{type(error).__name__}: {error}'.split())
+            raise packages.PackageError(
+                f'{run / packages.CONFIG}: no network can be built of it ({what:.300})'
+            ) from error
     if run.is_dir():
         config, found = shown.config_of(run), Path(checkpoint or shown.selected(run))
     elif run.suffix in ('.pth', '.pt', '.safetensors'):

@@ -18,6 +18,8 @@ _REFUSED = ('_base_', '_scope_', 'custom_imports', 'init_cfg', 'pretrained', 'lo
 #: Keys whose text is a file that MMSegmentation would open.
 _FILES = ('class_weight', 'checkpoint', 'checkpoint_path', 'class_embed_path')
 _EMPTY = '0' * 64
+#: What every manifest has.
+_KINDS = dict(files=dict, records=list, meta=dict, classes=list, model=str)
 
 
 class PackageError(ValueError):
@@ -64,9 +66,23 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     empty = data[: found.start(1)] + _EMPTY.encode() + data[found.end(1) :] if found else b''
     if not found or hashlib.sha256(empty).hexdigest() != found[1].decode():
         raise PackageError(f'{path}: changed since it was written; get the package again')
-    content = json.loads(data)
-    if content.get('schema') != SCHEMA:
-        raise PackageError(f'{path}: schema {content.get("schema")!r:.40}; expected {SCHEMA!r}')
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise PackageError(f'{path}: not JSON ({error})') from None
+    if not isinstance(content, dict) or content.get('schema') != SCHEMA:
+        found = content.get('schema') if isinstance(content, dict) else content
+        raise PackageError(f'{path}: schema {found!r:.40}; expected {SCHEMA!r}')
+    for key, kind in _KINDS.items():
+        if not isinstance(content.get(key), kind):
+            raise PackageError(
+                f'{path}: {key} is {content.get(key)!r:.80}; expected a {kind.__name__}'
+            )
+    texts = [*content['files'].values(), *content['records'], *content['classes']]
+    if not all(isinstance(one, str) for one in texts):
+        raise PackageError(f'{path}: files, records or classes hold other things than texts')
+    if absent := {WEIGHTS, CONFIG, *content['records']} - content['files'].keys():
+        raise PackageError(f'{path}: its files lack {sorted(absent)[0]!r:.80}')
     for name in content['files']:
         parts = PurePosixPath(name).parts
         if PurePosixPath(name).is_absolute() or '..' in parts or '\\' in name:

@@ -274,16 +274,16 @@ def below_configs(path: str | Path) -> tuple[str, ...]:
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     """Parse `key=value` words as MMEngine's `--cfg-options` does. Raises ValueError for others."""
-    if wrong := [pair for pair in pairs if '=' not in pair]:
+    if wrong := [pair for pair in pairs if pair.find('=') < 1]:
         raise ValueError(f'--cfg-options: {wrong[0]!r} is not KEY=VALUE')
     parser = argparse.ArgumentParser()
     parser.add_argument('--options', nargs='+', action=DictAction, default={})
     try:
         return parser.parse_args(['--options', *pairs] if pairs else []).options
-    except RecursionError as error:
+    except (RecursionError, AssertionError) as error:
         raise ValueError(
-            f'--cfg-options {" ".join(pairs)}: not readable; expected a number, a text or a list. '
-            'A dict is given by its keys, as part.key=value'
+            f'--cfg-options {" ".join(pairs):.200}: not readable; expected a number, a text or a '
+            'list. A dict is given by its keys, as part.key=value'
         ) from error
 
 
