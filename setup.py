@@ -49,7 +49,8 @@ setup(
         'completion': ['argcomplete'],  # of commands and names in a shell
         'corruptions': ['imagecorruptions-imaug'],  # ibnseg analyze corruptions
         'test': [
-            *('markdown-it-py', 'pytest', 'pytest-xdist', 'ruff', 'cityscapesscripts'),
+            *('hypothesis', 'markdown-it-py', 'pytest', 'pytest-xdist', 'ruff'),
+            'cityscapesscripts',
             'argcomplete',
             'mkdocs-material',
             *('onnx', 'onnxscript', 'onnxruntime', 'openvino'),

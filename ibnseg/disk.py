@@ -6,17 +6,17 @@ import hashlib
 import io
 import json
 import os
-import re
 import socket
 import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from . import workers as spread
+from .leftover import lock, new_folder, remove_left  # noqa: F401
 from .text import clean
 
 try:
@@ -102,7 +102,7 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
         handle, temporary = tempfile.mkstemp('.tmp', f'.{path.name[:200]}.', path.parent)
         try:
             with os.fdopen(handle, 'wb') as file:
-                _locked(file)
+                lock(file.fileno())
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -111,32 +111,6 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
-
-
-_LEFT = re.compile(r'\..+\.[a-z0-9_]{8}\.tmp')
-_YOUNG = 60  # seconds: one that is just made may not be locked yet
-
-
-@cache
-def remove_left(folder: Path) -> None:
-    """Remove what a process left in a folder that was killed in `write_atomically`, once."""
-    with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            if _LEFT.fullmatch(path.name) and time.time() - path.stat().st_mtime > _YOUNG:
-                with opened(path) as file:
-                    if _locked(file):
-                        path.unlink()
-
-
-def _locked(file: BinaryIO) -> bool:
-    """Lock a file, if nobody has; it is free again once it is closed."""
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def write_by(path: str | Path, write: Callable[[io.BytesIO], Any]) -> None:

@@ -105,6 +105,38 @@ def test_what_a_killed_process_left_is_removed_at_the_next_start(tmp_path):
     assert all(path.exists() for path in others)
 
 
+def test_a_folder_that_a_killed_process_left_is_removed_at_the_next_start(tmp_path):
+    """As a gallery, a package or an export is made in."""
+    code = (
+        'import sys\nfrom pathlib import Path\nfrom ibnseg import disk\n'
+        'with disk.new_folder(Path(sys.argv[1]), "gallery") as new:\n'
+        '    (new / "0000.png").write_text("half")\n    print(flush=True)\n    sys.stdin.read()'
+    )
+    making = subprocess.Popen(
+        [sys.executable, '-c', code, tmp_path], cwd=ROOT, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    making.stdout.readline()
+    (half,) = tmp_path.iterdir()
+    link = tmp_path / '.gallery.abcdefgh.tmp'
+    (tmp_path / 'other').mkdir()
+    link.symlink_to(tmp_path / 'other')
+    for path in (half, link):
+        os.utime(path, (0, 0), follow_symlinks=False)
+
+    def start():
+        disk.remove_left.cache_clear()
+        with disk.new_folder(tmp_path, 'gallery') as new:
+            assert new.is_dir()
+        return half.exists()
+
+    assert start(), 'somebody still makes it'
+    making.kill()
+    making.communicate()
+    assert not start()
+    assert link.is_symlink() and {*_names(tmp_path)} == {link.name, 'other'}
+
+
 @pytest.mark.parametrize('size', [512, 10**6])
 def test_a_limit_of_the_size_of_files(tmp_path, size):
     """A real error of the system, on every machine."""

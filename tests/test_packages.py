@@ -128,6 +128,10 @@ def forged(copy: Path, change) -> Path:
         lambda c: c['model'].update(type=['EncoderDecoder']),
         lambda c: c['model'].update(note='{{$HOME:x}}'),
         lambda c: c.pop('model'),
+        lambda c: c['model']['decode_head']['loss_decode'].update(class_weight='https://x/y.pkl'),
+        lambda c: c['model']['backbone'].update(_scope_='evil'),
+        lambda c: c['model']['backbone'].update(checkpoint='/etc/passwd'),
+        lambda c: c.update(default_scope='evil'),
     ],
 )
 def test_a_strangers_config_runs_nothing(copy, change, monkeypatch):
@@ -135,6 +139,33 @@ def test_a_strangers_config_runs_nothing(copy, change, monkeypatch):
     with pytest.raises(packages.PackageError, match=r'config\.json'):
         ibnseg.load(forged(copy, change))
     assert not (copy.parent / 'ran').exists()
+
+
+@pytest.mark.parametrize('name', ['../../evil', '/evil', '.evil', 'a\nb', 'x' * 200])
+def test_a_strangers_name_is_no_path(copy, name):
+    with pytest.raises(ValueError, match='the name of the model is'):
+        ibnseg.load(forged(copy, lambda c: c.update(model_name=name)))
+
+
+def test_measured_again_without_a_strangers_hooks(copy, data, tmp_path):
+    """Hooks, writers and metrics of MMEngine that may write wherever they are told."""
+    outside = tmp_path / 'outside'
+
+    def change(config):
+        config['default_hooks']['logger']['out_dir'] = str(outside / 'log')
+        config['custom_hooks'] = [
+            dict(type='ProfilerHook', json_trace_path=str(outside / 'trace.json'))
+        ]
+        config['visualizer']['save_dir'] = str(outside / 'drawn')
+        config['test_evaluator'] = [
+            config['test_evaluator'],
+            dict(type='DumpResults', out_file_path=str(outside / 'x.pkl')),
+        ]
+
+    package = forged(copy, change)
+    done = run('-m', 'ibnseg', 'verify', package, '--data-root', data)
+    assert done.stdout.count('every pixel as recorded') == 2
+    assert not outside.exists()
 
 
 def test_names_outside_are_refused(copy):

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +57,10 @@ def pack(
     found = [one for one in found if one[1].provenance.get('checkpoint_sha256') == sha256]
     if not found:
         raise ValueError(f'{run}: no record of {checkpoint.name}; measure it with ibnseg test')
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f'.{out.name}.', suffix='.tmp', dir=out.parent))
-    try:
+    with disk.new_folder(out.parent, out.name) as folder:
         manifest = _fill(folder, run, checkpoint, sha256, found, licence, note)
         folder.chmod(0o755)
         folder.rename(out)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
     return manifest
 
 

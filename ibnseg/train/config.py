@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from mmengine.utils import import_modules_from_strings  # noqa: E402
 
 from .. import command, disk, domains  # noqa: E402
 from ..domains import own  # noqa: E402
-from . import keys, tracking  # noqa: E402
+from . import keys, plainfiles, tracking  # noqa: E402
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _SUFFIXES = ('.py', '.json', '.yaml', '.yml')
@@ -78,6 +79,7 @@ def load_config(
     config.model_name = str(asked or Path(path).stem)
     if method and not name:
         config.model_name += f'-{method}'
+    check_name(config.model_name)
     _state_data(config, data_root, skip_lists)
     if compile:
         config.compile_backbone = True
@@ -105,6 +107,16 @@ def _state_data(config: Config, data_root: str | None, skip_lists: Sequence[str]
             names += domain_names(data)
     if files := own.files_of(names):
         config.domain_files = files  # whoever opens the run finds its datasets
+
+
+def check_name(name: str) -> str:
+    """Return a model's name. Raises ValueError for one that files and folders cannot have."""
+    if not name or name.startswith('.') or len(name) > 150 or re.search(r'[/\\\x00-\x1f]', name):
+        raise ValueError(
+            f'the name of the model is {name!r:.80}; expected at most 150 characters, without '
+            'slashes and no dot first, since its files are called by it. Give another with --name'
+        )
+    return name
 
 
 def check_given(key: str, value: Any) -> None:
@@ -153,7 +165,8 @@ def read_config(
         raise ValueError(f'{path} is no config; expected a file that ends with .py, .json or .yaml')
     _stack.name_distributions()
     try:
-        config = Config.fromfile(str(path))
+        with plainfiles.plain_files():
+            config = Config.fromfile(str(path))
     except ImportError as error:  # of the package of a base, say
         raise _stack.StackError(f'{path}: {error}') from error
     except OSError:
@@ -272,16 +285,16 @@ def below_configs(path: str | Path) -> tuple[str, ...]:
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     """Parse `key=value` words as MMEngine's `--cfg-options` does. Raises ValueError for others."""
-    if wrong := [pair for pair in pairs if '=' not in pair]:
+    if wrong := [pair for pair in pairs if pair.find('=') < 1]:
         raise ValueError(f'--cfg-options: {wrong[0]!r} is not KEY=VALUE')
     parser = argparse.ArgumentParser()
     parser.add_argument('--options', nargs='+', action=DictAction, default={})
     try:
         return parser.parse_args(['--options', *pairs] if pairs else []).options
-    except RecursionError as error:
+    except (RecursionError, AssertionError) as error:
         raise ValueError(
-            f'--cfg-options {" ".join(pairs)}: not readable; expected a number, a text or a list. '
-            'A dict is given by its keys, as part.key=value'
+            f'--cfg-options {" ".join(pairs):.200}: not readable; expected a number, a text or a '
+            'list. A dict is given by its keys, as part.key=value'
         ) from error
 
 

@@ -25,7 +25,7 @@ from .. import disk, ending, machine, registered, weights  # noqa: F401
 from ..methods import with_loss
 from ..methods.passes import check_observed
 from ..methods.segmentor import check_collected
-from . import averaged, feeding, losses, unbuilt, untrusted
+from . import averaged, feeding, losses, plainfiles, unbuilt, untrusted
 from .checkpoint import AtomicCheckpointHook
 
 
@@ -267,6 +267,7 @@ _end_workers = partial(ending.end_workers, daemons=True)
 
 def _begin_worker(begin: Callable[[int], None] | None, number: int) -> None:
     ending.outlive_signals()
+    plainfiles.guard_worker()
     if begin is not None:
         begin(number)
 
