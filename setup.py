@@ -45,6 +45,7 @@ setup(
         'fast': ['imagecodecs'],  # PNG photos decoded in half the time (ibnseg.pipeline.photos)
         'export': ['onnx', 'onnxscript', 'onnxruntime', 'openvino'],  # ibnseg export, test --engine
         'docs': ['mkdocs-material'],  # the documentation as a site: mkdocs build
+        'cluster': ['submitit'],  # sweep and finetune --on local:N|slurm
         'completion': ['argcomplete'],  # of commands and names in a shell
         'corruptions': ['imagecorruptions-imaug'],  # ibnseg analyze corruptions
         'test': [
@@ -53,6 +54,7 @@ setup(
             'mkdocs-material',
             *('onnx', 'onnxscript', 'onnxruntime', 'openvino'),
             'imagecorruptions-imaug',
+            'submitit',
             'setuptools>=71',  # builds the wheel that is tested
             'tensorboard',  # the others of --track are tested where they are installed
             'playwright',  # with a Chromium of the system: the report's page
