@@ -169,10 +169,9 @@ def claimed(folder: str | Path, rank: int = 0) -> Iterator[None]:
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
-            holder = clean(os.read(handle, 200).decode(errors='replace')) or 'another process'
             raise FileExistsError(
-                f'{folder}: {holder} writes a run here. Wait for its end or end it, or name '
-                'another folder with --work-dir'
+                f'{folder}: {_holder(handle)} writes a run here. Wait for its end or end it, or '
+                'name another folder with --work-dir'
             ) from None
         except OSError:
             pass
@@ -186,6 +185,30 @@ def claimed(folder: str | Path, rank: int = 0) -> Iterator[None]:
     finally:
         _claimed.discard(folder)
         os.close(handle)
+
+
+def holder(folder: str | Path) -> str:
+    """Return which other process writes a run into a folder, '' where none does or can be seen."""
+    folder = Path(folder).absolute()
+    if fcntl is None or folder in _claimed:
+        return ''
+    try:
+        handle = os.open(folder / RUNNING, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return ''
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return _holder(handle)
+    except OSError:
+        return ''
+    finally:
+        os.close(handle)
+    return ''
+
+
+def _holder(handle: int) -> str:
+    return clean(os.read(handle, 200).decode(errors='replace')) or 'another process'
 
 
 class Store:

@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _job(args: argparse.Namespace) -> None:
-    from ibnseg.train import checks
+    from ibnseg.train import batch, checks, resume
     from ibnseg.train.config import NoSource, from_arguments, stretch
 
     try:
@@ -55,6 +55,7 @@ def _job(args: argparse.Namespace) -> None:
         stretch(config, args.iterations)
     args.work_dir = config.work_dir
     checks.check_protocol(config)
+    batch.check(config, resume.processes(config), args.cfg_options)
     if args.audit:
         checks.audit_data(config)
     pairs = checks.find_pairs(config, 'train_dataloader')
