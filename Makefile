@@ -67,12 +67,17 @@ test-openmmlab: $(VENV_OPENMMLAB)/.ready
 test-plugins: $(VENV_PLUGINS)/.ready
 	@IBNSEG_NO_SKIP=1 $(VENV_PLUGINS)/bin/$(PYTEST) tests/plugins
 
-# Runs ended at random moments; counts: make test-stress KILLS=10 SIGNALS=20.
+# Runs ended at random moments, a long run, random inputs; counts: make test-stress KILLS=13
+# SIGNALS=20 SOAK=500 EXAMPLES=300.
 KILLS ?= 100
 SIGNALS ?= 200
+SOAK ?= 2000
+EXAMPLES ?= 2000
 test-stress: $(VENV)/.ready
-	@IBNSEG_KILLS=$(KILLS) IBNSEG_SIGNALS=$(SIGNALS) IBNSEG_SEED=$(SEED) \
-	  $(VENV)/bin/python -m pytest -m stress tests/stress
+	@IBNSEG_KILLS=$(KILLS) IBNSEG_SIGNALS=$(SIGNALS) IBNSEG_SOAK=$(SOAK) IBNSEG_SEED=$(SEED) \
+	  $(VENV)/bin/python -m pytest -m stress -rP tests/stress
+	@IBNSEG_EXAMPLES=$(EXAMPLES) \
+	  $(VENV)/bin/python -m pytest --hypothesis-seed=$(SEED) tests/test_fuzz.py
 
 lint: $(VENV)/.ready
 	@$(VENV)/bin/ruff check -q .

@@ -46,14 +46,17 @@ setup(
         'export': ['onnx', 'onnxscript', 'onnxruntime', 'openvino'],  # ibnseg export, test --engine
         'timm': ['timm', 'torchvision'],  # backbones of configs/foundation
         'docs': ['mkdocs-material'],  # the documentation as a site: mkdocs build
+        'cluster': ['submitit'],  # sweep and finetune --on local:N|slurm
         'completion': ['argcomplete'],  # of commands and names in a shell
         'corruptions': ['imagecorruptions-imaug'],  # ibnseg analyze corruptions
         'test': [
-            *('markdown-it-py', 'pytest', 'pytest-xdist', 'ruff', 'cityscapesscripts'),
+            *('hypothesis', 'markdown-it-py', 'pytest', 'pytest-xdist', 'ruff'),
+            'cityscapesscripts',
             'argcomplete',
             'mkdocs-material',
             *('onnx', 'onnxscript', 'onnxruntime', 'openvino'),
             'imagecorruptions-imaug',
+            'submitit',
             'setuptools>=71',  # builds the wheel that is tested
             'tensorboard',  # the others of --track are tested where they are installed
             'playwright',  # with a Chromium of the system: the report's page

@@ -6,17 +6,17 @@ import hashlib
 import io
 import json
 import os
-import re
 import socket
 import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from . import workers as spread
+from .leftover import lock, new_folder, remove_left  # noqa: F401
 from .text import clean
 
 try:
@@ -102,7 +102,7 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
         handle, temporary = tempfile.mkstemp('.tmp', f'.{path.name[:200]}.', path.parent)
         try:
             with os.fdopen(handle, 'wb') as file:
-                _locked(file)
+                lock(file.fileno())
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -111,32 +111,6 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
-
-
-_LEFT = re.compile(r'\..+\.[a-z0-9_]{8}\.tmp')
-_YOUNG = 60  # seconds: one that is just made may not be locked yet
-
-
-@cache
-def remove_left(folder: Path) -> None:
-    """Remove what a process left in a folder that was killed in `write_atomically`, once."""
-    with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            if _LEFT.fullmatch(path.name) and time.time() - path.stat().st_mtime > _YOUNG:
-                with opened(path) as file:
-                    if _locked(file):
-                        path.unlink()
-
-
-def _locked(file: BinaryIO) -> bool:
-    """Lock a file, if nobody has; it is free again once it is closed."""
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def write_by(path: str | Path, write: Callable[[io.BytesIO], Any]) -> None:
@@ -195,10 +169,9 @@ def claimed(folder: str | Path, rank: int = 0) -> Iterator[None]:
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
-            holder = clean(os.read(handle, 200).decode(errors='replace')) or 'another process'
             raise FileExistsError(
-                f'{folder}: {holder} writes a run here. Wait for its end or end it, or name '
-                'another folder with --work-dir'
+                f'{folder}: {_holder(handle)} writes a run here. Wait for its end or end it, or '
+                'name another folder with --work-dir'
             ) from None
         except OSError:
             pass
@@ -212,6 +185,30 @@ def claimed(folder: str | Path, rank: int = 0) -> Iterator[None]:
     finally:
         _claimed.discard(folder)
         os.close(handle)
+
+
+def holder(folder: str | Path) -> str:
+    """Return which other process writes a run into a folder, '' where none does or can be seen."""
+    folder = Path(folder).absolute()
+    if fcntl is None or folder in _claimed:
+        return ''
+    try:
+        handle = os.open(folder / RUNNING, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return ''
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return _holder(handle)
+    except OSError:
+        return ''
+    finally:
+        os.close(handle)
+    return ''
+
+
+def _holder(handle: int) -> str:
+    return clean(os.read(handle, 200).decode(errors='replace')) or 'another process'
 
 
 class Store:

@@ -103,9 +103,13 @@ def outlive_signals() -> None:
         signal.signal(number, lambda *_: signal.alarm(30))
 
 
-def end_workers() -> None:
-    """End the processes that feed this one, where it fails: a stopped one would keep it."""
-    children = multiprocessing.active_children()
+def end_workers(daemons: bool = False) -> None:
+    """End the processes that feed this one, where it fails: a stopped one would keep it.
+
+    Args:
+        daemons: those alone that end with this one by themselves, such as a loader's.
+    """
+    children = [one for one in multiprocessing.active_children() if one.daemon or not daemons]
     if not children or threading.current_thread() is not threading.main_thread():
         return
     # torch's own handler raises of each that ends.

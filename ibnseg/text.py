@@ -14,8 +14,9 @@ def clean(text: str, limit: int | None = None) -> str:
 
     Terminals, spreadsheets and Markdown all act on some of them.
     """
-    acting = {c for c in text if unicodedata.category(c) in ('Cc', 'Cf', 'Cs', 'Zl', 'Zp')}
-    text = text.translate({ord(c): c.encode('unicode_escape').decode() for c in acting})
+    if not text.isprintable():  # hardly ever; then no character acts
+        acting = {c for c in text if unicodedata.category(c) in ('Cc', 'Cf', 'Cs', 'Zl', 'Zp')}
+        text = text.translate({ord(c): c.encode('unicode_escape').decode() for c in acting})
     return text if limit is None or len(text) <= limit else text[: limit - 1] + '…'
 
 

@@ -65,7 +65,8 @@ def log_files_end_with_their_test():
 
 # Files of real training runs come first: else one process runs them alone at the end.
 LONG = ('test_tools.py', 'test_signals.py', 'test_resume.py', 'test_sweep.py', 'test_finetune.py',
-        'test_predictions.py', 'test_imagenet.py')  # fmt: skip
+        'test_predictions.py', 'test_imagenet.py',
+        'test_cluster.py', 'test_batch.py')  # fmt: skip
 # What builds every network or config, reads whole datasets, or starts a process for each case.
 WIDE = ('test_dialects.py', 'test_family.py', 'test_golden.py', 'test_hub.py', 'test_configs.py',
         'test_resnet.py', 'test_sampling.py', 'test_stack.py', 'test_predict.py',
@@ -74,13 +75,14 @@ WIDE = ('test_dialects.py', 'test_family.py', 'test_golden.py', 'test_hub.py', '
         'test_analyze.py', 'test_odd_data.py', 'test_inference.py',
         'test_mmseg_tools.py', 'test_packages.py', 'test_plain_mmseg.py',
         'test_wheel.py', 'test_own.py', 'test_export.py',
-        'test_engines.py', 'test_foreign.py', 'test_machine.py')  # fmt: skip
+        'test_engines.py', 'test_foreign.py', 'test_machine.py', 'test_fuzz.py')  # fmt: skip
 
 # What no MM package takes part in, or only as in files that are not listed.
 ONE_STACK = ('test_site.py', 'test_audit.py', 'test_bootstrap.py', 'test_cache.py', 'test_claim.py',
-             'test_claims.py', 'test_corruptions.py', 'test_curves.py', 'test_dialects.py',
-             'test_domains.py', 'test_ending.py', 'test_finetune.py', 'test_gallery.py',
-             'test_hub.py', 'test_labels.py', 'test_listing.py', 'test_matrices.py',
+             'test_cluster.py', 'test_claims.py', 'test_corruptions.py', 'test_curves.py',
+             'test_dialects.py', 'test_domains.py', 'test_ending.py', 'test_finetune.py',
+             'test_gallery.py', 'test_hub.py', 'test_labels.py', 'test_listing.py',
+             'test_matrices.py',
              'test_miniature.py', 'test_named.py', 'test_norms.py', 'test_odd_data.py',
              'test_page.py', 'test_pictures.py', 'test_predictions.py', 'test_progress.py',
              'test_published.py', 'test_ranking.py', 'test_records.py', 'test_report.py',

@@ -105,6 +105,38 @@ def test_what_a_killed_process_left_is_removed_at_the_next_start(tmp_path):
     assert all(path.exists() for path in others)
 
 
+def test_a_folder_that_a_killed_process_left_is_removed_at_the_next_start(tmp_path):
+    """As a gallery, a package or an export is made in."""
+    code = (
+        'import sys\nfrom pathlib import Path\nfrom ibnseg import disk\n'
+        'with disk.new_folder(Path(sys.argv[1]), "gallery") as new:\n'
+        '    (new / "0000.png").write_text("half")\n    print(flush=True)\n    sys.stdin.read()'
+    )
+    making = subprocess.Popen(
+        [sys.executable, '-c', code, tmp_path], cwd=ROOT, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    making.stdout.readline()
+    (half,) = tmp_path.iterdir()
+    link = tmp_path / '.gallery.abcdefgh.tmp'
+    (tmp_path / 'other').mkdir()
+    link.symlink_to(tmp_path / 'other')
+    for path in (half, link):
+        os.utime(path, (0, 0), follow_symlinks=False)
+
+    def start():
+        disk.remove_left.cache_clear()
+        with disk.new_folder(tmp_path, 'gallery') as new:
+            assert new.is_dir()
+        return half.exists()
+
+    assert start(), 'somebody still makes it'
+    making.kill()
+    making.communicate()
+    assert not start()
+    assert link.is_symlink() and {*_names(tmp_path)} == {link.name, 'other'}
+
+
 @pytest.mark.parametrize('size', [512, 10**6])
 def test_a_limit_of_the_size_of_files(tmp_path, size):
     """A real error of the system, on every machine."""
@@ -376,6 +408,7 @@ import os, signal, sys
 import torch
 from ibnseg import command
 from ibnseg.train import feeding
+import ibnseg
 from ibnseg.train.runner import SegRunner
 class Data(torch.utils.data.Dataset):
     metainfo = {}
@@ -431,6 +464,7 @@ RANKS = """
 import os, signal, sys, time, types
 import torch
 from ibnseg import command
+import ibnseg
 from ibnseg.train.runner import SegRunner
 def job():
     runner = SegRunner.__new__(SegRunner)
@@ -472,3 +506,33 @@ def test_a_rank_that_is_killed_or_stopped_ends_the_others(tmp_path, name):
     (line,) = [line for line in said.splitlines() if line.startswith('error: ')]
     assert ranks[0].returncode == 2
     assert line.startswith('error: another process of this run') and 'dist_cfg.timeout' in line
+
+
+_TWO_LOADERS = """
+import ibnseg
+from ibnseg.train.runner import SegRunner
+from mmengine.registry import DATASETS
+from torch.utils.data import Dataset
+
+@DATASETS.register_module()
+class Numbers(Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        return i
+
+loader = dict(
+    batch_size=2, num_workers=1, persistent_workers=True, dataset=dict(type='Numbers'),
+    sampler=dict(type='DefaultSampler', shuffle=False), collate_fn=dict(type='pseudo_collate'),
+)
+kept = [iter(SegRunner.build_dataloader(loader)) for _ in range(2)]
+print([next(one) for one in kept])
+"""
+
+
+def test_a_script_that_keeps_its_loaders_ends_at_once_and_quietly():
+    words = [sys.executable, '-c', _TWO_LOADERS]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == '[[0, 1], [0, 1]]\n'
+    assert 'Traceback' not in done.stderr and 'killed' not in done.stderr  # half a minute later

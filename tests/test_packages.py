@@ -11,14 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ibnseg_tools import export as export_tool
 from ibnseg_tools import package as pack_tool
+from ibnseg_tools import verify as verify_tool
 from processes import run
 from test_tools import train
 
 import ibnseg
 from ibnseg import domains, miniature, packages, weights
+from ibnseg.domains import own
 from ibnseg.measure import records
-from ibnseg.packages import files
+from ibnseg.packages import card, files
 
 
 @pytest.fixture(scope='module')
@@ -60,6 +63,67 @@ def test_it_holds_the_network_without_its_run(made, copy, data):
         for file in copy.iterdir()
         if file.suffix in ('.md',) or file.name == 'config.json'
     )
+
+
+def test_the_card_has_the_terms_of_the_data(made, tmp_path):
+    text = (made[1] / 'README.md').read_text()
+    assert text.count('. Terms: ') == 1 and 'Terms: as stated there' in text, 'gta5'
+    said = [card._home(name) for name in ('cityscapes', 'kitti', 'absent')]
+    assert 'non-commercial' in said[0] and said[1].endswith('Terms: CC BY-NC-SA 3.0')
+    assert said[2] == 'a dataset of its author. Terms: ask there'
+    own_file = tmp_path / 'own.yaml'
+    text = 'name: owncity\nphotos: p/*.png\nlabels: l/*.png\nsplits: [val]\nids: {road: 1}\n'
+    own_file.write_text(text + "terms: 'mine <b>alone</b>'\n")
+    own.read(own_file)
+    try:
+        assert card._home('owncity').endswith('Terms: mine &lt;b&gt;alone&lt;/b&gt;')
+    finally:
+        del domains.DOMAINS['owncity'], own.FILES['owncity']
+    own_file.write_text(text + 'terms: [1]\n')
+    with pytest.raises(ibnseg.domains.DataError, match='terms is'):
+        own.read(own_file)
+
+
+def test_its_onnx_gives_the_networks_classes(made, data, tmp_path, capsys):
+    pytest.importorskip('onnxruntime')
+    pytest.importorskip('onnxscript')
+    out = tmp_path / 'package'
+    words = [str(made[0]), '--out', str(out), '--onnx', '--data-root', str(data)]
+    assert pack_tool.main(words) == 0
+    manifest = packages.verify(out)
+    assert {'model.onnx', 'model.onnx.certificate.json'} <= {*manifest['files']}
+    capsys.readouterr()
+    assert verify_tool.main([str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "onnx        the network's class in 100.0000 % of the pixels" in said
+    # another network's ONNX under hashes that fit
+    import onnx
+
+    net = onnx.load(out / 'model.onnx')
+    for last in net.graph.initializer:
+        values = onnx.numpy_helper.to_array(last)
+        if values.dtype == np.float32 and values.ndim == 4:
+            last.CopyFrom(onnx.numpy_helper.from_array(-values, last.name))
+    onnx.save(net, out / 'model.onnx')
+    manifest = json.loads((out / 'package.json').read_text())
+    del manifest['sha256']
+    manifest['files']['model.onnx'] = files.disk.sha256(out / 'model.onnx')
+    (out / 'package.json').write_bytes(files.sealed(manifest))
+    assert verify_tool.main([str(out)]) == 1
+
+
+def test_export_takes_a_package_and_its_name(made, data, copy, tmp_path, capsys):
+    pytest.importorskip('onnxruntime')
+    pytest.importorskip('onnxscript')
+    words = ['--to', 'onnx', '--data-root', str(data)]
+    assert export_tool.main([str(copy), *words]) == 2
+    assert 'takes no further file' in capsys.readouterr().err
+    for name in (str(copy), f'ibnseg://{packages.digest_of(copy)}@{copy}'):
+        assert export_tool.main([name, *words, '--out', str(tmp_path / 'a.onnx')]) == 0
+    packages.verify(copy)
+    assert (tmp_path / 'a.onnx.certificate.json').is_file()
+    assert export_tool.main([str(copy), 'more', *words]) == 2
+    assert 'and no more' in capsys.readouterr().err
 
 
 def test_numbers_are_measured_again(copy, data, tmp_path):
@@ -128,6 +192,10 @@ def forged(copy: Path, change) -> Path:
         lambda c: c['model'].update(type=['EncoderDecoder']),
         lambda c: c['model'].update(note='{{$HOME:x}}'),
         lambda c: c.pop('model'),
+        lambda c: c['model']['decode_head']['loss_decode'].update(class_weight='https://x/y.pkl'),
+        lambda c: c['model']['backbone'].update(_scope_='evil'),
+        lambda c: c['model']['backbone'].update(checkpoint='/etc/passwd'),
+        lambda c: c.update(default_scope='evil'),
     ],
 )
 def test_a_strangers_config_runs_nothing(copy, change, monkeypatch):
@@ -135,6 +203,33 @@ def test_a_strangers_config_runs_nothing(copy, change, monkeypatch):
     with pytest.raises(packages.PackageError, match=r'config\.json'):
         ibnseg.load(forged(copy, change))
     assert not (copy.parent / 'ran').exists()
+
+
+@pytest.mark.parametrize('name', ['../../evil', '/evil', '.evil', 'a\nb', 'x' * 200])
+def test_a_strangers_name_is_no_path(copy, name):
+    with pytest.raises(ValueError, match='the name of the model is'):
+        ibnseg.load(forged(copy, lambda c: c.update(model_name=name)))
+
+
+def test_measured_again_without_a_strangers_hooks(copy, data, tmp_path):
+    """Hooks, writers and metrics of MMEngine that may write wherever they are told."""
+    outside = tmp_path / 'outside'
+
+    def change(config):
+        config['default_hooks']['logger']['out_dir'] = str(outside / 'log')
+        config['custom_hooks'] = [
+            dict(type='ProfilerHook', json_trace_path=str(outside / 'trace.json'))
+        ]
+        config['visualizer']['save_dir'] = str(outside / 'drawn')
+        config['test_evaluator'] = [
+            config['test_evaluator'],
+            dict(type='DumpResults', out_file_path=str(outside / 'x.pkl')),
+        ]
+
+    package = forged(copy, change)
+    done = run('-m', 'ibnseg', 'verify', package, '--data-root', data)
+    assert done.stdout.count('every pixel as recorded') == 2
+    assert not outside.exists()
 
 
 def test_names_outside_are_refused(copy):

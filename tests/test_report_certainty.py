@@ -260,3 +260,20 @@ def test_reliability_is_a_section_where_it_was_measured(files):
     for file in files[:3]:
         reliability.beside(file).unlink()
     assert len(gather(*files).reliability[0].grid.rows) == 1, 'of those that have it'
+
+
+def test_of_hundreds_of_domains_a_terminal_shows_some_and_says_so(tmp_path):
+    from dataclasses import replace
+
+    path = write(tmp_path, 'a', 0, 0)
+    record = records.read(path)
+    (one,) = record.domains
+    many = [replace(one, domain=f'camvid:{i}') for i in range(100)]
+    images = matrices.read(path, record)[one.domain]
+    path.unlink()
+    matrices.save(replace(record, domains=many), {d.domain: images for d in many}, path)
+    table, found = tabulate(path), gather(path)
+    shown = screen(table, found=found)
+    assert '142 tables of other domains are in the files of' in shown
+    assert shown.count('Certainty of mIoU on') == 59
+    assert report.texts(table, found)['report.md'].count('Certainty of mIoU on') == 100

@@ -25,11 +25,11 @@ def data(tmp_path_factory):
     return out
 
 
-def start(data, out, *words, processes=1, options=()):
+def start(data, out, *words, processes=1, options=(), config='configs/miniature/ibn_b.py'):
     command = [sys.executable]
     if processes > 1:
         command += ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
-    command += [ROOT / 'tools/train.py', 'configs/miniature/ibn_b.py', '--data-root', data]
+    command += [ROOT / 'tools/train.py', config, '--data-root', data]
     command += ['--work-dir', out, '--no-table', *words]
     command += ['--launcher', 'pytorch'] * (processes > 1)
     return subprocess.Popen(

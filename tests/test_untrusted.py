@@ -1,8 +1,13 @@
 """A file that a run reads never runs code, whichever key of the config leads to it."""
 
+import io
+import multiprocessing
+import os
 import pickle
+import threading
 
 import mmengine
+import numpy as np
 import pytest
 import torch
 from mmengine.runner import CheckpointLoader
@@ -10,6 +15,7 @@ from mmengine.runner.checkpoint import _load_checkpoint_with_prefix, load_checkp
 from mmseg.models.losses.utils import get_class_weight
 
 from ibnseg import weights
+from ibnseg.train import plainfiles
 from ibnseg.train.config import load_config
 from ibnseg.train.runner import build
 from ibnseg.train.untrusted import read_safely
@@ -126,3 +132,125 @@ def test_a_flipped_bit_is_found(tmp_path, at):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r'x\.pth: not a readable .* does not fit its checksum'):
         weights.read(path)
+
+
+def in_numpy(mark):
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([Payload(mark)], object), allow_pickle=True)
+    return buffer.getvalue()
+
+
+def by_mmseg(data, backend):
+    from mmseg.utils.io import datafrombytes
+
+    return datafrombytes(data, backend)
+
+
+#: Libraries that unpickle what they are given, whatever the file's name: a reader of a config's
+#: pipeline (`decode_backend='pickle'`), MMPretrain's CIFAR, MMDetection's OpenImages.
+UNPICKLERS = {
+    'biomedical photos': lambda mark: by_mmseg(pickle.dumps(Payload(mark)), 'pickle'),
+    'biomedical photos as arrays': lambda mark: by_mmseg(in_numpy(mark), 'numpy'),
+    'arrays of objects': lambda mark: np.load(io.BytesIO(in_numpy(mark)), allow_pickle=True),
+    'plain pickle': lambda mark: pickle.loads(pickle.dumps(Payload(mark))),
+    'a file': lambda mark: pickle.load(io.BytesIO(pickle.dumps(Payload(mark)))),
+    'without C': lambda mark: pickle._loads(pickle.dumps(Payload(mark))),
+}
+
+
+@pytest.mark.parametrize('reader', UNPICKLERS)
+def test_no_library_unpickles_in_a_run(mark, reader):
+    refused = pytest.raises(ValueError, match=r'reads a pickle that asks for|allow_pickle=False')
+    with refused, read_safely():
+        UNPICKLERS[reader](mark)
+    assert not mark.exists()
+    assert pickle.loads(pickle.dumps(dict(a=[1, 'x', None]))) == dict(a=[1, 'x', None])
+    if reader != 'biomedical photos as arrays':
+        UNPICKLERS[reader](mark)
+        assert mark.exists(), 'the payload is a real one'
+
+
+class Planted(torch.utils.data.Dataset):
+    """Its file is a pickle, read in a data-loading process."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        with open(self.path, 'rb') as file:
+            return pickle.load(file)
+
+
+@pytest.mark.parametrize('start', ['fork', 'spawn'])
+def test_in_data_loading_processes(tmp_path, mark, start):
+    (tmp_path / 'x.pkl').write_bytes(pickle.dumps(Payload(mark)))
+    from ibnseg.train.runner import SegRunner
+
+    given = dict(
+        dataset=Planted(tmp_path / 'x.pkl'), batch_size=1, num_workers=1, collate_fn=lambda x: x,
+        multiprocessing_context=start, sampler=dict(type='DefaultSampler', shuffle=False),
+    )  # fmt: skip
+    if start == 'spawn':
+        given['collate_fn'] = list
+    with read_safely(), pytest.raises(ValueError, match='reads a pickle that asks for'):
+        next(iter(SegRunner.build_dataloader(given)))
+    assert not mark.exists()
+
+
+def test_what_processes_of_a_run_send_each_other_still_passes():
+    context = multiprocessing.get_context('fork')
+    with read_safely():
+        here, there = context.Pipe()
+        there.send([np.ones(3)])
+        assert here.recv()[0].sum() == 3
+        held = dict(a=np.ones(2))
+        dataset = mmengine.dataset.BaseDataset(lazy_init=True)
+        dataset.load_data_list = lambda: [held]
+        dataset.full_init()
+        assert dataset.get_data_info(0)['a'].sum() == 2
+
+
+def test_a_yaml_config_builds_no_objects(tmp_path, mark):
+    path = tmp_path / 'x.yaml'
+    path.write_text(f'model: !!python/object/apply:pathlib.Path.touch [{mark}]\n')
+    with pytest.raises(ValueError, match=r'x\.yaml: cannot be read \(ConstructorError'):
+        load_config(path)
+    assert not mark.exists()
+
+
+def test_threads_share_one_guard(mark):
+    """Of two that read at once, the first to end leaves the other guarded; the last restores."""
+    before = dict(os.environ), dict(CheckpointLoader._schemes), dict(plainfiles.file_handlers)
+    entered, leave = threading.Event(), threading.Event()
+
+    def first():
+        with read_safely():
+            entered.set()
+            leave.wait()
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    entered.wait()
+    with read_safely():
+        leave.set()
+        thread.join()
+        with pytest.raises(ValueError, match='reads a pickle'):
+            pickle.loads(pickle.dumps(Payload(mark)))
+    after = dict(os.environ), dict(CheckpointLoader._schemes), dict(plainfiles.file_handlers)
+    assert before == after
+
+
+def test_an_opened_network_reads_no_pickles(tmp_path, mark, request):
+    """`ibnseg.load` and `analyze` build a network of a config outside of a run."""
+    from ibnseg.inference.model import Model
+
+    (tmp_path / 'x.pkl').write_bytes(pickle.dumps(Payload(mark)))
+    config = load_config(request.config.rootpath / MINI)
+    config.model.decode_head.loss_decode.class_weight = str(tmp_path / 'x.pkl')
+    torch.save(dict(state_dict={}), tmp_path / 'x.pth')
+    with pytest.raises(Exception, match='a pickle, which runs code'):
+        Model(config, tmp_path / 'x.pth')
+    assert not mark.exists()

@@ -1,6 +1,7 @@
 """Write a trained network as ONNX, OpenVINO, torch.export or TorchScript.
 
     ibnseg export work_dirs/ibn_b --to onnx
+    ibnseg export ibn_b_package --to onnx --out ibn_b.onnx
     ibnseg export ibn_b_gta5_to_cityscapes CHECKPOINT --to openvino --preprocessing
 
 Batch, height and width are free. Beside the file lies a certificate that it gives what torch gives,
@@ -12,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ibnseg import command
+from ibnseg import command, given, packages
 
 _TO = ('onnx', 'openvino', 'torch-export', 'torchscript')
 
@@ -22,8 +23,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         'network',
         nargs='+',
-        metavar='RUN|CONFIG CHECKPOINT',
-        help='folder of a run, whose reported checkpoint is taken, or a config and a checkpoint',
+        metavar=given.METAVAR,
+        help='folder of a run, whose reported checkpoint is taken; a package, its folder or its '
+        'name ibnseg://...; or a config and a checkpoint',
     )
     p.add_argument('--to', required=True, choices=_TO)
     p.add_argument('--out', metavar='FILE', help='default: beside the checkpoint, by its name')
@@ -49,13 +51,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _job(args: argparse.Namespace) -> None:
-    if len(args.network) > 2:
-        raise ValueError(f'{args.network[2]}: expected the folder of a run, or CONFIG CHECKPOINT')
-    from ibnseg import _stack, named
+    run, checkpoint = given.network(args.network)
+    if args.out is None and (packages.is_name(run) or packages.is_package(run)):
+        raise ValueError(f'{run}: a package takes no further file; say where with --out FILE')
+    from ibnseg import _stack
 
-    run, checkpoint = args.network[0], (args.network[1:] or [None])[0]
-    if not Path(run).is_dir():
-        run = named.find(run)
     _stack.require()
     from ibnseg.export import write
     from ibnseg.inference.model import load

@@ -4,9 +4,9 @@
     ibnseg predict configs/ibn_b_gta5_to_cityscapes.py CHECKPOINT drive.mp4 --out predicted
     ibnseg predict work_dirs/resnet50 work_dirs/ibn_b a.jpg b.jpg --out predicted
 
-A network is the folder of a run (its reported checkpoint is taken), a config followed by a
-checkpoint, or a checkpoint beside its config. Files that cannot be read are named and passed over;
-the exit code is then 1.
+A network is the folder of a run (its reported checkpoint is taken), a package or its name, a config
+followed by a checkpoint, or a checkpoint beside its config. Files that cannot be read are named and
+passed over; the exit code is then 1.
 """
 
 import argparse
@@ -14,10 +14,7 @@ import os
 import sys
 from pathlib import Path
 
-from ibnseg import command, named, packages
-
-_CONFIGS = ('.py', '.yaml', '.yml', '.json')
-_WEIGHTS = ('.pth', '.pt', '.safetensors')
+from ibnseg import command, given
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         'words',
         nargs='+',
-        metavar='RUN|CONFIG CHECKPOINT|PHOTO|FOLDER|VIDEO',
+        metavar=f'{given.METAVAR}|PHOTO|FOLDER|VIDEO',
         help='networks, then photos, folders of them, videos. Configs are run as Python',
     )
     p.add_argument('--out', required=True, metavar='DIR')
@@ -47,25 +44,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _split(words: list[str]) -> tuple[list[tuple[str, str | None]], list[str]]:
-    """Return (run or config, checkpoint or None) of each network, and the photos.
-
-    Raises ValueError where either is missing.
-    """
-    networks: list[tuple[str, str | None]] = []
-    inputs: list[str] = []
-    left, known = list(words), named.names()
-    while left:
-        word = left.pop(0)
-        path = Path(word)
-        is_name = not path.exists() and word.removeprefix('configs/').removesuffix('.py') in known
-        if is_name or path.suffix in _CONFIGS:
-            if not (left and Path(left[0]).suffix in _WEIGHTS):
-                raise ValueError(f'{word}: a config; its checkpoint (*.pth) has to follow')
-            networks.append((named.find(word), left.pop(0)))
-        elif path.suffix in _WEIGHTS or packages.is_name(word) or _is_run(path):
-            networks.append((word, None))
-        else:
-            inputs.append(word)
+    """Return networks, as `given.split`, and photos. Raises ValueError where either is missing."""
+    networks, inputs = given.split(words)
     if not networks:
         raise ValueError(
             f'{" ".join(words)}: no network among these. Give the folder of a run of ibnseg train, '
@@ -74,11 +54,6 @@ def _split(words: list[str]) -> tuple[list[tuple[str, str | None]], list[str]]:
     if not inputs:
         raise ValueError('no photo, folder or video is given')
     return networks, inputs
-
-
-def _is_run(path: Path) -> bool:
-    is_run = path.is_dir() and any(path.glob('*.py')) and any(path.glob('*.pth'))
-    return is_run or packages.is_package(path)
 
 
 def _job(args: argparse.Namespace) -> None:

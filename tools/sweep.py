@@ -2,9 +2,9 @@
 
     ibnseg sweep configs/camvid/*.py --seeds 0 1 2
 
-Trains one run after another, as ibnseg train does. Run the same command again to continue: it
-keeps finished runs and resumes an interrupted one. A failed run does not stop the others. The
-report has a gallery of photos, as ibnseg gallery makes it.
+Trains one run after another, as ibnseg train does; with --on, several at a time as jobs. Run the
+same command again to continue: it keeps finished runs and resumes an interrupted one. A failed run
+does not stop the others. The report has a gallery of photos, as ibnseg gallery makes it.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ibnseg import command
 from ibnseg.text import tell
+from ibnseg.train.runs import places
 
 
 def parser() -> argparse.ArgumentParser:
@@ -22,6 +23,10 @@ def parser() -> argparse.ArgumentParser:
         help='files, run as Python, or names in ibnseg configs',
     )  # fmt: skip
     p.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2], help='(0 1 2)')
+    p.add_argument(
+        '--methods', nargs='+', default=[], metavar='METHOD',
+        help='train each config by each, as ibnseg train --method: bn isw ibn_b+mixstyle',
+    )  # fmt: skip
     p.add_argument('--baseline', metavar='NAME', help='model to compare with in the report')
     p.add_argument('--no-gallery', action='store_true', help='no photos in the report')
     where = dict(
@@ -29,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
         help='folder for <config>/seed-<seed> and report/ (work_dirs/sweep)',
     )
     command.add(p, '--work-dir', '--data-root', '--amp', '--track', '--cfg-options', work_dir=where)
+    places.add_options(p)
     return p
 
 
@@ -47,29 +53,26 @@ def _job(args: argparse.Namespace) -> int:
 
 def _sweep(args: argparse.Namespace) -> int:
     from ibnseg.text import meant
-    from ibnseg.train.config import from_arguments
-    from ibnseg.train.runs import states, sweep
 
-    def load(path: str, folder: Path):
-        return from_arguments(args, config=path, work_dir=str(folder))
+    place = places.place(args)
+    from ibnseg.train import batch
+    from ibnseg.train.config import from_arguments
+    from ibnseg.train.runs import sweep
+
+    def load(path: str, folder: Path, method: str | None = None):
+        config = from_arguments(args, config=path, work_dir=str(folder), method=method)
+        batch.check(config, args.gpus or 1, args.cfg_options)
+        return config
 
     words = ['--data-root', args.data_root] * bool(args.data_root) + ['--amp'] * args.amp
     words += ['--track', *args.track] if args.track else []
     words += ['--cfg-options', *args.cfg_options] if args.cfg_options else []
-    runs = sweep.plan(args.configs, args.seeds, args.work_dir, load)
+    runs = sweep.plan(args.configs, args.seeds, args.work_dir, load, args.methods)
     models = list(dict.fromkeys(planned.model for planned in runs))
     if args.baseline not in (None, *models):
         near = meant(args.baseline, models)
         raise ValueError(f'--baseline {args.baseline}: no such model{near}; choose from {models}')
-    failed = []
-    for number, planned in enumerate(runs, 1):
-        tell(f'[{number}/{len(runs)}] {planned}: {states.DOING[planned.state]}', flush=True)
-        if planned.state == states.FINISHED:
-            continue
-        code = states.begin(planned, Path(__file__).with_name('train.py'), words)
-        if code or not planned.record.is_file():
-            failed.append(str(planned))
-            tell(f'[{number}/{len(runs)}] {planned}: FAILED, exit code {code}', flush=True)
+    failed = _train(runs, place, words, args.gpus)
     if measured := [run for run in runs if run.record.is_file()]:
         from ibnseg import report
 
@@ -87,6 +90,25 @@ def _sweep(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return int(bool(failed))
+
+
+def _train(runs: list, place: places.Place | None, words: list[str], gpus: int | None) -> list[str]:
+    """Train what is not finished; return which runs failed."""
+    from ibnseg.train.runs import cluster, states
+
+    script = Path(__file__).with_name('train.py')
+    if place:
+        return cluster.train(runs, place, script, words)
+    failed = []
+    for number, planned in enumerate(runs, 1):
+        tell(f'[{number}/{len(runs)}] {planned}: {states.DOING[planned.state]}', flush=True)
+        if planned.state == states.FINISHED:
+            continue
+        code = states.begin(planned, script, words, gpus or 1)
+        if code or not planned.record.is_file():
+            failed.append(str(planned))
+            tell(f'[{number}/{len(runs)}] {planned}: FAILED, exit code {code}', flush=True)
+    return failed
 
 
 def _add_photos(found: list[Path], data_root: str, baseline: str | None, out: Path) -> None:

@@ -25,6 +25,11 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         help="in all; the schedule is stretched to them; default the config's",
     )
+    p.add_argument(
+        '--method',
+        help="train by this one in the place of the config's: a name of ibnseg methods or a "
+        'placement (bn, ibn_a, ...), or several joined by +',
+    )
     p.add_argument('--audit', action='store_true', help='audit the data first; stop at errors')
     p.add_argument('--no-table', action='store_true', help='do not print the table')
     command.add(p, '--work-dir', '--data-root', '--name', '--amp', '--compile', '--skip-list')
@@ -39,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _job(args: argparse.Namespace) -> None:
-    from ibnseg.train import checks
+    from ibnseg.train import batch, checks, resume
     from ibnseg.train.config import NoSource, from_arguments, stretch
 
     try:
@@ -50,6 +55,7 @@ def _job(args: argparse.Namespace) -> None:
         stretch(config, args.iterations)
     args.work_dir = config.work_dir
     checks.check_protocol(config)
+    batch.check(config, resume.processes(config), args.cfg_options)
     if args.audit:
         checks.audit_data(config)
     pairs = checks.find_pairs(config, 'train_dataloader')

@@ -27,6 +27,7 @@ from ..pipeline.corruptions import CORRUPTIONS, KINDS, SEVERITIES
 from ..text import tell
 from ..train import checks
 from ..train.config import load_config
+from ..train.untrusted import read_safely
 from . import networks, plots, robustness, shown
 
 
@@ -99,6 +100,7 @@ def _words(seconds: float) -> str:
     return f'{seconds / 60:.0f} min' if seconds < 5400 else f'{seconds / 3600:.1f} h'
 
 
+@read_safely()
 def _seconds(run: str, options: robustness.Options) -> list[float]:
     """Return the estimated seconds of the plain measurement of a run and of each change.
 

@@ -6,7 +6,6 @@
 import json
 import math
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,9 +38,7 @@ def write(album: Album, out: str | Path, each: int = 2, only: Sequence[str] = ()
     chosen = [(one, choice.choose(one, album.baseline(one), each)) for one in picked]
     sources = {one.source for one in picked}
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix='.gallery-', dir=out))
-    try:
+    with disk.new_folder(out, 'gallery') as new:
         new.chmod(0o755)
         found: dict[str, list[dict]] = {}
         for number, (one, scene) in enumerate(scenes.track(album, chosen)):
@@ -59,8 +56,6 @@ def write(album: Album, out: str | Path, each: int = 2, only: Sequence[str] = ()
         text = json.dumps(content, indent=1, ensure_ascii=False) + '\n'
         disk.write_atomically(new / 'gallery.json', text)
         _replace(out / 'gallery', new)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
     return sum(map(len, found.values()))
 
 

@@ -20,6 +20,7 @@ from .. import disk, hub, registered, weights  # noqa: F401
 from ..measure.protocols import describe
 from ..train.checkpoint import newest
 from ..train.config import load_config
+from ..train.untrusted import read_safely
 from .shown import config_of, selected
 
 #: Mean and standard deviation of ImageNet's photos, RGB, that all published weights are for.
@@ -101,6 +102,7 @@ def is_segmentor(config: Mapping[str, Any]) -> bool:
     return 'source' in config
 
 
+@read_safely()
 def _of_run(run: Path, data_root: str | None) -> Network:
     path, checkpoint = config_of(run), checkpoint_of(run)
     config = Config.fromfile(path)
@@ -116,6 +118,7 @@ def _of_run(run: Path, data_root: str | None) -> Network:
         model.load_state_dict(state)
     model.to(get_device())
 
+    @read_safely()
     def prepare(image: Path, number: int, domain: str | None, change: Any = None) -> Tensor:
         steps = steps_of(config, domain, change)
         with DefaultScope.overwrite_default_scope(scope):

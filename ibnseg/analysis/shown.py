@@ -18,6 +18,7 @@ from ..measure.predict import Predictor
 from ..measure.records import Record
 from ..train import checks
 from ..train.checkpoint import chosen
+from ..train.untrusted import read_safely
 
 _TOLERANCE = 0.02  # share of the pixels: another device rounds otherwise
 
@@ -85,6 +86,7 @@ class Network:
         self.data_root = str(data_root)
 
     @cached_property
+    @read_safely()
     def model(self) -> torch.nn.Module:
         self.config.model.backbone.init_cfg = None
         with DefaultScope.overwrite_default_scope('mmseg'):
@@ -101,12 +103,13 @@ class Network:
         plan = checks.plan_measurement(self.config)
         if isinstance(self.config.get('protocol'), str):
             self.model.test_cfg = ConfigDict(plan[domain].test_cfg())
-        with DefaultScope.overwrite_default_scope('mmseg'):
+        with read_safely(), DefaultScope.overwrite_default_scope('mmseg'):
             data = DATASETS.build(self.config.test_dataloader.dataset)
         numbers = {key: number for number, key in enumerate(data.used[domain].photos)}
         predict = Predictor(self.model)
         for key in keys:
-            sample = data[numbers[key]]
+            with read_safely():
+                sample = data[numbers[key]]
             batch = dict(inputs=[sample['inputs']], data_samples=[sample['data_samples']])
             yield predict(batch)[0].pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
 

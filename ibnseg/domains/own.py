@@ -23,7 +23,7 @@ import numpy as np
 from .. import disk
 from ..errors import DataError
 from ..labels import IGNORE, spaces
-from ..text import meant
+from ..text import clean, meant
 from .table import DOMAINS, Domain
 
 #: Name of a domain -> the file that describes it.
@@ -31,7 +31,7 @@ FILES: dict[str, Path] = {}
 #: Processes that a command starts read these files, too.
 VARIABLE = 'IBNSEG_DOMAIN_FILES'
 _KEYS = {'name', 'photos', 'labels', 'splits'}, {
-    'root', 'default', 'classes', 'ids', 'colours', 'ignore'
+    'root', 'default', 'classes', 'ids', 'colours', 'ignore', 'terms'
 }  # fmt: skip
 _MOST_BYTES = 2**20
 
@@ -57,6 +57,7 @@ def read(path: str | Path) -> Domain:
         source=str(path),
         space=f'{name}-{digest}',
         folder=str(root),  # absolute: no data root comes before it
+        terms=clean(said.get('terms', ''), 500),
         default=said.get('default', 'val' if 'val' in said['splits'] else said['splits'][-1]),
     )
     if row.default not in row.splits:
@@ -107,6 +108,8 @@ def _load(path: Path) -> dict[str, Any]:
     check_name(said['name'], f'{path}: name')
     for key in ('photos', 'labels'):
         _check_pattern(path, key, said[key])
+    if not isinstance(said.get('terms', ''), str):
+        raise DataError(f'{path}: terms is {said["terms"]!r:.60}; expected a text')
     parts = said['splits']
     if not (isinstance(parts, list) and parts and all(map(_is_split, parts))):
         raise DataError(f'{path}: splits is {parts!r:.60}; expected names, as [train, val]')

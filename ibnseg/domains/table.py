@@ -40,6 +40,7 @@ class Domain:
         folder: its name below the data root, or an absolute path; default: `name`.
         default: the split that `name` alone stands for.
         aliases: other words for splits.
+        terms: of use, in short, where its page or a copy of its licence was read; '' where not.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Domain:
     folder: str = ''
     default: str = 'val'
     aliases: Mapping[str, str] = field(default_factory=dict)
+    terms: str = ''
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'space', self.space or self.name)
@@ -124,6 +126,11 @@ def _match(
 
 
 _GTA5 = {split: len(splits.gta5(split)) for split in ('train', 'train-12388', 'val', 'test')}
+_CITYSCAPES_TERMS = (
+    'non-commercial; the data is not to be passed on, models trained on it may be, for '
+    'non-commercial use; name the dataset'
+)
+_BDD_TERMS = 'educational, research and not-for-profit purposes, with its copyright notice'
 _BDD = 'https://bdd-data.berkeley.edu/'
 _MAPILLARY = dict(
     splits={'train': 18000, 'val': 2000},
@@ -172,6 +179,7 @@ DOMAINS: dict[str, Domain] = {
             'https://www.cityscapes-dataset.com/downloads/ (leftImg8bit_trainvaltest.zip and '
             'gtFine_trainvaltest.zip)',
             size=(2048, 1024),
+            terms=_CITYSCAPES_TERMS,
         ),
         Domain(
             'foggy_cityscapes',
@@ -186,6 +194,7 @@ DOMAINS: dict[str, Domain] = {
             size=(2048, 1024),
             aliases={'train': 'train/0.02', 'val': 'val/0.02'},
             layouts=layouts.foggy_cityscapes,
+            terms=_CITYSCAPES_TERMS,
         ),
         Domain(
             'bdd100k',
@@ -197,6 +206,7 @@ DOMAINS: dict[str, Domain] = {
             f'{_BDD} (10K Images and Segmentation)',
             size=(1280, 720),
             layouts=layouts.bdd100k,
+            terms=_BDD_TERMS,
         ),
         Domain('mapillary', space='mapillary-coarse', **_MAPILLARY),
         Domain('mapillary_rich', space='mapillary-rich', **_MAPILLARY),
@@ -240,6 +250,7 @@ DOMAINS: dict[str, Domain] = {
             'kitti/training/image_2/*.png\nkitti/training/semantic/*.png',
             'https://www.cvlibs.net/datasets/kitti/eval_semantics.php (data_semantics.zip)',
             default='train',
+            terms='CC BY-NC-SA 3.0',
         ),
         Domain(
             'camvid',
@@ -271,6 +282,7 @@ DOMAINS: dict[str, Domain] = {
             space='bdd100k-drivable',
             size=(1280, 720),
             folder='bdd100k',
+            terms=_BDD_TERMS,
         ),
         Domain(
             'bdd100k_drivable_2018',
@@ -281,6 +293,7 @@ DOMAINS: dict[str, Domain] = {
             space='bdd100k-drivable-2018',
             size=(1280, 720),
             folder='bdd100k',
+            terms=_BDD_TERMS,
         ),
     )
 }

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,8 +55,7 @@ def export(
     _check_free(out, model)
     network = Exportable(model.network, model.config.model.data_preprocessor, inside, logits)
     about = describe(model, inside, logits)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f'.{out.name}.', dir=out.parent) as folder:
+    with disk.new_folder(out.parent, out.name) as folder:
         try:
             files = formats.write(network, to, Path(folder, out.name), about)
         except Exception as error:

@@ -21,7 +21,8 @@ from ..analysis import networks, shown
 from ..errors import DataError
 from ..measure.predict import Predictor
 from ..pipeline import photos
-from ..train.config import load_config, read_config
+from ..train.config import check_name, load_config, read_config
+from ..train.untrusted import read_safely
 
 #: What `Model` takes as one photo.
 Photo = str | Path | np.ndarray | Image.Image
@@ -88,11 +89,13 @@ class Model:
     Raises ValueError: weights that do not fit. Others as `weights.read`.
     """
 
+    @read_safely()
     def __init__(
         self, config: Config, checkpoint: str | Path, device: str | None = None, name: str = ''
     ):
         self.config, self.checkpoint = config, Path(checkpoint)
-        self.name = name or config.get('model_name') or self.checkpoint.parent.name
+        asked = name or config.get('model_name')
+        self.name = check_name(str(asked)) if asked else self.checkpoint.parent.name
         self.sha256 = disk.sha256(self.checkpoint)
         self._scope = config.get('default_scope', 'mmseg')
         held = weights.read(self.checkpoint)
@@ -114,6 +117,7 @@ class Model:
             self._reads = TRANSFORMS.build(steps[0])
             self._prepare = Compose([TRANSFORMS.build(step) for step in steps[1:]])
 
+    @read_safely()
     @torch.no_grad()
     def __call__(
         self,
@@ -152,6 +156,7 @@ class Model:
         ]
         return found if isinstance(photo, list | tuple) else found[0]
 
+    @read_safely()
     def scaled(self, photo: Photo, order: str = 'rgb') -> np.ndarray:
         """Return a photo as the network gets it, but for the normalisation: uint8 RGB (H, W, 3).
 
@@ -271,8 +276,16 @@ def load(
     run = packages.locate(str(run)) if packages.is_name(run) else Path(run)
     if packages.is_package(run):
         package = packages.read(run)
-        read = load_config(run / packages.CONFIG, options=options)
-        return Model(read, package.weights, device, name)
+        try:
+            read = load_config(run / packages.CONFIG, options=options)
+            return Model(read, package.weights, device, name)
+        except (ValueError, OSError, MemoryError):
+            raise
+        except Exception as error:  # whatever a stranger's values lead to
+            what = ' '.join(f'{type(error).__name__}: {error}'.split())
+            raise packages.PackageError(
+                f'{run / packages.CONFIG}: no network can be built of it ({what:.300})'
+            ) from error
     if run.is_dir():
         config, found = shown.config_of(run), Path(checkpoint or shown.selected(run))
     elif run.suffix in ('.pth', '.pt', '.safetensors'):

@@ -44,7 +44,8 @@ class StatisticsPass(Hook):
         trials: each over photos in a new random order.
         change: transforms of the second picture; None: photos come one by one, (1, C, H, W), as the
             training cuts and changes them.
-        every: iterations from one pass to the next; None: a single one.
+        every: iterations from one pass to the next, or a share of the run (below 1); None: a single
+            one.
         until: share of the run after which no pass begins.
 
     Raises:
@@ -59,12 +60,15 @@ class StatisticsPass(Hook):
         images: int | None = 500,
         trials: int = 10,
         change: Sequence[Mapping[str, Any]] | None = JITTER,
-        every: int | None = None,
+        every: float | None = None,
         until: float = 1,
     ):
         if at < 0 or (at >= 1 and at != int(at)):
             raise ValueError(f'StatisticsPass: at is {at!r}; expected an iteration or a share < 1')
-        for name, value in (('images', images), ('trials', trials), ('every', every)):
+        whole = dict(images=images, trials=trials)
+        if not (isinstance(every, float) and 0 < every < 1):
+            whole['every'] = every
+        for name, value in whole.items():
             if not (isinstance(value, int) and value >= 1) and (value, name) not in _NONE:
                 raise ValueError(
                     f'StatisticsPass: {name} is {value!r}; expected a whole number from 1'
@@ -92,7 +96,10 @@ class StatisticsPass(Hook):
         layers = with_loss(_bare(runner.model), 'observe')
         at = self._iteration(runner)
         late = runner.iter > at and not all(layer.settled for layer in layers)
-        again = self.every and runner.iter > at and (runner.iter - at) % self.every == 0
+        every = self.every
+        if every and every < 1:
+            every = max(1, round(every * runner.max_iters))
+        again = every and runner.iter > at and (runner.iter - at) % every == 0
         if runner.iter == at or late or (again and runner.iter < self.until * runner.max_iters):
             what = 'pairs of photos' if self.change is not None else 'photos'
             runner.logger.info(f'pass over {self.trials} x {self.images or "all"} {what}')

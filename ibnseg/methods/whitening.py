@@ -111,6 +111,7 @@ class ISW(IW):
     loss_weight = 0.6
     cost = f'{IW.cost}; 5,000 pairs of whole photos once'
     needs = "custom_hooks with dict(type='StatisticsPass')"
+    statistics: dict = {}  # the defaults of StatisticsPass
 
     def __init__(self, num_features: int, clusters: int = 3, eps: float = 1e-5, norm=None):
         super().__init__(num_features, eps)

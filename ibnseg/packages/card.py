@@ -33,7 +33,7 @@ def card(manifest: Mapping[str, Any], records: Sequence[Record], note: str) -> s
     terms = (
         '## Data\n'
         'The weights come from these datasets. Read their terms there before you use or pass on '
-        'the weights.\n\n'
+        'the weights; what is said of them here is a summary.\n\n'
         + ''.join(f'- {name}: {_home(name)}\n' for name in _trained(manifest['source']))
     )
     usage = (
@@ -54,4 +54,9 @@ def _trained(source: str) -> list[str]:
 
 def _home(name: str) -> str:
     row = domains.DOMAINS.get(name)
-    return row.source if row and not row.folder.startswith('/') else 'a dataset of its author'
+    if row is None:
+        return 'a dataset of its author. Terms: ask there'
+    home = row.source if not row.folder.startswith('/') else 'a dataset of its author'
+    said = render.markdown([Section(text=row.terms)]).strip() if row.terms else ''
+    asked = 'ask there' if row.folder.startswith('/') else 'as stated there'
+    return f'{home}. Terms: {said or asked}'

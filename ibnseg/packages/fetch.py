@@ -4,8 +4,6 @@ The digest is what `ibnseg package` prints: the last value of package.json.
 """
 
 import re
-import shutil
-import tempfile
 from pathlib import Path
 
 from .. import disk
@@ -49,8 +47,7 @@ def _checked(folder: Path, digest: str) -> Path:
 
 
 def _fetch(address: str, digest: str, folder: Path) -> None:
-    place = Path(tempfile.mkdtemp(prefix=f'.{digest}.', suffix='.tmp', dir=folder.parent))
-    try:
+    with disk.new_folder(folder.parent, digest) as place:
         _download(f'{address}/{MANIFEST}', place / MANIFEST)
         _checked(place, digest)
         for name in manifest_of(place)['files']:
@@ -59,8 +56,6 @@ def _fetch(address: str, digest: str, folder: Path) -> None:
         verify(place)
         place.chmod(0o755)
         place.rename(folder)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def _download(address: str, file: Path) -> None:

@@ -14,8 +14,12 @@ SCHEMA = 'ibnseg-package-1'
 MANIFEST, WEIGHTS, CONFIG, CARD = 'package.json', 'model.safetensors', 'config.json', 'README.md'
 _OWN = re.compile(rb'"sha256": "([0-9a-f]{64})"\n}\n\Z')
 #: Keys that have MMEngine read or import something else.
-_REFUSED = ('_base_', 'custom_imports', 'init_cfg', 'pretrained', 'load_from')
+_REFUSED = ('_base_', '_scope_', 'custom_imports', 'init_cfg', 'pretrained', 'load_from')
+#: Keys whose text is a file that MMSegmentation would open.
+_FILES = ('class_weight', 'checkpoint', 'checkpoint_path', 'class_embed_path')
 _EMPTY = '0' * 64
+#: What every manifest has.
+_KINDS = dict(files=dict, records=list, meta=dict, classes=list, model=str)
 
 
 class PackageError(ValueError):
@@ -62,9 +66,23 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     empty = data[: found.start(1)] + _EMPTY.encode() + data[found.end(1) :] if found else b''
     if not found or hashlib.sha256(empty).hexdigest() != found[1].decode():
         raise PackageError(f'{path}: changed since it was written; get the package again')
-    content = json.loads(data)
-    if content.get('schema') != SCHEMA:
-        raise PackageError(f'{path}: schema {content.get("schema")!r:.40}; expected {SCHEMA!r}')
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise PackageError(f'{path}: not JSON ({error})') from None
+    if not isinstance(content, dict) or content.get('schema') != SCHEMA:
+        found = content.get('schema') if isinstance(content, dict) else content
+        raise PackageError(f'{path}: schema {found!r:.40}; expected {SCHEMA!r}')
+    for key, kind in _KINDS.items():
+        if not isinstance(content.get(key), kind):
+            raise PackageError(
+                f'{path}: {key} is {content.get(key)!r:.80}; expected a {kind.__name__}'
+            )
+    texts = [*content['files'].values(), *content['records'], *content['classes']]
+    if not all(isinstance(one, str) for one in texts):
+        raise PackageError(f'{path}: files, records or classes hold other things than texts')
+    if absent := {WEIGHTS, CONFIG, *content['records']} - content['files'].keys():
+        raise PackageError(f'{path}: its files lack {sorted(absent)[0]!r:.80}')
     for name in content['files']:
         parts = PurePosixPath(name).parts
         if PurePosixPath(name).is_absolute() or '..' in parts or '\\' in name:
@@ -138,6 +156,10 @@ def check_types(path: Path, config: Any) -> None:
 
     from .. import registered  # noqa: F401
 
+    if config.get('default_scope', 'mmseg') != 'mmseg':  # MMEngine would import it
+        raise PackageError(
+            f"{path}: default_scope is {config['default_scope']!r:.80}; expected 'mmseg'"
+        )
     known = set()
     for level in vars(registry).values():
         while isinstance(level, Registry):
@@ -149,6 +171,8 @@ def check_types(path: Path, config: Any) -> None:
             raise PackageError(
                 f'{path}: {key!r:.80} would read or run other files; no package does'
             )
+        if key in _FILES and isinstance(found, str):
+            raise PackageError(f'{path}: {key} names a file; no package reads others')
         if key == 'type' and (not isinstance(found, str) or found not in known):
             raise PackageError(
                 f'{path}: type {found!r:.80} is none that ibnseg or MMSegmentation registers; a '

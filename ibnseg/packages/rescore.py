@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.config import Config
 
-from .. import disk, weights
+from .. import disk, named, weights
 from ..errors import DataError
 from ..measure import protocols, records
 from ..measure.confusion import score
@@ -42,7 +43,8 @@ def _again(
     config = load_config(
         package.folder / files.CONFIG, data_root=str(data_root), work_dir=str(checkpoint.parent)
     )
-    named = one.protocol['name']
+    _run_as_ours(config)
+    protocol = one.protocol['name']
     out = checkpoint.with_name(f'{disk.sha256(checkpoint)[:8]}.{one.domain.replace("/", "_")}.json')
     out = out.with_name(f'{out.stem}.{one.protocol_hash}.record.json'.replace(':', '_'))
     try:
@@ -51,13 +53,13 @@ def _again(
             checkpoint,
             domains=[one.domain],
             out=out,
-            protocol=named if named in protocols.SETTINGS and named != 'native' else None,
+            protocol=protocol if protocol in protocols.SETTINGS and protocol != 'native' else None,
             show=False,
         )
     except (DataError, Incomplete) as error:
         return f'{one.domain:12} not measured: {error}', False
     (again,) = found.domains
-    text = f'{one.domain:12} {named} {one.protocol_hash}'
+    text = f'{one.domain:12} {protocol} {one.protocol_hash}'
     if again.protocol_hash != one.protocol_hash:
         return f'{text}: other images or another protocol here ({again.protocol_hash})', False
     before, now = (100 * score(m.matrix, m.classes).miou for m in (one, again))
@@ -66,3 +68,20 @@ def _again(
     part = np.abs(one.matrix - again.matrix).sum() / 2 / max(one.matrix.sum(), 1)
     line = f'{text}: mIoU {now:.2f}, recorded {before:.2f}; {100 * part:.4f} % of pixels moved'
     return line, bool(abs(now - before) <= TOLERANCE)
+
+
+#: What of a package says how it is measured. Hooks and writers may have paths of their own.
+_OF_THE_NUMBERS = {
+    'model', 'data_preprocessor', 'test_dataloader', 'source', 'mixing', 'protocol', 'class_set',
+    'model_name', 'method', 'skipped', 'fine_tuned', 'select', 'odd_pairs', 'work_dir', 'launcher',
+    'test_pipeline',
+}  # fmt: skip
+
+
+def _run_as_ours(config: Config) -> None:
+    """Leave of a stranger's config the network and how it is measured; ibnseg runs the rest."""
+    ours = Config.fromfile(named.folder() / '_base_' / 'default_runtime.py')
+    for key in [key for key in config if key not in _OF_THE_NUMBERS]:
+        config.pop(key)
+    for key in ours.keys() - _OF_THE_NUMBERS:
+        config[key] = ours[key]

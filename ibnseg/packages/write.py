@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,12 @@ _META = ('iter', 'epoch', 'seed', 'score', 'metric', 'time', 'trained', 'dataset
 
 
 def pack(
-    run: str | Path, out: str | Path, licence: str = 'other', note: str = ''
+    run: str | Path,
+    out: str | Path,
+    licence: str = 'other',
+    note: str = '',
+    onnx: bool = False,
+    data_root: str | None = None,
 ) -> dict[str, Any]:
     """Write a run's reported checkpoint and what was measured with it as a package.
 
@@ -42,12 +46,15 @@ def pack(
         out: a folder that is not there.
         licence: of the weights, by its name on Hugging Face's hub.
         note: for the card.
+        onnx: also write the network as ONNX, with its certificate over photos below `data_root`
+            (default: the run's own).
 
     Returns the manifest.
 
     Raises:
         FileExistsError: `out` is there.
-        FileNotFoundError, ValueError: no run, no record, or one that does not fit its checkpoint.
+        FileNotFoundError, ValueError: no run, no record, or one that does not fit its checkpoint; a
+            network that is not exported, or no photos.
     """
     run, out = Path(run), Path(out)
     if out.exists():
@@ -58,15 +65,15 @@ def pack(
     found = [one for one in found if one[1].provenance.get('checkpoint_sha256') == sha256]
     if not found:
         raise ValueError(f'{run}: no record of {checkpoint.name}; measure it with ibnseg test')
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f'.{out.name}.', suffix='.tmp', dir=out.parent))
-    try:
+    with disk.new_folder(out.parent, out.name) as folder:
+        if onnx:
+            from ..inference.model import load
+            from .onnx import add  # packages of an extra
+
+            add(load(run, device='cpu'), folder, data_root)
         manifest = _fill(folder, run, checkpoint, sha256, found, licence, note)
         folder.chmod(0o755)
         folder.rename(out)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
     return manifest
 
 

@@ -24,9 +24,19 @@ from .table import Table
 __all__ = ['Certainty', 'Table', 'gather', 'make', 'show', 'tabulate', 'texts']
 
 
+_ON_SCREEN = 60  # tables of intervals and of worst images
+
+
 def show(table: Table, found: Certainty | None = None, console: Console | None = None) -> None:
-    """Print what fits a terminal, with the three worst images of each domain."""
-    parts = [*sections.screen(table), *certainty.sections(found, worst=3)]
+    """Print what fits a terminal, with the three worst images of each domain.
+
+    Of hundreds of domains, the first: rich takes a second for 50 such tables.
+    """
+    detail = [*certainty.sections(found, worst=3)]
+    if (more := len(detail) - _ON_SCREEN) > 0:
+        said = f'{more + 1:,} tables of other domains are in the files of ibnseg report --out DIR'
+        detail[_ON_SCREEN - 1 : -1] = [Section(items=[said])]
+    parts = [*sections.screen(table), *detail]
     if any(map(headline.leader, table.groups)):  # else there is nothing to say in short
         parts.append(_in_short(table, found))
     render.show(parts, console)

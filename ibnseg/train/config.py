@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from mmengine.utils import import_modules_from_strings  # noqa: E402
 
 from .. import command, disk, domains  # noqa: E402
 from ..domains import own  # noqa: E402
-from . import keys, tracking  # noqa: E402
+from . import keys, plainfiles, tracking  # noqa: E402
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _SUFFIXES = ('.py', '.json', '.yaml', '.yml')
@@ -37,6 +38,7 @@ def load_config(
     launcher: str = 'none',
     skip_lists: Sequence[str] = (),
     track: Sequence[str] = (),
+    method: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Config:
     """Read a config file and apply the command line to it.
@@ -53,12 +55,14 @@ def load_config(
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
         skip_lists: files that name pairs to leave out (`ibnseg.domains.skip`).
         track: trackers that the run writes to, too (`tracking.TRACKERS`).
+        method: one, or several joined by '+', in the place of the config's (`method.apply`); it
+            becomes part of the model's name, unless `name` is given.
         options: dotted keys -> values, as MMEngine's `--cfg-options`.
 
     Raises:
         FileNotFoundError, ValueError: no such config, or one that lacks what a run needs.
     """
-    config = read_config(path, _NEEDED, work_dir, launcher, options)
+    config = read_config(path, _NEEDED, work_dir, launcher, options, method)
     for key in ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'):
         check_given(key, config.get(key))
     for key in ('test_cfg', 'data_preprocessor'):
@@ -73,6 +77,9 @@ def load_config(
     stated = config.get('model_name') if _states(path, 'model_name') else None
     asked = name or dict(options or {}).get('model_name') or stated
     config.model_name = str(asked or Path(path).stem)
+    if method and not name:
+        config.model_name += f'-{method}'
+    check_name(config.model_name)
     _state_data(config, data_root, skip_lists)
     if compile:
         config.compile_backbone = True
@@ -100,6 +107,16 @@ def _state_data(config: Config, data_root: str | None, skip_lists: Sequence[str]
             names += domain_names(data)
     if files := own.files_of(names):
         config.domain_files = files  # whoever opens the run finds its datasets
+
+
+def check_name(name: str) -> str:
+    """Return a model's name. Raises ValueError for one that files and folders cannot have."""
+    if not name or name.startswith('.') or len(name) > 150 or re.search(r'[/\\\x00-\x1f]', name):
+        raise ValueError(
+            f'the name of the model is {name!r:.80}; expected at most 150 characters, without '
+            'slashes and no dot first, since its files are called by it. Give another with --name'
+        )
+    return name
 
 
 def check_given(key: str, value: Any) -> None:
@@ -140,6 +157,7 @@ def read_config(
     work_dir: str | None,
     launcher: str,
     options: Mapping[str, Any] | None,
+    method: str | None = None,
 ) -> Config:
     """Read a config file that has the keys `needed`. Other arguments and errors: `load_config`."""
     check_file(path, 'config file')
@@ -147,7 +165,8 @@ def read_config(
         raise ValueError(f'{path} is no config; expected a file that ends with .py, .json or .yaml')
     _stack.name_distributions()
     try:
-        config = Config.fromfile(str(path))
+        with plainfiles.plain_files():
+            config = Config.fromfile(str(path))
     except ImportError as error:  # of the package of a base, say
         raise _stack.StackError(f'{path}: {error}') from error
     except OSError:
@@ -156,6 +175,10 @@ def read_config(
         what = ' '.join(str(error).split())
         raise ValueError(f'{path}: cannot be read ({type(error).__name__}: {what})') from error
     keys.check(path, config)
+    if method:
+        from .method import apply  # needs torch
+
+        apply(config, method)  # before the options, which change what it sets
     _merge(config, options or {}, launcher)
     own.read_all(config.get('domain_files') or ())
     own.read_beside(path)
@@ -262,16 +285,16 @@ def below_configs(path: str | Path) -> tuple[str, ...]:
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     """Parse `key=value` words as MMEngine's `--cfg-options` does. Raises ValueError for others."""
-    if wrong := [pair for pair in pairs if '=' not in pair]:
+    if wrong := [pair for pair in pairs if pair.find('=') < 1]:
         raise ValueError(f'--cfg-options: {wrong[0]!r} is not KEY=VALUE')
     parser = argparse.ArgumentParser()
     parser.add_argument('--options', nargs='+', action=DictAction, default={})
     try:
         return parser.parse_args(['--options', *pairs] if pairs else []).options
-    except RecursionError as error:
+    except (RecursionError, AssertionError) as error:
         raise ValueError(
-            f'--cfg-options {" ".join(pairs)}: not readable; expected a number, a text or a list. '
-            'A dict is given by its keys, as part.key=value'
+            f'--cfg-options {" ".join(pairs):.200}: not readable; expected a number, a text or a '
+            'list. A dict is given by its keys, as part.key=value'
         ) from error
 
 
@@ -301,6 +324,7 @@ def from_arguments(args: argparse.Namespace, **changed: Any) -> Config:
     given = vars(args) | changed
     check_files(argparse.Namespace(**given))
     keys = ('work_dir', 'data_root', 'name', 'amp', 'compile', 'launcher', 'skip_lists', 'track')
+    keys += ('method',)
     return load_config(
         given['config'],
         options=parse_options(given['cfg_options']),

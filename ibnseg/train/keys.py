@@ -137,7 +137,7 @@ def merge(config: Config, options: Mapping[str, Any]) -> None:
     whole = tuple(key.removesuffix('_delete_') for key in options if key.endswith('._delete_'))
     for key, value in options.items():
         first = key.partition('.')[0]
-        if first not in _KNOWN and first[0] != '_':
+        if first not in _KNOWN and not first.startswith('_'):
             if first in config:
                 raise ValueError(
                     f'--cfg-options {key}: {first} is a variable, and was used when the config '
@@ -146,7 +146,14 @@ def merge(config: Config, options: Mapping[str, Any]) -> None:
             raise ValueError(f'--cfg-options {key}: nothing reads {first!r}{_meant(key, config)}')
         if not key.startswith(whole):
             _check_way(config, key, value)
-    config.merge_from_dict(dict(options))
+    try:
+        config.merge_from_dict(dict(options))
+    except (AssertionError, AttributeError, IndexError, KeyError, TypeError) as error:
+        given = ' '.join(f'{key}={value}' for key, value in options.items())
+        raise ValueError(
+            f'--cfg-options {given:.200}: cannot be laid over this config ({error}). A part of a '
+            'list takes a dict, and is given by its keys, as part.0.key=value'
+        ) from error
 
 
 def _check_way(config: Config, key: str, value: Any) -> None:

@@ -1,5 +1,6 @@
 """MMEngine's Runner with a quiet console and checkpoints that hold no code."""
 
+import atexit
 import contextlib
 import copy
 import logging
@@ -24,7 +25,7 @@ from .. import disk, ending, machine, registered, weights  # noqa: F401
 from ..methods import with_loss
 from ..methods.passes import check_observed
 from ..methods.segmentor import check_collected
-from . import averaged, feeding, losses, unbuilt, untrusted
+from . import averaged, feeding, losses, plainfiles, unbuilt, untrusted
 from .checkpoint import AtomicCheckpointHook
 
 
@@ -128,6 +129,9 @@ class SegRunner(mmengine.runner.Runner):
         if built.num_workers:
             built.timeout = built.timeout or feeding.TIMEOUT
             built.worker_init_fn = partial(_begin_worker, built.worker_init_fn)
+            # Before Python's own end of them, a signal that they outlive.
+            atexit.unregister(_end_workers)
+            atexit.register(_end_workers)
         return built
 
     def _init_model_weights(self) -> None:
@@ -258,8 +262,12 @@ class SegRunner(mmengine.runner.Runner):
                     )
 
 
+_end_workers = partial(ending.end_workers, daemons=True)
+
+
 def _begin_worker(begin: Callable[[int], None] | None, number: int) -> None:
     ending.outlive_signals()
+    plainfiles.guard_worker()
     if begin is not None:
         begin(number)
 

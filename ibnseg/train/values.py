@@ -69,7 +69,8 @@ def check(config: Config) -> None:
     hooks = config.get('custom_hooks') or ()
     if not isinstance(hooks, list | tuple) or not all(isinstance(h, Mapping) for h in hooks):
         raise ValueError(f"custom_hooks is {hooks!r:.60}; expected a list: [dict(type='...')]")
-    if not all(isinstance(one, Mapping) for one in schedulers(config)):
+    given = schedulers(config)
+    if not isinstance(given, list | tuple) or not all(isinstance(one, Mapping) for one in given):
         given = config.param_scheduler
         raise ValueError(
             f"param_scheduler is {given!r:.60}; expected a dict(type='...'), or a list of them"

@@ -37,9 +37,11 @@ class Planned:
     state: str
     note: str
     text: str = ''
+    method: str = ''
 
     def __str__(self) -> str:
-        return f'{self.config}, seed {self.seed}'
+        method = f', {self.method}' if self.method else ''
+        return f'{self.config}{method}, seed {self.seed}'
 
 
 def planned(path: str, config: Config, seed: int, folder: Path, note: str) -> Planned:
@@ -48,16 +50,9 @@ def planned(path: str, config: Config, seed: int, folder: Path, note: str) -> Pl
     Raises ValueError where the folder holds a run of another config or seed.
     """
     record, text = folder / f'{config.model_name}.record.json', config.pretty_text
-    state = NEW
-    if record.is_file():
-        state = FINISHED
-        facts = records.read(record).provenance
-        if (found := facts.get('seed')) != seed:
-            raise ValueError(f'{record}: of seed {found!r:.20}, expected {seed}. {_WAY_OUT}')
-        if facts.get('unmeasured'):
-            state = BEGUN
-    elif any(folder.glob('*iter_*.pth')):
-        state = BEGUN
+    if record.is_file() and (found := records.read(record).provenance.get('seed')) != seed:
+        raise ValueError(f'{record}: of seed {found!r:.20}, expected {seed}. {_WAY_OUT}')
+    state = how_far(record)
     if state != NEW:
         if not (folder / note).is_file():
             raise ValueError(
@@ -72,6 +67,13 @@ def planned(path: str, config: Config, seed: int, folder: Path, note: str) -> Pl
                 f'{", ".join(other)}. {_WAY_OUT}'
             )
     return Planned(str(path), config.model_name, seed, folder, record, state, note, text)
+
+
+def how_far(record: Path) -> str:
+    """Return the state of the run that leaves this record. Raises as `records.read`."""
+    if record.is_file():
+        return BEGUN if records.read(record).provenance.get('unmeasured') else FINISHED
+    return BEGUN if any(record.parent.glob('*iter_*.pth')) else NEW
 
 
 def _content(text: str | bytes, origin: str | Path) -> dict[str, str]:
@@ -110,13 +112,18 @@ def begin(run: Planned, script: str | Path, words: Sequence[str] = (), processes
     if processes > 1:
         command += ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
     command += [str(script), run.config, '--work-dir', str(run.folder), '--seed', str(run.seed)]
-    command += ['--no-table', *words]
+    command += ['--no-table', *words, *(['--method', run.method] if run.method else [])]
     command += ['--launcher', 'pytorch'] * (processes > 1) + ['--resume'] * (run.state == BEGUN)
     return _launch(command)
 
 
 def _end_with_parent() -> None:
-    """Have the kernel send SIGTERM to this new process when the one that began it has ended."""
+    """Have the kernel send SIGTERM to this new process when the one that began it has ended.
+
+    SIGUSR2, which a cluster may send to all processes of a job, is for that one alone (`cluster`).
+    """
+    if hasattr(signal, 'SIGUSR2'):
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     if sys.platform == 'linux':
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 

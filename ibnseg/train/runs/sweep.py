@@ -1,5 +1,7 @@
 """Several configs, several seeds: what is to be run, and running it one after another."""
 
+import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,7 +17,8 @@ def plan(
     configs: Sequence[str],
     seeds: Sequence[int],
     out: str | Path,
-    load: Callable[[str, Path], Config],
+    load: Callable[..., Config],
+    methods: Sequence[str] = (),
 ) -> list[Planned]:
     """Say what a sweep has to run, in this order, and what of it is there already.
 
@@ -23,18 +26,24 @@ def plan(
         configs: files.
         seeds: each config is run with each.
         out: a run has the folder `<config>/seed-<seed>` in it.
-        load: (config file, folder of the run) -> config, with what the command line says.
+        load: (config file, folder of the run[, method]) -> config, with what the command line says.
+        methods: each config is run with each, in `<config>-<method>/`; none: with its own.
 
     Raises:
-        ValueError: a seed or config twice, two configs whose records could not be told apart, or a
-            folder with a run of another config or seed. What `load` and `records.read` raise.
+        ValueError: a seed, method or config twice, two configs whose records could not be told
+            apart, or a folder with a run of another config or seed. What `load` and `records.read`
+            raise.
     """
     if len(set(seeds)) < len(seeds):
         raise ValueError(f'--seeds {" ".join(map(str, seeds))}: one is named twice')
+    if len(set(methods)) < len(methods):
+        raise ValueError(f'--methods {" ".join(methods)}: one is named twice')
     runs, who, where = [], {}, {}
-    for path in configs:
+    for path, method in itertools.product(configs, methods or ['']):
         folder = Path(out, *below_configs(path))  # as train's own folders
-        config = load(path, folder)
+        if method:
+            folder = folder.with_name(f'{folder.name}-{method}')
+        config = load(path, folder, *[method] * bool(method))
         identity = (config.model_name, config.source)
         for key, taken in ((identity, who), (folder, where)):
             other = taken.setdefault(key, path)
@@ -44,5 +53,6 @@ def plan(
                     'source, or one folder. Name each once, or give one a model_name'
                 )
         for seed in seeds:
-            runs.append(planned(path, config, seed, folder / f'seed-{seed}', _NOTE))
+            run = planned(path, config, seed, folder / f'seed-{seed}', _NOTE)
+            runs.append(dataclasses.replace(run, method=method))
     return runs
