@@ -375,6 +375,7 @@ values = st.one_of(
 @example(key='param_scheduler.0', value='None')
 @example(key='param_scheduler', value='True')
 @example(key='model.backbone.placement', value='(1,')
+@example(key='val_dataloader', value='True')
 @given(
     key=st.sampled_from(_KEYS) | st.text(string.ascii_letters + '._0', max_size=12),
     value=values,

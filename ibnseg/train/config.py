@@ -122,6 +122,8 @@ def check_given(key: str, value: Any) -> None:
 def _check_datasets(config: Config) -> None:
     """Raise ValueError for a loader whose dataset names no domains: a wrapper around one, say."""
     for loader, key in zip(LOADERS, ('domain', 'domains', 'domains'), strict=True):
+        if config[loader] is not None and not isinstance(config[loader], Mapping):
+            raise ValueError(f'{loader} is {config[loader]!r:.60}; expected a dict, or None')
         data = (config[loader] or dict(dataset={key: None})).get('dataset')
         if not isinstance(data, Mapping) or key not in data:
             kind = data.get('type') if isinstance(data, Mapping) else data
