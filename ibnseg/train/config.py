@@ -60,6 +60,7 @@ def load_config(
         FileNotFoundError, ValueError: no such config, or one that lacks what a run needs.
     """
     config = read_config(path, _NEEDED, work_dir, launcher, options)
+    _check_kinds(config)
     for key in ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'):
         check_given(key, config.get(key))
     for key in ('test_cfg', 'data_preprocessor'):
@@ -101,6 +102,18 @@ def _state_data(config: Config, data_root: str | None, skip_lists: Sequence[str]
             names += domain_names(data)
     if files := own.files_of(names):
         config.domain_files = files  # whoever opens the run finds its datasets
+
+
+def _check_kinds(config: Config) -> None:
+    """Raise ValueError for a part that is no dict, and for names that are no texts."""
+    for key in ('model', 'optim_wrapper', 'auto_scale_lr', 'fine_tuned'):
+        if not isinstance(value := config.get(key), Mapping | None):
+            raise ValueError(f'{key} is {value!r:.60}; expected a dict, as in configs/_base_')
+    scope, source = config.get('default_scope', ''), config.source
+    if not isinstance(scope, str):
+        raise ValueError(f"default_scope is {scope!r:.60}; expected 'mmseg'")
+    if isinstance(source, list | tuple) and not all(isinstance(one, str) for one in source):
+        raise ValueError(f"source is {source!r:.60}; expected 'name:split', or a list of these")
 
 
 def check_name(name: str) -> str:
@@ -171,7 +184,10 @@ def read_config(
         raise ValueError(f'{path}: cannot be read ({type(error).__name__}: {what})') from error
     keys.check(path, config)
     _merge(config, options or {}, launcher)
-    own.read_all(config.get('domain_files') or ())
+    files = config.get('domain_files') or ()
+    if not isinstance(files, list | tuple) or not all(isinstance(one, str) for one in files):
+        raise ValueError(f'domain_files is {files!r:.60}; expected a list of file names')
+    own.read_all(files)
     own.read_beside(path)
     absent = [key for key in needed if key not in config]
     if 'source' in absent and config.get('default_scope') == 'mmseg' and 'train_cfg' in config:
