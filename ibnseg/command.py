@@ -143,11 +143,10 @@ def run(job: Callable[[], int | None], interrupted: str | Callable[[], str] = ''
         try:
             return job() or 0
         except KeyboardInterrupt as interrupt:
-            what = 'terminated' if isinstance(interrupt, ending.Terminated) else 'interrupted'
-            way_on = _said(interrupted)
-            _report(f'{what}; {way_on}' if way_on else what, '')
-            return ending.code_of(interrupt)
+            return _end(interrupt, interrupted)
         except Exception as error:
+            if interrupt := ending.interrupt_behind(error):
+                return _end(interrupt, interrupted)
             if 'IBNSEG_TRACE' in os.environ:
                 raise
             log.error(traceback.format_exc())
@@ -157,6 +156,13 @@ def run(job: Callable[[], int | None], interrupted: str | Callable[[], str] = ''
                 text += f'; {way_on}'
             _report(text, 'error', getattr(error, 'common', False))
             return getattr(error, 'exit_code', 2)
+
+
+def _end(interrupt: KeyboardInterrupt, interrupted: str | Callable[[], str]) -> int:
+    what = 'terminated' if isinstance(interrupt, ending.Terminated) else 'interrupted'
+    way_on = _said(interrupted)
+    _report(f'{what}; {way_on}' if way_on else what, '')
+    return ending.code_of(interrupt)
 
 
 def _said(text: str | Callable[[], str]) -> str:

@@ -46,6 +46,17 @@ def code_of(interrupt: KeyboardInterrupt) -> int:
     return 128 + signal.SIGINT
 
 
+def interrupt_behind(error: BaseException) -> KeyboardInterrupt | None:
+    """Return the interrupt that a library's bare `except` made this error of, None of others.
+
+    MMEngine's formatting of a config does so, for one.
+    """
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, KeyboardInterrupt):
+        seen = seen.__cause__ or seen.__context__
+    return seen
+
+
 @contextlib.contextmanager
 def on_signals() -> Iterator[None]:
     """Have Ctrl-C, SIGTERM and SIGUSR1 raise KeyboardInterrupt or Terminated once.

@@ -223,3 +223,19 @@ def test_a_job_whose_reader_leaves_is_done_to_its_end(tmp_path, unbuffered):
     _, text = process.communicate()
     assert (process.returncode, text) == (3, b'')
     assert (tmp_path / 'written').exists()
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_an_interrupt_that_a_library_turned_into_an_error(monkeypatch, capsys, number):
+    """MMEngine formats a config behind a bare `except`, and raises SyntaxError with all of it."""
+    from mmengine.config import Config
+    from yapf.yapflib import yapf_api
+
+    def formatting(*_, **__):
+        os.kill(os.getpid(), number)
+        time.sleep(0.01)  # the handler runs here at the latest
+
+    monkeypatch.setattr(yapf_api, 'FormatCode', formatting)
+    code = command.run(lambda: Config(dict(a=1)).pretty_text, 'begin anew')
+    said = 'interrupted' if number == signal.SIGINT else 'terminated'
+    assert (code, capsys.readouterr().err) == (128 + number, f'{said}; begin anew\n')

@@ -63,6 +63,7 @@ def load_config(
         FileNotFoundError, ValueError: no such config, or one that lacks what a run needs.
     """
     config = read_config(path, _NEEDED, work_dir, launcher, options, method)
+    _check_kinds(config)
     for key in ('model', 'test_dataloader', 'test_cfg', 'test_evaluator'):
         check_given(key, config.get(key))
     for key in ('test_cfg', 'data_preprocessor'):
@@ -109,6 +110,18 @@ def _state_data(config: Config, data_root: str | None, skip_lists: Sequence[str]
         config.domain_files = files  # whoever opens the run finds its datasets
 
 
+def _check_kinds(config: Config) -> None:
+    """Raise ValueError for a part that is no dict, and for names that are no texts."""
+    for key in ('model', 'optim_wrapper', 'auto_scale_lr', 'fine_tuned'):
+        if not isinstance(value := config.get(key), Mapping | None):
+            raise ValueError(f'{key} is {value!r:.60}; expected a dict, as in configs/_base_')
+    scope, source = config.get('default_scope', ''), config.source
+    if not isinstance(scope, str):
+        raise ValueError(f"default_scope is {scope!r:.60}; expected 'mmseg'")
+    if isinstance(source, list | tuple) and not all(isinstance(one, str) for one in source):
+        raise ValueError(f"source is {source!r:.60}; expected 'name:split', or a list of these")
+
+
 def check_name(name: str) -> str:
     """Return a model's name. Raises ValueError for one that files and folders cannot have."""
     if not name or name.startswith('.') or len(name) > 150 or re.search(r'[/\\\x00-\x1f]', name):
@@ -128,6 +141,8 @@ def check_given(key: str, value: Any) -> None:
 def _check_datasets(config: Config) -> None:
     """Raise ValueError for a loader whose dataset names no domains: a wrapper around one, say."""
     for loader, key in zip(LOADERS, ('domain', 'domains', 'domains'), strict=True):
+        if config[loader] is not None and not isinstance(config[loader], Mapping):
+            raise ValueError(f'{loader} is {config[loader]!r:.60}; expected a dict, or None')
         data = (config[loader] or dict(dataset={key: None})).get('dataset')
         if not isinstance(data, Mapping) or key not in data:
             kind = data.get('type') if isinstance(data, Mapping) else data
@@ -180,7 +195,10 @@ def read_config(
 
         apply(config, method)  # before the options, which change what it sets
     _merge(config, options or {}, launcher)
-    own.read_all(config.get('domain_files') or ())
+    files = config.get('domain_files') or ()
+    if not isinstance(files, list | tuple) or not all(isinstance(one, str) for one in files):
+        raise ValueError(f'domain_files is {files!r:.60}; expected a list of file names')
+    own.read_all(files)
     own.read_beside(path)
     absent = [key for key in needed if key not in config]
     if 'source' in absent and config.get('default_scope') == 'mmseg' and 'train_cfg' in config:

@@ -102,6 +102,8 @@ def _check_evaluators(config: Config, scope: str) -> None:
     for key in ('val_evaluator', 'test_evaluator'):
         stated = config.get(key) or []
         metrics = [stated] if isinstance(stated, Mapping) else stated
+        if not isinstance(metrics, list | tuple):
+            raise ValueError(f"{key} is {stated!r:.60}; expected a dict(type='...')")
         for metric in metrics[:1]:
             kind = metric.get('type') if isinstance(metric, Mapping) else metric
             found = _find(kind, scope) if isinstance(kind, str) else (kind,)
