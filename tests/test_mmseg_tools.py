@@ -14,7 +14,7 @@ from PIL import Image
 from processes import run
 
 import ibnseg
-from ibnseg import domains, miniature, weights
+from ibnseg import _stack, domains, miniature, weights
 from ibnseg.measure.predictions import read_prediction
 
 ROOT = Path(__file__).parents[1]
@@ -95,6 +95,20 @@ def test_what_train_py_saves_is_read_once_it_is_trusted(trained, converted, tmp_
     assert weights_tool.main(['convert', str(tmp_path / 'none.pth'), 'out.pth', '--trust']) == 2
     said = capsys.readouterr().err
     assert 'cannot be unpickled' in said and 'no weights in it' in said
+
+
+def test_mim_trains_and_tests(place, converted):
+    """OpenMIM calls the scripts of the package that it is told."""
+    if not importlib.util.find_spec('mim'):
+        pytest.skip('openmim is not installed: mim train and mim test are not tried')
+    (package,) = [_stack._DISTRIBUTIONS[name] for name in _stack.installed()]
+    options = ['tiny.py', '--gpus', '0']
+    run('-m', 'mim', 'train', package, *options, '--work-dir', 'mim', cwd=place, fresh=True)
+    assert (place / 'mim' / 'iter_2.pth').is_file()
+    words = [*options, '--checkpoint', converted, '--work-dir', 'mim-test']
+    run('-m', 'mim', 'test', package, *words, cwd=place, fresh=True)
+    metrics = json.loads(next((place / 'mim-test').rglob('2*.json')).read_text())
+    assert 0 <= metrics['cityscapes:val/mIoU'] <= 100
 
 
 # From here on the converted file: OpenMMLab's own mmengine cannot read what its Runner saves on

@@ -111,6 +111,28 @@ def test_a_config_by_name_trains_and_predicts(full, tmp_path):
     photos = tmp_path / 'data' / 'cityscapes' / 'leftImg8bit' / 'val'
     ran([ibnseg, 'predict', run, photos, '--out', 'predicted'], tmp_path)
     assert len([*(tmp_path / 'predicted' / 'labels').rglob('*.png')]) == 2
+    ran([ibnseg, 'package', run, '--out', 'package'], tmp_path)
+    said = ran([ibnseg, 'verify', 'package', '--data-root', 'data'], tmp_path).stdout
+    assert said.count('every pixel as recorded') == 2
+    jobs = ['--on', 'local:2'] if util.find_spec('submitit') else []
+    sweep = [ibnseg, 'sweep', 'miniature/ibn_b', '--seeds', 0, 1, '--data-root', 'data', *jobs]
+    ran([*sweep, '--no-gallery', '--cfg-options', *TINY], tmp_path)
+    assert '| ibn_b | 2 |' in (tmp_path / 'work_dirs/sweep/report/report.md').read_text()
+
+
+def test_data_and_methods_are_looked_at_from_any_folder(full, tmp_path):
+    ibnseg = full / 'ibnseg'
+    small = ['--train', 1, '--val', 2, '--size', '64x128', '--workers', 1]
+    ran([ibnseg, 'miniature', 'data', *small], tmp_path)
+    ran([ibnseg, 'browse', 'cityscapes', '--data-root', 'data'], tmp_path)
+    assert '<img' in (tmp_path / 'cityscapes.html').read_text()
+    (tmp_path / 'mycity').mkdir()
+    for name, of in (('images', 'leftImg8bit'), ('masks', 'gtFine')):
+        shutil.copytree(tmp_path / 'data/cityscapes' / of, tmp_path / 'mycity' / name)
+    ran([ibnseg, 'domain', 'new', 'mycity', '--ids', 'cityscapes'], tmp_path)
+    audit = [ibnseg, 'audit', 'mycity', 'data', '--domain-file', 'mycity.yaml']
+    assert 'mycity' in ran(audit, tmp_path).stdout
+    assert ran([ibnseg, 'methods'], tmp_path).stdout.startswith('mixstyle ')
 
 
 def test_configs_are_copied_with_what_they_inherit(full, tmp_path):
