@@ -1,6 +1,7 @@
 """Exports by every protocol: `ibnseg test --engine`, and how a report tells engines apart."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ from test_configs import ROOT
 from test_export import saved
 
 from ibnseg import miniature, report
-from ibnseg.export import engines, write
+from ibnseg.export import certificate, engines, write
 from ibnseg.inference.model import load
 from ibnseg.measure import matrices, records
 from ibnseg.report import claims, flat
@@ -97,6 +98,29 @@ def test_a_given_export(run, root, by_torch, tmp_path, capsys, name, inside):
     found = measure(run, root, *words)
     assert max(moved(by_torch, found)) < 1e-4
     assert len(records.read(found).provenance['engine']['export_sha256']) == 64
+
+
+def test_int8_is_another_network_with_a_name_of_its_own(run, root, by_engine, tmp_path, capsys):
+    model = load(run, device='cpu')
+    photos = {path.name: model.scaled(path) for path in write.source_photos(model, str(root))}
+    assert len(photos) == 2 and all('gta5' in str(p) for p in write.source_photos(model, str(root)))
+    files, said = write.export(model, 'onnx', photos, tmp_path / 'x.int8.onnx', ranges=photos)
+    assert said['export']['ranges_of'] == [*photos] and said['export']['operations'] == ['Conv']
+    precision = said['engine']['precision']
+    assert re.fullmatch('int8-[0-9a-f]{8}', precision)
+    assert min(case['agreement'] for case in said['cases']) > 0.5
+    assert max(case['difference'] for case in said['cases']) > certificate.TOLERANCE
+    found = measure(run, root, '--engine', 'onnxruntime', '--export', str(files[0]))
+    assert found != by_engine['onnxruntime']
+    assert records.read(found).provenance['engine']['precision'] == precision
+    assert 0 < max(moved(by_engine['onnxruntime'], found)) < 0.5
+    other = dict(list(photos.items())[:1])
+    again = write.export(model, 'onnx', photos, tmp_path / 'y.int8.onnx', ranges=other)[1]
+    assert again['engine']['precision'] != precision
+    words = ['--engine', 'openvino', '--precision', 'bfloat16', '--export', str(files[0])]
+    measure(run, root, *words, code=2)
+    with pytest.raises(ValueError, match='--int8 is of --to onnx alone'):
+        write.export(model, 'openvino', photos, ranges=photos)
 
 
 def test_an_export_of_another_checkpoint_is_refused(run, root, tmp_path, capsys):

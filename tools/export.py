@@ -40,6 +40,11 @@ def parser() -> argparse.ArgumentParser:
         default='input',
         help="size of the output: the input's (default), or the head's, which is faster",
     )
+    p.add_argument(
+        '--int8',
+        action='store_true',
+        help='of --to onnx: convolutions in 8 bits, with ranges from photos of the source',
+    )
     p.add_argument('--photos', nargs='+', metavar='FILE', help='of the certificate')
     command.add(p, '--data-root', '--cfg-options')
     return p
@@ -64,9 +69,15 @@ def _job(args: argparse.Namespace) -> None:
     model = load(run, checkpoint, device='cpu', options=parse_options(args.cfg_options))
     files = args.photos or write.evaluation_photos(model, args.data_root)
     photos = {Path(file).name: model.scaled(file) for file in files}
+    ranges = None
+    if args.int8:
+        used = write.source_photos(model, args.data_root)
+        ranges = {Path(file).name: model.scaled(file) for file in used}
     command.say(f'exporting   {model.name}, {model.checkpoint}')
     out = Path(args.out) if args.out else None
-    written, said = write.export(model, args.to, photos, out, args.preprocessing, args.logits)
+    written, said = write.export(
+        model, args.to, photos, out, args.preprocessing, args.logits, ranges
+    )
     for file in written[:-1]:
         command.say(f'export      {file}')
     command.say(f'certificate {written[-1]}')

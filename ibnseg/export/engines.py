@@ -86,9 +86,9 @@ def _onnxruntime(path: Path, precision: str) -> Engine:
     def run(images: np.ndarray) -> np.ndarray:
         return session.run([first], {taken.name: images})[0]
 
-    return Engine(
-        'onnxruntime', ort.__version__, precision, _about(meta.get(KEY)), run, shape, kind
-    )
+    about = _about(meta.get(KEY))
+    precision = _stated(path, about, precision)
+    return Engine('onnxruntime', ort.__version__, precision, about, run, shape, kind)
 
 
 def _openvino(path: Path, precision: str) -> Engine:
@@ -117,7 +117,16 @@ def _openvino(path: Path, precision: str) -> Engine:
     def run(images: np.ndarray) -> np.ndarray:
         return compiled(images)[first]
 
-    return Engine('openvino', ov.__version__, precision, _about(said), run, shape, kind)
+    about = _about(said)
+    precision = _stated(path, about, precision)
+    return Engine('openvino', ov.__version__, precision, about, run, shape, kind)
+
+
+def _stated(path: Path, about: Mapping[str, Any], asked: str) -> str:
+    stated = str(about.get('precision', 'float32'))
+    if 'float32' not in (stated, asked):
+        raise ValueError(f'{path} is in {stated}, so its other operations run in float32 alone')
+    return asked if stated == 'float32' else stated
 
 
 def _of_onnx(path: Path) -> str | None:

@@ -80,7 +80,7 @@ def _onnx(path: Path, engine: str | None, precision: str) -> Foreign:
         protocol = about.get('protocol')
         if isinstance(protocol, Mapping):
             facts |= {key: protocol[key] for key in ('photo', 'keep_ratio') if key in protocol}
-    said = dict(name=opened.name, version=opened.version, precision=precision)
+    said = dict(name=opened.name, version=opened.version, precision=opened.precision)
     return Foreign(
         in_torch(opened),
         disk.sha256(path),

@@ -14,7 +14,7 @@ from ..errors import DataError
 from ..inference.model import Model
 from ..measure import origin
 from ..train.config import domain_names
-from . import certificate, engines, formats
+from . import certificate, engines, formats, int8
 from .network import Exportable, normalisation
 
 SCHEMA, CERTIFICATE = 'ibnseg-export-1', 'ibnseg-export-certificate-1'
@@ -32,6 +32,7 @@ def export(
     out: Path | None = None,
     inside: bool = False,
     logits: str = 'input',
+    ranges: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[list[Path], dict[str, Any]]:
     """Write a network to a file with its certificate; nothing is left where they do not agree.
 
@@ -40,6 +41,9 @@ def export(
         photos: by name, uint8 RGB (H, W, 3) as the network gets them, see `evaluation_photos`.
         out: the file; default: beside the checkpoint, by its name.
         inside, logits: of `Exportable`.
+        ranges: photos by name, as `photos`, for an ONNX file in int8; they should be the source's.
+            The file in float32 has to agree with torch; the certificate of the one in int8 says
+            how far that one does.
 
     Returns:
         the files, the certificate last, and its content.
@@ -49,7 +53,9 @@ def export(
         FileExistsError: `out` is there and not an export of this checkpoint.
         ValueError: a network that cannot be exported, or a format without its package.
     """
-    out = out or default_name(model, to, inside, logits)
+    if ranges is not None and to != 'onnx':
+        raise ValueError(f'--int8 is of --to onnx alone, not {to}; OpenVINO opens that file')
+    out = out or default_name(model, to, inside, logits, ranges is not None)
     if not out.name.endswith(formats.FORMATS[to]):
         raise ValueError(f'--out {out}: expected a name that ends with {formats.FORMATS[to]}')
     _check_free(out, model)
@@ -67,9 +73,13 @@ def export(
             ) from error
         engine = engines.open_file(files[0])
         cases = certificate.certify(model, engine, photos)
-        content = _content(out, files, engine, cases, about)
         if wrong := [case for case in cases if not case.passed]:
             raise CertificateError(_missed(out, wrong))
+        if ranges is not None:
+            files = [_in_int8(model, files[0], about, ranges)]
+            engine = engines.open_file(files[0])
+            cases = certificate.certify(model, engine, photos)
+        content = _content(out, files, engine, cases, engine.about)
         for file in reversed(files):  # the .bin before the .xml that names it
             file.chmod(0o644)
             os.replace(file, out.with_name(file.name))
@@ -82,9 +92,25 @@ def beside(out: Path) -> Path:
     return out.with_name(out.name + '.certificate.json')
 
 
-def default_name(model: Model, to: str, inside: bool, logits: str) -> Path:
+def _in_int8(
+    model: Model, file: Path, about: dict[str, Any], ranges: Mapping[str, np.ndarray]
+) -> Path:
+    images = (photo[None] for photo in ranges.values())
+    if not about['input']['normalised_inside']:
+        images = (certificate.normalised(model, image) for image in images)
+    out = file.with_name(file.name + '.int8')
+    about = about | int8.quantise(file, out, images) | dict(ranges_of=[*ranges])
+    (onnx,) = formats.need('onnx')
+    network = onnx.load(out)
+    onnx.helper.set_model_props(network, {formats.KEY: json.dumps(about)})
+    onnx.save(network, file)
+    out.unlink()
+    return file
+
+
+def default_name(model: Model, to: str, inside: bool, logits: str, in_int8: bool = False) -> Path:
     """Return where an export lies: beside its checkpoint, named by what it is."""
-    kind = '.uint8' * inside + '.head' * (logits == 'head')
+    kind = '.uint8' * inside + '.head' * (logits == 'head') + '.int8' * in_int8
     return model.checkpoint.with_name(f'{model.checkpoint.stem}{kind}{formats.FORMATS[to]}')
 
 
@@ -134,9 +160,18 @@ def evaluation_photos(model: Model, root: str | None, number: int = _PHOTOS) -> 
 
     Raises ValueError where none of them is there.
     """
+    return _photos_of(model, 'test_dataloader', root, number)
+
+
+def source_photos(model: Model, root: str | None, number: int = int8.PHOTOS) -> list[Path]:
+    """Return photos, evenly spaced, that a run was trained on. Errors: `evaluation_photos`."""
+    return _photos_of(model, 'train_dataloader', root, number)
+
+
+def _photos_of(model: Model, loader: str, root: str | None, number: int) -> list[Path]:
     found: list[Path] = []
     if is_segmentor(model.config):
-        data = model.config.test_dataloader.dataset
+        data = model.config[loader].dataset
         for domain in domain_names(data):
             try:
                 pairs = domains.use(domain, root or data.data_root).pairs
@@ -146,8 +181,8 @@ def evaluation_photos(model: Model, root: str | None, number: int = _PHOTOS) -> 
     if not found:
         where = f' below {root or data.data_root}' if is_segmentor(model.config) else ''
         raise ValueError(
-            f'the certificate needs photos, and none of those that {model.name} is measured on '
-            f'are there{where}. Name the folder that holds the datasets (--data-root), or photos '
+            f'the export needs photos, and none of the {loader} of {model.name} are '
+            f'there{where}. Name the folder that holds the datasets (--data-root), or photos '
             '(--photos FILE ...)'
         )
     at = np.linspace(0, len(found) - 1, min(number, len(found)))

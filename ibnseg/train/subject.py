@@ -76,6 +76,8 @@ class InEngine(Subject):
 
         self._name, self._precision, self._export = engine, precision, export
         self._opened = engines.open_file(export, engine, precision) if export else None
+        if self._opened:  # a file in int8 says so
+            precision = self._opened.precision
         self.engine = dict(name=engine, precision=precision)
         if self._opened:
             said = self._opened.about.get('checkpoint', {}).get('sha256')
