@@ -271,7 +271,7 @@ def test_the_command(run, files, tmp_path, capsys):
     assert tool.main([*given, '--out', str(tmp_path / 'x.onnx')]) == 2
     assert 'expected a name that ends with .ts.pt' in capsys.readouterr().err
     assert tool.main([str(run), '--to', 'onnx', '--data-root', str(tmp_path)]) == 2
-    assert 'the certificate needs photos' in capsys.readouterr().err
+    assert 'the export needs photos' in capsys.readouterr().err
     config = [str(run / 'config.py'), str(run / 'iter_120.pth'), '--to', 'torchscript']
     assert tool.main([*config, '--photos', str(files[0])]) == 0
     assert (run / 'iter_120.ts.pt.certificate.json').is_file()
