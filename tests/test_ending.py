@@ -87,7 +87,7 @@ def test_any_other_exception_is_one_line_that_says_what_and_where(error, capsys)
 def test_a_fault_of_our_own_asks_for_the_trace(capsys):
     assert command.run(lambda: clean(3)) == 2
     text = capsys.readouterr().err
-    assert text.startswith(f'error: TypeError in {Path("ibnseg", "text.py")}, line ')
+    assert text.startswith(f'error: AttributeError in {Path("ibnseg", "text.py")}, line ')
     assert 'this is a fault of ibnseg: report it with the trace' in text
 
 
@@ -236,6 +236,12 @@ def test_an_interrupt_that_a_library_turned_into_an_error(monkeypatch, capsys, n
         time.sleep(0.01)  # the handler runs here at the latest
 
     monkeypatch.setattr(yapf_api, 'FormatCode', formatting)
-    code = command.run(lambda: Config(dict(a=1)).pretty_text, 'begin anew')
+    all_of_them = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1
+    before = {each: signal.getsignal(each) for each in all_of_them}
+    try:
+        code = command.run(lambda: Config(dict(a=1)).pretty_text, 'begin anew')
+    finally:  # a command ends here; after its first signal the next one ends the process
+        for each, handler in before.items():
+            signal.signal(each, handler)
     said = 'interrupted' if number == signal.SIGINT else 'terminated'
     assert (code, capsys.readouterr().err) == (128 + number, f'{said}; begin anew\n')
