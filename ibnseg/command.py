@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from functools import cache
@@ -174,9 +175,23 @@ def _report(text: str, kind: str, common: bool = False) -> None:
     rank = int(os.environ.get('RANK', 0))  # of torchrun; MMEngine sets it for other launchers
     dist = sys.modules.get('mmengine.dist')
     # Before the ranks meet, all find the same; later, each is alone with what it read.
-    if rank == 0 or (kind and not common and dist and dist.is_distributed()):
-        head = kind and f'{kind} (rank {rank}): ' if rank else kind and f'{kind}: '
-        tell(head + '\n'.join(text.splitlines()), file=sys.stderr)
+    shared = rank and (common or not (kind and dist and dist.is_distributed()))
+    if shared and not (kind and _left_alone()):
+        return
+    head = kind and f'{kind} (rank {rank}): ' if rank else kind and f'{kind}: '
+    tell(head + '\n'.join(text.splitlines()), file=sys.stderr)
+
+
+def _left_alone(seconds: float = 10) -> bool:
+    """Wait for the first rank to say what this one has found too; False once it has.
+
+    A rank that ends has torchrun end the others, the first one too, with nothing said.
+    """
+    try:
+        time.sleep(seconds)
+    except KeyboardInterrupt:
+        return False
+    return True
 
 
 def resuming(folder: str | Path | None, pattern: str = 'iter_*.pth') -> str:

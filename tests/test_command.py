@@ -1,11 +1,13 @@
 """What a person types: the nearest name where one is unknown, and the order where it is turned."""
 
 import importlib
+import signal
 
 import mmengine.dist  # noqa: F401
 import pytest
+from processes import run
 
-from ibnseg import command, domains, labels, miniature, placement, weights
+from ibnseg import command, domains, ending, labels, miniature, placement, weights
 from ibnseg.errors import DataError, Incomplete
 from ibnseg.measure import protocols, selection
 from ibnseg.text import meant, nearest
@@ -95,17 +97,43 @@ def test_a_mistyped_command(monkeypatch, capsys):
     assert "unknown command 'trian' (did you mean 'train'?)" in capsys.readouterr().err
 
 
-def test_of_several_ranks_one_says_what_all_know(monkeypatch, capsys):
-    """Each says what it alone has read."""
+def ended(seconds):
+    raise ending.Terminated(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ('error', 'first', 'said'),
+    [
+        (DataError('x.png is damaged'), 'ends it', 'error (rank 1): x.png is damaged\n'),
+        (Incomplete('camvid:val is not measured'), 'ends it', ''),
+        (Incomplete('camvid:val is not measured'), 'goes on', 'error (rank 1): camvid:val is not'),
+    ],
+)
+def test_of_several_ranks_one_says_what_all_know(error, first, said, monkeypatch, capsys):
+    """Each says what it alone has read, or what the first rank has not found."""
     monkeypatch.setenv('RANK', '1')
     monkeypatch.setattr('mmengine.dist.is_distributed', lambda: True)
-    for error, said in (
-        (DataError('x.png is damaged'), 'error (rank 1): x.png is damaged\n'),
-        (Incomplete('camvid:val is not measured'), ''),
-    ):
+    monkeypatch.setattr(command.time, 'sleep', ended if first == 'ends it' else lambda seconds: 0)
 
-        def job(error=error):
-            raise error
+    def job():
+        raise error
 
-        assert command.run(job) == getattr(error, 'exit_code', 2)
-        assert capsys.readouterr().err == said
+    assert command.run(job) == getattr(error, 'exit_code', 2)
+    found = capsys.readouterr().err
+    assert found.startswith(said) and bool(found) == bool(said)
+
+
+@pytest.mark.parametrize('late', [0, 1], ids='rank {} is late'.format)
+def test_what_all_ranks_know_is_said_whoever_ends_first(late, tmp_path):
+    """Torchrun ends the others with the first that ends."""
+    script = tmp_path / 'script.py'
+    script.write_text(
+        'import os, time\n'
+        'from ibnseg import command\n'
+        'def job():\n'
+        f"    time.sleep(2 * (os.environ['RANK'] == '{late}'))\n"
+        "    raise ValueError('two is not one')\n"
+        'raise SystemExit(command.run(job))\n'
+    )
+    done = run('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', script, code=1)
+    assert done.stderr.count('error: two is not one') == 1 and 'rank 1)' not in done.stderr
