@@ -129,6 +129,7 @@ def test_another_mapping_is_another_space(tmp_path):
         (dict(splits='train'), 'splits is'),
         (dict(splits=['a/b']), 'splits is'),
         (dict(default='test'), "default is 'test'"),
+        (dict(drives='city'), "drives is 'city'; expected folder or name"),
         (dict(ids=None), 'expected either ids or colours'),
         (dict(ids=dict(raod=7)), r"no class 'raod' \(did you mean 'road'"),
         (dict(ids=dict(road=7, car=7)), 'ids: 7 is given twice'),

@@ -13,9 +13,10 @@ from test_report_certainty import files, tabulate, write  # noqa: F401
 
 from ibnseg import report
 from ibnseg.measure.bootstrap import Interval
+from ibnseg.measure.units import t_quantile
 from ibnseg.report import headline
 from ibnseg.report.table import Stat
-from ibnseg.report.verdict import judge, t_quantile
+from ibnseg.report.verdict import judge
 
 T = {1: 12.7062, 2: 4.3027, 4: 2.7764, 10: 2.2281, 11: 2.2010, 20: 2.0860, 30: 2.0423, 100: 1.9840}
 

@@ -31,7 +31,7 @@ FILES: dict[str, Path] = {}
 #: Processes that a command starts read these files, too.
 VARIABLE = 'IBNSEG_DOMAIN_FILES'
 _KEYS = {'name', 'photos', 'labels', 'splits'}, {
-    'root', 'default', 'classes', 'ids', 'colours', 'ignore', 'terms'
+    'root', 'default', 'classes', 'ids', 'colours', 'ignore', 'terms', 'drives'
 }  # fmt: skip
 _MOST_BYTES = 2**20
 
@@ -58,6 +58,7 @@ def read(path: str | Path) -> Domain:
         space=f'{name}-{digest}',
         folder=str(root),  # absolute: no data root comes before it
         terms=clean(said.get('terms', ''), 500),
+        drives=said.get('drives', ''),
         default=said.get('default', 'val' if 'val' in said['splits'] else said['splits'][-1]),
     )
     if row.default not in row.splits:
@@ -110,6 +111,8 @@ def _load(path: Path) -> dict[str, Any]:
         _check_pattern(path, key, said[key])
     if not isinstance(said.get('terms', ''), str):
         raise DataError(f'{path}: terms is {said["terms"]!r:.60}; expected a text')
+    if said.get('drives', 'name') not in ('folder', 'name'):
+        raise DataError(f'{path}: drives is {said["drives"]!r:.60}; expected folder or name')
     parts = said['splits']
     if not (isinstance(parts, list) and parts and all(map(_is_split, parts))):
         raise DataError(f'{path}: splits is {parts!r:.60}; expected names, as [train, val]')

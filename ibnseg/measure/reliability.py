@@ -17,6 +17,8 @@ from ..disk import write_by
 from . import bootstrap, matrices
 from .bootstrap import Resampled
 from .records import Record, RecordError
+from .units import Units
+from .units import images as all_images
 
 SCHEMA = 'ibnseg-reliability-1'
 #: Of expected calibration error (Guo et al., ICML 2017).
@@ -119,26 +121,33 @@ def _wrong_at(tested: np.ndarray, kept: np.ndarray) -> np.ndarray:
 
 
 def resample(
-    runs: list[Reliability], times: int = bootstrap.TIMES, seed: int = 0
+    runs: list[Reliability],
+    times: int = bootstrap.TIMES,
+    seed: int = 0,
+    units: Units | None = None,
 ) -> dict[str, Resampled]:
     """Measure R runs on the same draws of their N images; returns one `Resampled` a measure.
+
+    Args as of `bootstrap.resample`.
 
     Raises ValueError below two images: there is nothing to draw.
     """
     images = len(runs[0].counts)
     if images < 2:
         raise ValueError(f'{images} images; a bootstrap needs two at least')
+    units = units or all_images(images)
     observed, drawn = [], []
     for run in runs:
-        counts, blocks = run.counts.reshape(images, -1).astype(np.float64), []
-        for block in bootstrap.draws(images, times, seed):
+        counts = units.sums(run.counts.reshape(images, -1).astype(np.float64))
+        doubts, blocks = units.sums(run.doubts), []
+        for block in bootstrap.draws(len(counts), times, seed):
             for part in np.array_split(block, -(-len(block) // 200)):  # bounds the memory
                 sums = (part @ counts).reshape(-1, 2, BINS)
-                blocks.append(measures(sums, part @ run.doubts))
+                blocks.append(measures(sums, part @ doubts))
         observed.append(measures(run.counts.sum(0, dtype=np.int64), run.doubts.sum(0)))
         drawn.append(np.concatenate(blocks))
     by_run, draws = np.stack(observed), np.stack(drawn, 1)
-    return {name: Resampled(by_run[:, i], draws[:, :, i]) for i, name in enumerate(MEASURES)}
+    return {name: Resampled(by_run[:, i], draws[:, :, i], units) for i, name in enumerate(MEASURES)}
 
 
 def beside(record_path: str | Path) -> Path:

@@ -1,21 +1,22 @@
 """Intervals, paired comparisons and worst images of a table's records, where their images lie
 beside them. In percent; mIoU of a row is the mean over its seeds."""
 
+import math
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
 from .. import progress
-from ..measure import bootstrap, matrices, records
+from ..measure import bootstrap, matrices, records, units
 from ..measure.bootstrap import Interval
 from ..measure.matrices import Images
 from . import reliability
 from .grid import NOTHING, Grid, Section, percent
 from .table import Group, Row, Run, Stat, Table
-from .verdict import Verdict, judge
+from .verdict import Verdict, holm, judge, p_value
 
 _ALL_PAIRS = 4  # rows of which each is compared with each; of more, only with the baseline
 
@@ -29,7 +30,9 @@ class Estimate:
         against: the row that is subtracted; None for a row alone.
         seeds: how many runs a side the mean is over.
         by_seed: over the seeds; of differences, those of runs of one seed.
-        interval: over images.
+        interval: over images or drives.
+        p: of a difference, that of its verdict; `p_of_all`, corrected for all that the report
+            compares.
     """
 
     source: str
@@ -41,6 +44,8 @@ class Estimate:
     seeds: int
     by_seed: Stat
     interval: Interval
+    p: float = math.nan
+    p_of_all: float = math.nan
 
     @property
     def verdict(self) -> Verdict | None:
@@ -93,6 +98,9 @@ def gather(table: Table) -> Certainty | None:
             _estimate(found, group, domain, runs)
         compared = [(row, run) for row, run, _ in runs]
         found.reliability.extend(reliability.sections(group, domain, compared, _ALL_PAIRS))
+    known = [p_value(one.interval, one.by_seed) for one in found.pairs]
+    for i, p in enumerate(zip(known, holm(known), strict=True)):
+        found.pairs[i] = replace(found.pairs[i], p=p[0], p_of_all=p[1])
     return found if found.alone else None
 
 
@@ -142,14 +150,14 @@ def _estimate(found: Certainty, group: Group, domain: str, runs: _Runs) -> None:
     classes = run.measured[domain].classes
     where = group.source, domain, group.reference[domain]
     margins = np.stack([images.margins() for *_, images in runs])
-    drawn = bootstrap.resample(margins, classes)
+    drawn = bootstrap.resample(margins, classes, units=units.of_domain(domain, images.keys))
     seeds: dict[Row, dict[int | None, int]] = {}  # which of the runs has a row's seed
     for number, (row, run, _) in enumerate(runs):
         seeds.setdefault(row, {})[run.seed] = number
 
     def one(row: Row, against: Row | None = None) -> Estimate:
         by_seed, mean = bootstrap.weights(len(runs), seeds[row], seeds.get(against))
-        *limits, other_sign = astuple(drawn.interval(mean))
+        over = drawn.interval(mean)
         return Estimate(
             *where,
             model=row.name,
@@ -157,7 +165,9 @@ def _estimate(found: Certainty, group: Group, domain: str, runs: _Runs) -> None:
             images=len(images),
             seeds=len(by_seed) or len(seeds[row]),
             by_seed=Stat.of(100 * by_seed @ drawn.observed),
-            interval=Interval(*(100 * limit for limit in limits), other_sign),
+            interval=replace(
+                over, value=100 * over.value, low=100 * over.low, high=100 * over.high
+            ),
         )
 
     rows = list(seeds)
@@ -178,15 +188,25 @@ def _estimate(found: Certainty, group: Group, domain: str, runs: _Runs) -> None:
 
 
 _CERTAINTY = (
-    '95 % over images: percentiles of 2,000 draws of the {} images, all models on the same draws. '
-    'Images count as independent; where they are neighbouring frames of one drive, intervals are '
-    'too narrow. a - b: mIoU of a minus that of b on each draw; other sign: share of the draws in '
-    'which it is zero or of the other sign. By seed: mean ± standard deviation (n - 1) of the n '
-    'runs; of a - b, of the differences of runs of one seed. Verdict, from both images and seeds: '
-    'clear where the 95 % interval over both excludes zero. With one seed the chance of training '
-    'is not known, and the verdict is over images alone. Each verdict is for one comparison: of 20 '
-    'without any difference, one is expected to be clear.'
+    '95 % over {over}: percentiles of 2,000 draws of {drawn}, all models on the same draws. a - b: '
+    'mIoU of a minus that of b on each draw; other sign: share of the draws in which it is zero or '
+    'of the other sign. By seed: mean ± standard deviation (n - 1) of the n runs; of a - b, of the '
+    'differences of runs of one seed. Verdict, from both {over} and seeds: clear where the 95 % '
+    'interval over both excludes zero. With one seed the chance of training is not known, and the '
+    'verdict is over {over} alone. Each verdict is for one comparison: of 20 without any '
+    'difference, one is expected to be clear.{corrected}'
 )
+_CORRECTED = (
+    ' p of all: corrected for the {} comparisons of this report (Holm); below 0.05 a difference is '
+    'clear among all of them.'
+)
+_DRAWN = {
+    'images': 'the {units} images, which count as independent',
+    'drives': 'the {units} drives that the {images} images are frames of, further away since they '
+    'are few',
+    'blocks': '{units} blocks of neighbouring frames, further away since they are few: the '
+    '{images} images are of too few drives to say what another drive would give',
+}
 _WORST = (
     'mIoU over the classes in the ground truth or prediction of the image / pixel accuracy; means '
     'over the seeds. Lowest mean over the models first.'
@@ -202,7 +222,12 @@ def sections(found: Certainty | None, worst: int) -> Iterator[Section]:
         every = (*found.alone, *found.pairs)
         some = [one for one in every if (one.source, one.domain, one.protocol) == of]
         title = f'Certainty of mIoU on {photos.title}'
-        yield Section(title, _CERTAINTY.format(len(photos.images)), _intervals(some))
+        over = some[0].interval
+        drawn = _DRAWN[over.over].format(units=over.units, images=len(photos.images))
+        several = sum(math.isfinite(one.p_of_all) for one in found.pairs)
+        corrected = _CORRECTED.format(several) if several > 1 else ''
+        text = _CERTAINTY.format(over=over.over, drawn=drawn, corrected=corrected)
+        yield Section(title, text, _intervals(some, bool(corrected)))
     yield from found.reliability
     for photos in found.photos if worst else ():
         lines = [
@@ -215,30 +240,39 @@ def sections(found: Certainty | None, worst: int) -> Iterator[Section]:
     yield Section(items=found.notes)
 
 
-def _intervals(some: list[Estimate]) -> Grid:
-    """One line an estimate; by seed only where there are several, else it repeats the mIoU."""
-    header = ['model', 'verdict', 'n', 'mIoU', '95 % over images', 'other sign', 'by seed']
+def _intervals(some: list[Estimate], corrected: bool) -> Grid:
+    """One line an estimate; by seed only where there are several, else it repeats the mIoU.
+
+    Args:
+        corrected: with the column of p values corrected for their number.
+    """
+    over = f'95 % over {some[0].interval.over}'
+    header = ['model', 'verdict', 'n', 'mIoU', over, 'other sign', 'by seed', 'p of all']
     lines = [_line(one) for one in some]
-    if all(one.seeds < 2 for one in some):
+    if not corrected:
         header, *lines = (line[:-1] for line in (header, *lines))
+    if all(one.seeds < 2 for one in some):
+        header, *lines = ([*line[:6], *line[7:]] for line in (header, *lines))
     return Grid(header, lines, left=2, cut=160)
 
 
 def _line(one: Estimate) -> list[str]:
     other_sign = one.interval.other_sign
-    name, sign, share, word = one.model, '', '', ''
+    name, sign, share, word, p = one.model, '', '', '', ''
     if one.verdict:
-        name, sign, share = f'{one.model} - {one.against}', '+', NOTHING
+        name, sign, share, p = f'{one.model} - {one.against}', '+', NOTHING, NOTHING
         word = one.verdict.word
         if np.isfinite(other_sign):
             share = '< 0.1 %' if 0 < other_sign < 0.0005 else f'{100 * other_sign:.1f} %'
+        if math.isfinite(one.p_of_all):
+            p = '< 0.001' if one.p_of_all < 0.0005 else f'{one.p_of_all:.3f}'
     value = percent(one.interval.value, sign)
     found = limits(one) or NOTHING
-    return [name, word, str(one.seeds), value, found, share, percent(one.by_seed, sign)]
+    return [name, word, str(one.seeds), value, found, share, percent(one.by_seed, sign), p]
 
 
 def limits(one: Estimate) -> str | None:
-    """Return the 95 % interval over images as '10.1 to 12.9', with signs for a difference."""
+    """Return the 95 % interval as '10.1 to 12.9', with signs for a difference."""
     low, high = (
         percent(n, '+' if one.against else '') for n in (one.interval.low, one.interval.high)
     )

@@ -197,10 +197,12 @@ def _certain(one: Estimate) -> Iterator[Finding]:
     value, low, high = one.interval.value, one.interval.low, one.interval.high
     where = f'{one.model} - {one.against} on {one.domain}, trained on {one.source}'
     if low <= 0 <= high:
-        what = f'{value:+.2f} on {one.images} images, 95 % {low:+.2f} to {high:+.2f}. '
-        number = power.images_needed(value, low, high, one.images)
+        over = one.interval
+        drawn = f'{one.images} images' + f' of {over.units} {over.over}' * (over.over != 'images')
+        what = f'{value:+.2f} on {drawn}, 95 % {low:+.2f} to {high:+.2f}. '
+        number = power.images_needed(value, low, high, over.units)
         what += (
-            f'About {number:,} images would show one of this size with 80 % power.'
+            f'About {number:,} {over.over} would show one of this size with 80 % power.'
             if number
             else 'There is no difference to show.'
         )

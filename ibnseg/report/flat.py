@@ -21,7 +21,7 @@ _TABLE = (
 _STATISTICS = (
     *('source', 'domain', 'protocol', 'model', 'against', 'images', 'seeds', 'value', 'low'),
     *('high', 'other_sign', 'by_seed_mean', 'by_seed_std', 'by_seed_n'),
-    *('verdict', 'low_over_both', 'high_over_both'),
+    *('verdict', 'low_over_both', 'high_over_both', 'p', 'p_of_all', 'over', 'units'),
 )
 
 
@@ -62,13 +62,28 @@ def _lines(table: Table, group: Group, row: Row, run: Run) -> Iterator[list[Any]
 
 def statistics(found: Certainty) -> Grid:
     """Return one line a row and column, and one a pair and column; `against` is empty for the
-    former. Percent, but for `other_sign`, a share. `..._over_both`: over images and seeds."""
+    former. Percent, but for `other_sign`, `p` and `p_of_all`, shares. `..._over_both`: over images
+    (or the drives that they are of) and seeds."""
     lines = []
     for one in (*found.alone, *found.pairs):
-        *facts, by_seed, (*limits, share) = astuple(one)
-        said = [one.verdict.word, one.verdict.low, one.verdict.high] if one.verdict else 3 * ['']
-        lines.append([*facts, *limits, f'{share:.4f}' if one.against else '', *by_seed, *said])
+        over, verdict = one.interval, one.verdict
+        judged = ['', '', '', '', '']
+        if verdict:
+            shares = [_share(p) for p in (one.p, one.p_of_all)]
+            judged = [verdict.word, verdict.low, verdict.high, *shares]
+        lines.append(
+            [
+                *(one.source, one.domain, one.protocol, one.model, one.against, one.images),
+                *(one.seeds, over.value, over.low, over.high),
+                *(_share(over.other_sign) if one.against else '', *astuple(one.by_seed)),
+                *(*judged, over.over, over.units),
+            ]
+        )
     return Grid(_STATISTICS, lines)
+
+
+def _share(value: float) -> str:
+    return f'{value:.4f}'
 
 
 def images(found: Certainty) -> Grid:

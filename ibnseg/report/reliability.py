@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..measure import bootstrap, records, reliability
+from ..measure import bootstrap, records, reliability, units
 from ..measure.reliability import MEASURES, Reliability
 from .grid import NOTHING, Grid, Section, percent
 from .table import Group, Row, Run
@@ -16,8 +16,8 @@ _TEXT = (
     'expected calibration error, 15 bins of equal width. AUROC: chance that a wrong pixel is less '
     'confident than a right one. FPR@95: share of the wrong pixels as confident as 95 % of the '
     'right ones. AURC: area under the risk-coverage curve, which counts accuracy, too. Lower is '
-    'better, but for AUROC. Brackets: 95 % over images, as for mIoU; all models on the same draws. '
-    'a - b: of a minus that of b on each draw.'
+    'better, but for AUROC. Brackets: 95 % over images or drives, as for mIoU; all '
+    'models on the same draws. a - b: of a minus that of b on each draw.'
 )
 
 
@@ -41,7 +41,7 @@ def sections(
             known.append(found)
     if not known:
         return
-    drawn = reliability.resample(known)
+    drawn = reliability.resample(known, units=units.of_domain(domain, known[0].keys))
 
     def line(row: Row, against: Row | None = None) -> list[str]:
         by_seed, mean = bootstrap.weights(len(known), seeds[row], seeds.get(against))

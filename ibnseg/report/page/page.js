@@ -155,7 +155,7 @@
     const axis2 = { ...scale(changes, true), zero: true };
     place('intervals').replaceChildren(
       data.alone.length
-        ? lead('Dot: mean over the seeds. Thick bar: 95 % over images. Thin bar: 95 % over images and seeds; a change is clear where it excludes zero. With one seed the chance of training is not known.')
+        ? lead('Dot: mean over the seeds. Thick bar: 95 % over images, or over the drives that they are of. Thin bar: over seeds, too; a change is clear where it excludes zero. With one seed the chance of training is not known.')
         : missing('Dots without bars: there are no results of single images (*.images.npz) beside these records. ', 'ibnseg test CONFIG CHECKPOINT', ' writes them; then make the report again.'),
       ...found.map(({ group, column, alone, pairs }, rank) => part('intervals', title(group, column), rank,
         el('div', { class: 'pair' },
