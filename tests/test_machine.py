@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ibnseg import command, disk, domains, machine, weights, workers
+from ibnseg import command, disk, domains, ending, machine, weights, workers
 from ibnseg.audit import facts
 from ibnseg.errors import DataError
 from ibnseg.inference import files
@@ -22,6 +23,7 @@ from ibnseg.pipeline import photos
 from ibnseg.report import sheet
 from ibnseg.report.page import gallery
 from ibnseg.train.config import check_file
+from ibnseg.train.runs import states
 
 ROOT = Path(__file__).parents[1]
 IS_ROOT = os.geteuid() == 0
@@ -536,3 +538,45 @@ def test_a_script_that_keeps_its_loaders_ends_at_once_and_quietly():
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == '[[0, 1], [0, 1]]\n'
     assert 'Traceback' not in done.stderr and 'killed' not in done.stderr  # half a minute later
+
+
+@pytest.mark.parametrize(
+    ('then', 'found', 'said'),
+    [
+        ('nothing', 1, 'was stopped for 1 seconds, and has ended'),
+        ('it goes on', 0, 'kill -CONT'),
+        ('SIGTERM', ending.Terminated, 'kill -CONT'),
+    ],
+)
+def test_a_stopped_run_of_a_sweep_saves_and_ends(then, found, said, tmp_path, monkeypatch, capsys):
+    """The run stops itself; asked to end, it saves its work."""
+    script = tmp_path / 'run.py'
+    script.write_text(
+        'import os, pathlib, signal, sys\n'
+        'def end(*_):\n'
+        f'    pathlib.Path({str(tmp_path / "saved")!r}).touch()\n'
+        '    sys.exit(75)\n'
+        'signal.signal(signal.SIGTERM, end)\n'
+        'os.kill(os.getpid(), signal.SIGSTOP)\n'
+        'signal.pause() if len(sys.argv) > 1 else None\n'
+    )
+    monkeypatch.setattr(states, '_LOOK', 0.2)
+    monkeypatch.setattr(states, 'TIMEOUT', 1 if then == 'nothing' else 60)
+    command = [sys.executable, str(script), *(['wait'] * (then != 'it goes on'))]
+    real = states.say
+
+    def heard(text):
+        real(text)
+        if then == 'it goes on':
+            os.kill(int(re.search(r'process (\d+)', text)[1]), signal.SIGCONT)
+        elif then == 'SIGTERM':
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(states, 'say', heard)
+    if then == 'SIGTERM':
+        with pytest.raises(found):
+            states._launch(command)
+    else:
+        assert states._launch(command) == found
+    assert said in capsys.readouterr().out
+    assert (tmp_path / 'saved').exists() == (then != 'it goes on')

@@ -12,13 +12,16 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ... import disk
+from ...command import say
 from ...ending import CONTINUE, Terminated
 from ...measure import records
+from ...workers import TIMEOUT
 
 FINISHED, BEGUN, NEW = 'finished', 'begun', 'new'
 #: What a command says it does with a run in each state.
 DOING = {FINISHED: 'finished before', BEGUN: 'continued', NEW: 'begun'}
 _PATIENCE = 10  # seconds
+_LOOK = 2  # seconds between two looks at a process that runs
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl
 _WAY_OUT = 'Name another folder with --work-dir, or delete that one'
 # Where a run is kept and how it went on there; its seed is compared by itself.
@@ -135,11 +138,13 @@ def _launch(command: Sequence[str]) -> int:
     def end(*_) -> None:
         # Not SIGINT: what a script starts in the background ignores that.
         process.terminate()
+        if _is_stopped(process):
+            process.send_signal(signal.SIGCONT)  # else it would not see that it is to end
         ended.append(True)
 
     before = signal.signal(signal.SIGTERM, end)
     try:
-        code = process.wait()
+        code = _wait(process)
     except KeyboardInterrupt:
         try:
             process.wait(_PATIENCE)  # a terminal's Ctrl-C has reached it, too
@@ -154,3 +159,36 @@ def _launch(command: Sequence[str]) -> int:
     if code in (130, -signal.SIGINT):
         raise KeyboardInterrupt
     return code
+
+
+def _wait(process: subprocess.Popen) -> int:
+    """Wait for a process; one that stays stopped is told to save and end, and counts as failed.
+
+    Looks are counted, not seconds: where Ctrl-Z stops this process, too, no look comes.
+    """
+    looks, number = 0, process.pid
+    while True:
+        try:
+            return process.wait(_LOOK)
+        except subprocess.TimeoutExpired:
+            looks = looks + 1 if _is_stopped(process) else 0
+        if looks == 1:
+            say(
+                f'process {number} is stopped, as by kill -STOP. kill -CONT {number} has it go on; '
+                f'after {TIMEOUT} seconds it is told to save its work and end'
+            )
+        if looks * _LOOK >= TIMEOUT:
+            process.terminate()
+            process.send_signal(signal.SIGCONT)
+            code = process.wait()
+            say(f'process {number} was stopped for {TIMEOUT} seconds, and has ended')
+            return 1 if code == CONTINUE else code or 1
+
+
+def _is_stopped(process: subprocess.Popen) -> bool:
+    """Whether it is stopped; where the kernel does not say so, it is not."""
+    try:
+        status = Path(f'/proc/{process.pid}/stat').read_text()
+    except OSError:
+        return False
+    return status.rpartition(')')[2].split()[0] in 'Tt'
