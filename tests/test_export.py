@@ -340,8 +340,6 @@ def opened(config, folder):
 
 #: What is exported in every run of the suite; the whole table is slow.
 FAST = {('IBNResNet18', 'ibn_a', 'sep_aspp')}
-#: They cluster in NumPy.
-CLUSTERING = ('san', 'san_saw')
 _MAIN = ('bn', 'ibn_a', 'ibn_b')
 TABLE = [
     *(
@@ -350,7 +348,7 @@ TABLE = [
         if row[:2] != ('IBNDenseNet121', 'ibn_b')  # it has no such row
     ),
     *(('IBNResNet18', placement, 'fcn') for placement in PLACEMENTS if placement not in _MAIN),
-    *(('IBNResNet50', method, 'fcn') for method in METHODS if method not in CLUSTERING),
+    *(('IBNResNet50', method, 'fcn') for method in METHODS),
 ]
 
 
@@ -373,16 +371,7 @@ def test_every_network_placement_and_head(network, placement, head, photos, tmp_
 @pytest.mark.slow
 @pytest.mark.parametrize('path', LEAVES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_config(path, photos, tmp_path):
-    if path.stem in CLUSTERING:
-        pytest.skip('refused, as test_what_clusters_is_refused has it')
     model = ibnseg.load(saved(path, tmp_path / 'run'), device='cpu')
     out = tmp_path / 'x.onnx'
     write.export(model, 'onnx', photos, out)
     check(certificate.certify(model, engines.open_file(out, 'openvino'), photos))
-
-
-@pytest.mark.parametrize('method', CLUSTERING)
-def test_what_clusters_is_refused(method, tmp_path):
-    model = opened(segmentor(NETWORKS['IBNResNet50'], 'fcn', method), tmp_path)
-    with pytest.raises(ValueError, match='a network with SAN is not exported'):
-        Exportable(model.network, model.config.model.data_preprocessor)

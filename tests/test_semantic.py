@@ -8,7 +8,7 @@ from test_whitening import batch, mmseg_scope, segmentor  # noqa: F401
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from ibnseg.methods import SAN, recording, semantic
+from ibnseg.methods import SAN, clusters, recording, semantic
 
 CLASSES = (0, 1, 3)
 
@@ -65,6 +65,24 @@ def test_many_values_are_rounded_before_they_are_clustered():
     assert values.unique().numel() > semantic._LEVELS
     assert torch.equal(layer()._region(values), values > 0)
     assert not layer()._region(torch.full((1, 1, 50, 50), 2.0)).any()
+
+
+@pytest.mark.parametrize('k', [2, 3, 5])
+@pytest.mark.parametrize('shape', [(3, 4, 5), (2, 30, 40), (1, 1, 1)])
+def test_the_clusters_are_those_of_the_least_spread(k, shape):
+    values = torch.randn(shape).exp()
+    low, high = values.flatten(1).aminmax(dim=1)
+    found = semantic._lowest(values.flatten(1), k)
+    for one, a, b, bound in zip(values, low, high, found, strict=True):
+        step = float((b - a) / (semantic._LEVELS - 1)) or 1.0
+        levels = ((one - a) / step).round()
+        expected = levels <= clusters.lowest_bound(levels.numpy(), k)
+        assert torch.equal(one <= bound, expected)
+
+
+def test_what_is_not_a_number_ends_nothing():
+    values = torch.tensor([[0.0, float('nan'), 2.0], [0.0, 1.0, float('inf')]])
+    assert semantic._lowest(values, 5).shape == (2, 1)
 
 
 def test_the_loss_is_of_target_and_classifier():

@@ -10,7 +10,6 @@ from mmseg.models.utils import resize
 from torch import Tensor, nn
 
 from ..measure.predict import for_inference, takes_argmax
-from ..methods.semantic import SAN
 from ..norms import InstanceNorm
 
 #: What `--logits` takes: the size of the input, or that of the head.
@@ -77,13 +76,7 @@ class Exportable(nn.Module):
 
 
 def check(segmentor: nn.Module) -> None:
-    """Raise ValueError for a segmentor whose prediction is not the argmax of one head's logits, or
-    whose layers no exporter follows."""
-    if any(isinstance(module, SAN) for module in segmentor.modules()):
-        raise ValueError(
-            'a network with SAN is not exported: it clusters its maps in NumPy, which no exporter '
-            'follows. ibnseg predict and package take it'
-        )
+    """Raise ValueError for a segmentor whose prediction is not the argmax of one head's logits."""
     head = getattr(segmentor, 'decode_head', None)
     if not takes_argmax(segmentor) or not isinstance(head, BaseDecodeHead):
         raise ValueError(

@@ -7,10 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..norms import instance
-from . import clusters
 
-#: Values of a map that its regions are told by: more distinct ones are rounded to so many.
-_LEVELS = 1024
+#: The values of a map that its regions are told by are rounded to so many.
+_LEVELS = 256
 
 
 class SAN(nn.Module):
@@ -140,15 +139,34 @@ class SAN(nn.Module):
 
     def _region(self, values: Tensor) -> Tensor:
         """Return the mask of what lies above the lowest of five clusters of values (N, 1, H, W)."""
-        parts = [values] if self.regions == 'batch' else values.split(1)
-        return torch.cat([part > _lowest(part) for part in parts])
+        together = values.flatten()[None] if self.regions == 'batch' else values.flatten(1)
+        return values > _lowest(together, 5)[..., None, None]
 
 
-def _lowest(values: Tensor) -> float:
-    found = values.to(torch.promote_types(values.dtype, torch.float32)).cpu().numpy()
-    if found.size > _LEVELS:
-        low, high = found.min(), found.max()
-        step = (high - low) / _LEVELS or 1
-        bound = clusters.lowest_bound(((found - low) / step).round(), 5)
-        return float((bound + 0.5) * step + low)
-    return clusters.lowest_bound(found, 5)
+def _lowest(values: Tensor, k: int) -> Tensor:
+    """Return an upper bound (N, 1) of the lowest of k clusters of each row of values (N, P).
+
+    The clusters are those of the least sum of squared distances over all partitions of the rounded
+    values, in tensors alone, so that nothing waits for a GPU and exporters can follow.
+    """
+    low, high = values.aminmax(dim=1, keepdim=True)
+    step = (high - low) / (_LEVELS - 1)
+    step = torch.where(step > 0, step, torch.ones_like(step))
+    level = ((values - low) / step).round().nan_to_num(0).clamp(0, _LEVELS - 1).long()
+    position = torch.linspace(-0.5, 0.5, _LEVELS, dtype=torch.float64, device=values.device)
+    counts = torch.zeros_like(level[:, :1], dtype=torch.float64).repeat(1, _LEVELS)
+    counts = counts.scatter_add(1, level, torch.ones_like(level, dtype=torch.float64))
+    sums = [F.pad((counts * position**i).cumsum(1), (1, 0)) for i in (0, 1, 2)]
+    number, sum_, square = (one[:, None, 1:] - one[:, :-1, None] for one in sums)
+    spread = (square - sum_**2 / number.clamp_min(1)).clamp_min(0)  # of levels first..last
+    backwards = torch.ones_like(spread, dtype=torch.bool).tril(-1)
+    spread = spread.masked_fill(backwards, float('inf'))
+    rest = spread[:, :, -1]  # the least of all from a level on, in one cluster, then in more
+    for _ in range(k - 2):
+        rest = (spread + _after(rest)[:, None]).amin(2)
+    last = (spread[:, 0] + _after(rest)).argmin(1, keepdim=True)
+    return low + (last + 0.5) * step
+
+
+def _after(rest: Tensor) -> Tensor:
+    return F.pad(rest[:, 1:], (0, 1), value=float('inf'))
