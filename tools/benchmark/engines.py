@@ -63,8 +63,9 @@ def main() -> None:
 
     import torch
 
-    import ibnseg  # noqa: F401
+    from ibnseg import _stack
 
+    _stack.require()  # with nothing of theirs on the terminal
     torch.set_num_threads(args.threads)
     with torch.no_grad():
         found, left_out = networks(args.config, args.checkpoint, tuple(args.size))

@@ -1,5 +1,8 @@
 """Whole-photo evaluation on a CPU against MMSeg's test loop: same weights, photos and loaders.
 
+Ours in torch, and as `ibnseg test --engine` runs it; engines use all cores. A processor without
+bfloat16 computes that in float32 or emulates it: `--kinds` leaves it out.
+
 Photos of 2048x1024 (miniature Cityscapes), tested at 1024x512, labels in their own size. Without
 --checkpoint the weights are random, which says all about the time and little about the mIoU.
 """
@@ -10,9 +13,18 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from timing import alternate, row
+from timing import alternate, machine, row
 
 ROOT = Path(__file__).parents[2]
+#: Name -> engine, its precision; '' is torch.
+KINDS = {
+    'mmseg': ('', "MMSeg's loop"),
+    'ours': ('', 'float32'),
+    'bfloat16': ('', 'bfloat16'),
+    'onnxruntime': ('onnxruntime', 'float32'),
+    'openvino': ('openvino', 'float32'),
+    'openvino-bfloat16': ('openvino', 'bfloat16'),
+}
 
 
 def dataset(kind: str, data: str) -> dict:
@@ -36,7 +48,7 @@ def dataset(kind: str, data: str) -> dict:
 
 
 def build(kind: str, config, data: str, work_dir: str, state: dict):
-    """A runner that tests on the Cityscapes val split below `data`: 'mmseg', 'ours', 'bfloat16'.
+    """A runner that tests on the Cityscapes val split below `data`, as a row of `KINDS` says.
 
     With the weights `state`; where it is empty, it is filled with random ones.
     """
@@ -44,7 +56,9 @@ def build(kind: str, config, data: str, work_dir: str, state: dict):
     from mmseg.evaluation import IoUMetric
     from mmseg.registry import METRICS
 
+    from ibnseg.measure import outside
     from ibnseg.train.runner import SegRunner
+    from ibnseg.train.subject import in_torch, put
 
     @METRICS.register_module(force=True)
     class ExactIoUMetric(IoUMetric):
@@ -62,6 +76,14 @@ def build(kind: str, config, data: str, work_dir: str, state: dict):
         runner, loop = SegRunner, dict(type='CrossDomainLoop', fp16=kind == 'bfloat16')
         evaluator = dict(type='CrossDomainIoU')
     config.model.backbone.init_cfg = None
+    engine, precision = KINDS[kind]
+    opened = None
+    if engine:
+        opened = in_engine(config.model, state, engine, precision, work_dir)
+        own, head = config.model, config.model.decode_head
+        config.model = outside.segmentor(
+            own.data_preprocessor, own.test_cfg, head.num_classes, head.align_corners
+        )
     runner = runner(
         model=config.model,
         work_dir=work_dir,
@@ -78,11 +100,30 @@ def build(kind: str, config, data: str, work_dir: str, state: dict):
         log_level='ERROR',
         experiment_name=kind,
     )
-    if not state:
-        state.update(runner.model.state_dict())
-    runner.model.load_state_dict(state)
+    if opened:
+        put(runner, in_torch(opened))
+    else:
+        if not state:
+            state.update(runner.model.state_dict())
+        runner.model.load_state_dict(state)
     runner.test()  # warms up
     return runner
+
+
+def in_engine(model: dict, state: dict, engine: str, precision: str, folder: str):
+    """Return the network in an engine, as `ibnseg.export.measured.made` does of a checkpoint."""
+    from mmengine.registry import DefaultScope
+    from mmseg.registry import MODELS
+
+    from ibnseg.export import engines, formats
+    from ibnseg.export.network import Exportable
+
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        network = MODELS.build(model).eval()
+    network.load_state_dict(state)
+    exportable = Exportable(network, model['data_preprocessor'], logits='head')
+    files = formats.write(exportable, 'onnx', Path(f'{folder}.onnx'), {})
+    return engines.open_file(files[0], engine, precision)
 
 
 def labels(data: Path) -> None:
@@ -103,13 +144,15 @@ def main() -> None:
     p.add_argument('--images', type=int, default=2)
     p.add_argument('--repeats', type=int, default=3)
     p.add_argument('--threads', type=int, default=2)
+    p.add_argument('--kinds', nargs='+', choices=KINDS, default=list(KINDS))
     args = p.parse_args()
     import torch
     from mmengine.config import Config
 
     import ibnseg
-    from ibnseg import miniature, weights
+    from ibnseg import _stack, miniature, weights
 
+    _stack.require()  # with nothing of theirs on the terminal
     logging.disable(logging.WARNING)
     torch.set_num_threads(args.threads)
     state = weights.read(args.checkpoint)['state_dict'] if args.checkpoint else {}
@@ -118,7 +161,7 @@ def main() -> None:
         labels(Path(folder))
         runners = {
             kind: build(kind, Config.fromfile(args.config), folder, f'{folder}/{kind}', state)
-            for kind in ('mmseg', 'ours', 'bfloat16')
+            for kind in dict.fromkeys(['mmseg', *args.kinds])
         }
         miou = {}
 
@@ -128,11 +171,12 @@ def main() -> None:
         found = alternate({k: partial(test, k) for k in runners}, args.repeats, warmup=0)
     print(row('evaluation', 's a photo', 'times as fast', 'mIoU'))
     print(row(':--', '--:', '--:', '--:'))
-    names = {'mmseg': "MMSeg's loop", 'ours': 'ours, float32', 'bfloat16': 'ours, bfloat16'}
-    for kind, name in names.items():
+    for kind in found:
+        engine, what = KINDS[kind]
+        name = what if kind == 'mmseg' else f'ours, {engine or "torch"}, {what}'
         seconds, ratio = found[kind] / 1e3 / args.images, found['mmseg'] / found[kind]
         print(row(name, f'{seconds:.2f}', f'{ratio:.2f}', f'{miou[kind]:.4f}'))
-    print(f'\nibnseg {ibnseg.__version__}, {Path(args.config).stem}, {args.threads} threads')
+    print(f'\nibnseg {ibnseg.__version__}, {Path(args.config).stem}, {machine("cpu")}')
 
 
 if __name__ == '__main__':
