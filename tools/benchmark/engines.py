@@ -2,6 +2,7 @@
 
 Logits of the head's size, random weights, one image. The last column says how many pixels get the
 class that plain torch gives them. Without bfloat16 in the processor that row is left out.
+The ranges of int8 come from the image that is timed.
 """
 
 import argparse
@@ -20,7 +21,7 @@ def networks(config: str, checkpoint: str | None, shape: tuple[int, int]):
     from mmengine.registry import DefaultScope
     from mmseg.registry import MODELS
 
-    from ibnseg.export import engines, formats
+    from ibnseg.export import engines, formats, int8
     from ibnseg.export.network import Exportable
     from ibnseg.measure.predict import for_inference
     from ibnseg.weights import read
@@ -40,11 +41,16 @@ def networks(config: str, checkpoint: str | None, shape: tuple[int, int]):
     left_out = []
     with tempfile.TemporaryDirectory() as folder:
         file = formats.write(exportable, 'onnx', Path(folder, 'x.onnx'), {})[0]
+        int8.quantise(file, Path(folder, 'x.int8.onnx'), [x.numpy()])
         for name, precision in (
             ('onnxruntime', 'float32'), ('openvino', 'float32'), ('openvino', 'bfloat16'),
+            ('onnxruntime', 'int8'), ('openvino', 'int8'),
         ):  # fmt: skip
             try:
-                opened = engines.open_file(file, name, precision)
+                if precision == 'int8':
+                    opened = engines.open_file(Path(folder, 'x.int8.onnx'), name)
+                else:
+                    opened = engines.open_file(file, name, precision)
             except ValueError as error:
                 left_out.append(f'{name}, {precision}: {error}')
                 continue
