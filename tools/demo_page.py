@@ -38,7 +38,11 @@ def _networks(words: list[str]) -> list[tuple[str, str | None]]:
     networks, others = given.split(words)
     if others:
         given.network(others[:1])  # says what is wrong with a name
-        raise ValueError(f'{others[0]}: no network. Photos are dropped on the page')
+        raise ValueError(
+            f'{others[0]}: no network. Give the folder of a run of ibnseg train, with its config '
+            '(*.py) and checkpoint (*.pth), or a config and a checkpoint. Photos are dropped on '
+            'the page'
+        )
     return networks
 
 
@@ -46,6 +50,8 @@ def _job(args: argparse.Namespace) -> None:
     from ibnseg.inference.page.server import Server
 
     networks = _networks(args.words)
+    if args.port is not None and not 0 <= args.port < 1 << 16:
+        raise ValueError(f'--port {args.port}: expected 0 (any free one) to 65535')
     server = Server(args.host, args.port)
     from ibnseg import _stack
 

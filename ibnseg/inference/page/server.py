@@ -91,7 +91,8 @@ def _bound(host: str, port: int | None) -> socket.socket:
             return socket.create_server((host, each), family=family)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                text = f'--host {host}, port {each}: {error.strerror}. Name another'
+                why = str(error.strerror).partition(' (while')[0]
+                text = f'--host {host}, port {each}: {why}. Name another'
                 raise OSError(text) from error
     which = f'ports {_PORTS[0]} to {_PORTS[-1]} are' if port is None else f'port {port} is'
     raise OSError(f'{which} in use. Name another by --port (0: any free one)')
