@@ -18,7 +18,7 @@ from .. import files
 from ..model import Model, Prediction
 from .server import MOST_BYTES
 
-MOST_PIXELS = 25_000_000  # of a photo; a network takes about 300 bytes for each, some much more
+MOST_PIXELS = 25_000_000  # of a photo, for the memory of a network grows with them
 _HERE = Path(__file__).parent
 
 
