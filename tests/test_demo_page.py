@@ -1,6 +1,7 @@
 """`ibnseg demo-page`, as a real process with a real browser before it."""
 
 import base64
+import copy
 import io
 import json
 import os
@@ -20,7 +21,9 @@ from processes import run as command
 from test_inference import make_run
 from test_page import browser  # noqa: F401
 
+from ibnseg import load
 from ibnseg.inference.page import answers
+from ibnseg.inference.page.server import Server
 
 ROOT = Path(__file__).parents[1]
 pytest.importorskip('werkzeug', reason='werkzeug is not installed (ibnseg[page])')
@@ -30,6 +33,11 @@ pytest.importorskip('werkzeug', reason='werkzeug is not installed (ibnseg[page])
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp('runs')
     return [make_run(folder / name, seed, name) for seed, name in enumerate(('resnet', 'ibn'))]
+
+
+@pytest.fixture(scope='module')
+def model(runs):
+    return load(runs[0], device='cpu')
 
 
 @pytest.fixture(scope='module')
@@ -160,11 +168,11 @@ def test_what_is_shown_is_what_predict_writes(shown, runs, tmp_path):
      lambda path: photo_file(path, mode='L')],
     ids=['EXIF', '16 bits', 'RGBA', 'grey'],
 )  # fmt: skip
-def test_odd_photos_are_read_as_by_predict(shown, runs, tmp_path, make):
+def test_odd_photos_are_read_as_by_predict(shown, model, tmp_path, make):
     path = make(tmp_path / 'photo.png')
     drop(shown, 'photo', path.read_bytes())
     shown.check('[name=view][value=labels]')
-    expected = answers.files.maps(answers_of(runs)[0](path))['labels']
+    expected = answers.files.maps(model(path))['labels']
     assert pictures(shown)[1] == expected
 
 
@@ -249,7 +257,7 @@ def test_other_sites_and_other_names_get_nothing(served, tmp_path):
         (['{run}', 'photo.jpg'], 'photo.jpg: no network. Give the folder of a run'),
         (['{run}', '--port', '65536'], '--port 65536: expected 0 (any free one) to 65535'),
         (['{run}', '--port', '{used}'], 'port {used} is in use. Name another by --port'),
-        (['{run}', '--host', 'no.invalid'], '--host no.invalid, port 8000: '),
+        (['{run}', '--host', '192.0.2.1'], '--host 192.0.2.1, port 8000: '),
     ],
 )
 def test_what_cannot_be_served_is_said(runs, words, said):
@@ -269,17 +277,21 @@ def test_without_the_library_it_says_what_to_install(runs, tmp_path):
     assert done.stderr.count('\n') == 1
 
 
-def answers_of(runs):
-    from ibnseg import load
-
-    return [load(run, device='cpu') for run in runs]
-
-
-def test_networks_of_other_classes_are_refused(runs):
-    models = answers_of(runs)
-    models[1].classes = ('one', 'two')
+def test_networks_of_other_classes_are_refused(model):
+    other = copy.copy(model)
+    other.classes = ('one', 'two')
     with pytest.raises(ValueError, match='other classes each'):
-        answers.Answers(models)
+        answers.Answers([model, other])
+
+
+def test_the_next_free_port_and_this_machine_alone():
+    one, two = Server(), Server()
+    assert one.is_private and not Server('0.0.0.0', 0).is_private
+    ports = [int(each.address.rpartition(':')[2].strip('/')) for each in (one, two)]
+    assert ports[0] < ports[1] and {*ports} < {*range(8000, 8100)}
+    socket.create_connection(('127.0.0.1', ports[0])).close()
+    with pytest.raises(ConnectionRefusedError):  # another address of this machine
+        socket.create_connection(('127.0.0.2', ports[0]))
 
 
 def test_ctrl_c_while_it_predicts(process, tmp_path):
