@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ibnseg_tools import demo_page
 from ibnseg_tools import predict as tool
 from PIL import Image
 from processes import run as command
@@ -260,13 +261,13 @@ def test_other_sites_and_other_names_get_nothing(served, tmp_path):
         (['{run}', '--host', '192.0.2.1'], '--host 192.0.2.1, port 8000: '),
     ],
 )
-def test_what_cannot_be_served_is_said(runs, words, said):
+def test_what_cannot_be_served_is_said(runs, capsys, words, said):
     with socket.create_server(('127.0.0.1', 0)) as other:
         known = dict(run=runs[0], used=other.getsockname()[1])
         words = [word.format(**known) for word in words]
-        done = command(ROOT / 'tools/demo_page.py', *words, code=2)
-    assert done.stderr.startswith(f'error: {said.format(**known)}')
-    assert done.stderr.count('\n') == 1 and not done.stdout
+        assert demo_page.main(words) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith(f'error: {said.format(**known)}') and err.count('\n') == 1 and not out
 
 
 def test_without_the_library_it_says_what_to_install(runs, tmp_path):
