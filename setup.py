@@ -48,7 +48,7 @@ setup(
         'timm': ['timm', 'torchvision'],  # backbones of configs/foundation
         'docs': ['mkdocs-material'],  # the documentation as a site: mkdocs build
         'cluster': ['submitit'],  # sweep and finetune --on local:N|slurm
-        'page': ['werkzeug'],  # ibnseg demo-page
+        'page': ['werkzeug>=3'],  # ibnseg demo-page
         'completion': ['argcomplete'],  # of commands and names in a shell
         'corruptions': ['imagecorruptions-imaug'],  # ibnseg analyze corruptions
         'test': [
@@ -60,7 +60,7 @@ setup(
             'imagecorruptions-imaug',
             'submitit',
             'setuptools>=71',  # builds the wheel that is tested
-            'werkzeug',
+            'werkzeug>=3',
             'tensorboard',  # the others of --track are tested where they are installed
             'playwright',  # with a Chromium of the system: the report's page
         ],
