@@ -23,6 +23,7 @@ setup(
         'ibnseg': ['py.typed'],
         'ibnseg.audit': ['browse.html', 'browse.css'],
         'ibnseg.configs': ['**/*.py'],  # files that MMEngine reads; `ibnseg.named` finds them
+        'ibnseg.inference.page': ['page.html', 'page.css', 'page.js'],
         'ibnseg.report': ['*.yaml'],
         'ibnseg.report.page': ['page.html', 'page.css', 'page.js'],
         'ibnseg.splits': ['*.txt'],
@@ -47,6 +48,7 @@ setup(
         'timm': ['timm', 'torchvision'],  # backbones of configs/foundation
         'docs': ['mkdocs-material'],  # the documentation as a site: mkdocs build
         'cluster': ['submitit'],  # sweep and finetune --on local:N|slurm
+        'page': ['werkzeug>=3'],  # ibnseg demo-page
         'completion': ['argcomplete'],  # of commands and names in a shell
         'corruptions': ['imagecorruptions-imaug'],  # ibnseg analyze corruptions
         'test': [
@@ -58,6 +60,7 @@ setup(
             'imagecorruptions-imaug',
             'submitit',
             'setuptools>=71',  # builds the wheel that is tested
+            'werkzeug>=3',
             'tensorboard',  # the others of --track are tested where they are installed
             'playwright',  # with a Chromium of the system: the report's page
         ],

@@ -74,7 +74,7 @@ WIDE = ('test_dialects.py', 'test_family.py', 'test_golden.py', 'test_hub.py', '
         'test_predict_mmseg.py', 'test_untrusted.py', 'test_page.py',
         'test_analyze.py', 'test_odd_data.py', 'test_inference.py',
         'test_mmseg_tools.py', 'test_packages.py', 'test_plain_mmseg.py',
-        'test_wheel.py', 'test_own.py', 'test_export.py',
+        'test_wheel.py', 'test_own.py', 'test_export.py', 'test_demo_page.py',
         'test_engines.py', 'test_foreign.py', 'test_machine.py', 'test_fuzz.py')  # fmt: skip
 
 # What no MM package takes part in, or only as in files that are not listed.

@@ -34,6 +34,7 @@ COMMANDS = {
     'finetune': 'fine-tune a checkpoint on parts of a target dataset',
     'test': 'evaluate a checkpoint on any number of datasets',
     'predict': 'predict photos and videos: overlays, label maps, side by side',
+    'demo-page': 'show predictions of a photo dropped into the browser',
     'export': 'write a network as ONNX, OpenVINO, torch.export or TorchScript',
     'score': 'score a folder of predictions',
     'domain': 'describe a dataset of your own: a first domain file',

@@ -7,6 +7,7 @@ all. Of a video, overlays are an MP4, the maps a folder of frames.
 """
 
 import contextlib
+import io
 import json
 import re
 from collections import Counter
@@ -56,9 +57,7 @@ class Job:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'names', names_of(self.models))
-        classes = {model.classes for model in self.models}
-        if len(classes) > 1:
-            raise ValueError('the networks have other classes each; predict with one at a time')
+        check_classes(self.models)
         if not 0 <= self.opacity <= 1:
             raise ValueError(f'--opacity {self.opacity}: expected 0 to 1')
 
@@ -129,14 +128,16 @@ class Job:
         found = [model(path, self.confidence) for model in self.models]
         for name, one in zip(self.names, found, strict=True):
             folder = self.folder(name)
-            _save(one.overlay(self.opacity), folder / 'overlays' / f'{key}.jpg')
+            picture = jpeg(one.overlay(self.opacity))
+            disk.write_atomically(folder / 'overlays' / f'{key}.jpg', picture)
             self._maps(one, folder, key)
         if len(found) > 1:
-            _save(self._beside(found), self.out / 'side_by_side' / f'{key}.jpg')
+            picture = jpeg(self._beside(found))
+            disk.write_atomically(self.out / 'side_by_side' / f'{key}.jpg', picture)
         said[key] = dict(file=str(path), size=[*found[0].labels.shape[::-1]])
         said[key] |= dict(shares=self._named([_rounded(one.shares()) for one in found]))
         if self.confidence:
-            said[key]['confidence'] = self._named([_mean(one) for one in found])
+            said[key]['confidence'] = self._named([mean_confidence(one) for one in found])
         yield
 
     def _video(self, key: str, path: Path, said: dict[str, Any]) -> Iterator[None]:
@@ -171,10 +172,8 @@ class Job:
             raise damage[0]
 
     def _maps(self, one: Prediction, folder: Path, key: str) -> None:
-        disk.write_atomically(folder / 'labels' / f'{key}.png', encode(one.labels, one.palette))
-        if one.confidence is not None:
-            grey = (one.confidence * 255 + 0.5).astype(np.uint8)
-            _save(grey, folder / 'confidence' / f'{key}.png')
+        for part, png in maps(one).items():
+            disk.write_atomically(folder / part / f'{key}.png', png)
 
     def _beside(self, found: Sequence[Prediction]) -> np.ndarray:
         """Return photo and overlays side by side, with every class in the legend."""
@@ -254,17 +253,35 @@ def _until_damage(frames: Iterator[np.ndarray], damage: list[DataError]) -> Iter
         damage.append(error)
 
 
-def _save(image: np.ndarray, path: Path) -> None:
-    options: dict[str, Any] = dict(quality=_QUALITY) if path.suffix == '.jpg' else {}
-    form = 'JPEG' if path.suffix == '.jpg' else 'PNG'
-    disk.write_by(path, lambda file: Image.fromarray(image).save(file, form, **options))
+def check_classes(models: Sequence[Model]) -> None:
+    """Raise ValueError where networks have other classes each: a colour would mean two of them."""
+    if len({model.classes for model in models}) > 1:
+        raise ValueError('the networks have other classes each; predict with one at a time')
+
+
+def jpeg(picture: np.ndarray) -> bytes:
+    """Return a picture, uint8 RGB (H, W, 3), as the JPEG that is written of it."""
+    out = io.BytesIO()
+    Image.fromarray(picture).save(out, 'JPEG', quality=_QUALITY)
+    return out.getvalue()
+
+
+def maps(one: Prediction) -> dict[str, bytes]:
+    """Return the PNGs of a prediction by folder: 'labels', and 'confidence' where it has one."""
+    found = dict(labels=encode(one.labels, one.palette))
+    if one.confidence is not None:
+        out = io.BytesIO()
+        Image.fromarray((one.confidence * 255 + 0.5).astype(np.uint8)).save(out, 'PNG')
+        found['confidence'] = out.getvalue()
+    return found
 
 
 def _rounded(shares: dict[str, float]) -> dict[str, float]:
     return {name: round(share, 6) for name, share in shares.items()}
 
 
-def _mean(one: Prediction) -> float:
+def mean_confidence(one: Prediction) -> float:
+    """Return the mean over the pixels of a prediction that has a confidence, 6 digits."""
     return round(float(np.mean(one.confidence)), 6)
 
 
