@@ -134,6 +134,7 @@ def run(job: Callable[[], int | None], interrupted: str | Callable[[], str] = ''
         interrupted: said after Ctrl-C or SIGTERM, and after an error of the machine: what is kept,
             and how to go on.
     """
+    ending.end_with_launcher(has_begun=False)
     ending.go_on_unread()
     log = ending.log()
     log.addHandler(logging.NullHandler())

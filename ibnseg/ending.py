@@ -1,6 +1,7 @@
 """How a command ends: signals, a reader that has left, and what is said of an exception."""
 
 import contextlib
+import ctypes
 import io
 import logging
 import multiprocessing
@@ -21,6 +22,7 @@ from ._stack import StackError
 #: Raised on purpose, with a message for a person.
 INPUT_ERRORS = (ValueError, OSError, SyntaxError, RecursionError, StackError)
 _HERE = str(Path(__file__).parent)
+_PR_SET_PDEATHSIG = 1  # of Linux' prctl
 
 
 #: Exit code of a training that was asked to end and has saved all of its work (EX_TEMPFAIL).
@@ -103,6 +105,40 @@ def heeded() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def end_with_parent(number: int = signal.SIGTERM) -> None:
+    """Have the kernel send a signal to this process when the one that began it has ended.
+
+    Linux alone has that.
+    """
+    if sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def end_with_launcher(has_begun: bool) -> None:
+    """Have a rank end with its torchrun, however that ends.
+
+    Else it would look for torchrun's store, for as long as ranks may take to answer, and keep the
+    folder of the run from the next command.
+
+    Args:
+        has_begun: the ranks know each other. Before, there is nothing to save, and nothing but
+            SIGKILL ends the search for the store.
+    """
+    if 'TORCHELASTIC_RUN_ID' in os.environ:
+        end_with_parent(signal.SIGTERM if has_begun else signal.SIGKILL)
+        if not has_begun and _is_orphan():  # it had ended while this process began
+            os._exit(128 + signal.SIGKILL)
+
+
+def _is_orphan() -> bool:
+    """Whether the system's first process has this one; in a container that may be torchrun."""
+    try:
+        first = Path('/proc/1/cmdline').read_bytes()
+    except OSError:
+        return False
+    return os.getppid() == 1 and b'python' not in first and b'torch' not in first
 
 
 def outlive_signals() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from processes import run
 from torch.utils.data import DataLoader, Dataset
 
 from ibnseg import command, disk, domains, ending, machine, weights, workers
@@ -580,3 +581,32 @@ def test_a_stopped_run_of_a_sweep_saves_and_ends(then, found, said, tmp_path, mo
         assert states._launch(command) == found
     assert said in capsys.readouterr().out
     assert (tmp_path / 'saved').exists() == (then != 'it goes on')
+
+
+_LAUNCHED = """
+import os, sys, time
+from ibnseg import command
+def job():
+    if sys.argv[1] == 'after':
+        from ibnseg.train.runner import SegRunner
+        runner = SegRunner.__new__(SegRunner)
+        runner._launcher, runner._distributed = 'pytorch', True
+        runner.setup_env(dict(dist_cfg=dict(backend='gloo')))
+        import torch.distributed
+        torch.distributed.barrier()
+    os.kill(os.getppid(), 9)
+    time.sleep(60)
+    print('outlived it', flush=True)
+sys.exit(command.run(job))
+"""
+
+
+@pytest.mark.parametrize('when', ['before', 'after'])
+def test_ranks_end_with_a_killed_torchrun(when, tmp_path):
+    """Before and after they know each other: then there may be work to save, so they are asked."""
+    script = tmp_path / 'ranks.py'
+    script.write_text(_LAUNCHED)
+    torchrun = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', script, when]
+    done = run(*torchrun, code=-9, fresh=True)
+    assert 'outlived' not in done.stdout
+    assert ('terminated' in done.stderr) == (when == 'after')

@@ -98,6 +98,7 @@ class SegRunner(mmengine.runner.Runner):
             wait = timedelta(seconds=dist['timeout'])
             torch.distributed.init_process_group('gloo', timeout=wait)
         super().setup_env(env_cfg)
+        ending.end_with_launcher(has_begun=True)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         logger = super().build_logger(*args, **kwargs)

@@ -1,7 +1,6 @@
 """How far a run of many is, and running it in a process of its own."""
 
 import ast
-import ctypes
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from mmengine.config import Config
 
 from ... import disk
 from ...command import say
-from ...ending import CONTINUE, Terminated
+from ...ending import CONTINUE, Terminated, end_with_parent
 from ...measure import records
 from ...workers import TIMEOUT
 
@@ -22,7 +21,6 @@ FINISHED, BEGUN, NEW = 'finished', 'begun', 'new'
 DOING = {FINISHED: 'finished before', BEGUN: 'continued', NEW: 'begun'}
 _PATIENCE = 10  # seconds
 _LOOK = 2  # seconds between two looks at a process that runs
-_PR_SET_PDEATHSIG = 1  # of Linux' prctl
 _WAY_OUT = 'Name another folder with --work-dir, or delete that one'
 # Where a run is kept and how it went on there; its seed is compared by itself.
 _NOT_THE_RUN = ('work_dir', 'randomness', 'resume', 'load_from', 'launcher')
@@ -127,8 +125,7 @@ def _end_with_parent() -> None:
     """
     if hasattr(signal, 'SIGUSR2'):
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-    if sys.platform == 'linux':
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent()
 
 
 def _launch(command: Sequence[str]) -> int:
