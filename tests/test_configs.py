@@ -10,6 +10,7 @@ from mmseg.registry import DATA_SAMPLERS, MODELS
 import ibnseg  # noqa: F401
 from ibnseg import domains
 from ibnseg.measure import protocols
+from ibnseg.methods.others import OTHERS
 from ibnseg.placement import METHODS
 from ibnseg.train import settings
 
@@ -40,7 +41,7 @@ def test_config_builds(path):
     assert logits.shape == (1, classes, *(s // stride for s in size))
 
     name, expected = path.stem, dict.fromkeys(METHODS, path.stem)
-    expected |= dict.fromkeys(('fda', 'swad', 'advstyle', 'resnet'), 'bn')
+    expected |= dict.fromkeys((*OTHERS, 'resnet'), 'bn')
     expected |= {'ibn_a': 'ibn_a', 'ibn_b': 'ibn_b'}
     prefix = next(p for p in expected if name.startswith(p) and (p == name or p not in METHODS))
     assert name.startswith(config.model_name), name

@@ -18,6 +18,7 @@ from test_tools import TINY
 from ibnseg import placement, weights
 from ibnseg.backbones import IBNResNet
 from ibnseg.methods import listing
+from ibnseg.methods.others import OTHERS
 
 
 def test_recording_in_plain_pytorch():
@@ -59,6 +60,8 @@ def test_the_list_has_every_row(capsys):
         assert f'{name} ' in text
         for put in puts:
             assert put.layer.paper in text
+    for name, other in OTHERS.items():
+        assert f'\n{name} ' in text and other.paper in text
     assert tool.main(['--format', 'json']) == 0
     assert json.loads(capsys.readouterr().out) == listing.rows()
 
@@ -72,13 +75,23 @@ def test_the_list_says_what_a_method_needs():
     assert rows['mixstyle']['training_only'] and not rows['iw']['training_only']
 
 
+def test_the_list_has_every_config_of_a_method():
+    listed = {row['config'] for row in listing.rows()}
+    folders = [DOCS.parent / 'configs' / name for name in ('methods', 'foundation')]
+    found = {f'configs/{f.name}/{path.name}' for f in folders for path in f.glob('*.py')}
+    assert {name for name in listed if name.endswith('.py')} == found
+    assert 'ibnseg weights average' in listed
+
+
 @pytest.mark.parametrize('name', placement.METHODS)
 def test_a_config_has_what_the_list_says_it_needs(name):
     row = next(row for row in listing.rows() if row['name'] == name)
     config = Config.fromfile(DOCS.parent / 'configs' / 'methods' / f'{name}.py')
-    assert (config.model.type == 'SiteSegmentor') == bool(row['loss'])
+    assert (config.model.type == 'EncoderDecoder') == (not row['loss'])
     for kind, weight in row['loss'].items():
-        assert config.model.site_loss[kind] == weight
+        default = MODELS.get(config.model.type).__init__.__kwdefaults__
+        given = config.model.get('site_loss') or default
+        assert given[kind] == weight
     hooks = {hook['type'] for hook in config.custom_hooks}
     assert ('StatisticsPass' in hooks) == ('StatisticsPass' in row['needs'])
     with DefaultScope.overwrite_default_scope('mmseg'), torch.device('meta'):

@@ -13,6 +13,8 @@ may have besides, all optional, is found by name:
 - `with_input = True`: the y of its loss is the pair of its input and its output.
 - `times`: in training its output holds the batch so often; `SiteSegmentor` repeats the labels.
 - `observe(y)`, `settle(trial)` and a buffer `settled`: see `passes.StatisticsPass`.
+- `segmentor`, `segmentor_loss`: the `model.type` that it needs, and what that adds, by weight.
+- `statistics`: arguments of the `StatisticsPass` that `--method` adds.
 - `joins(first)`: called by `install` with the first layer of the same class in the network.
 
 What `ibnseg methods` lists comes from `paper`, `cost` and `needs` of the class.

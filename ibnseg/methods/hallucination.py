@@ -36,6 +36,7 @@ class SHM(nn.Module):
     training_only = True
     times = 2
     segmentor = 'SHADESegmentor'
+    segmentor_loss = dict(consistency=10, retrospection=1)
     # Every 3 of the paper's 51.7 epochs, not in the last twentieth.
     statistics = dict(at=0, every=0.058, until=0.95, images=None, trials=1, change=None)
     paper = (

@@ -31,7 +31,8 @@ class SWAD(Hook):
     `tolerance` + 2 times the weights.
 
     Args:
-        interval: iterations of a segment.
+        interval: iterations of a segment, or a share of the run (below 1). A run that goes on
+            beyond its end keeps the iterations that it began with.
         images: photos of the validation split, evenly spaced in it; None: all.
         converge, tolerance, ratio: see `valley.LossValley`.
         batches: for the statistics of BatchNorm.
@@ -46,7 +47,7 @@ class SWAD(Hook):
 
     def __init__(
         self,
-        interval: int = 1000,
+        interval: float = 1000,
         images: int | None = 500,
         converge: int = 3,
         tolerance: int = 6,
@@ -55,7 +56,8 @@ class SWAD(Hook):
         as_released: bool = False,
     ):
         for name, value in (('interval', interval), ('images', images), ('batches', batches)):
-            given = isinstance(value, int) and value >= 1
+            share = name == 'interval' and isinstance(value, float) and 0 < value < 1
+            given = share or (isinstance(value, int) and value >= 1)
             if not given and (name, value) != ('images', None):
                 raise ValueError(f'SWAD: {name} is {value!r}; expected a whole number from 1')
         self.interval, self.images, self.batches = interval, images, batches
@@ -71,6 +73,8 @@ class SWAD(Hook):
                 'custom_hooks has SWAD and EMAHook: each would report an average of its own. Leave '
                 'one away'
             )
+        if self.interval < 1:
+            self.interval = max(1, round(self.interval * runner.max_iters))
         needed = self.interval * self.valley.converge
         if runner.max_iters < needed:
             raise ValueError(
@@ -156,7 +160,11 @@ class SWAD(Hook):
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         checkpoint['swad'] = dict(
-            valley=self.valley.state_dict(), mean=self.mean, steps=self.steps, trained=self.trained
+            valley=self.valley.state_dict(),
+            mean=self.mean,
+            steps=self.steps,
+            trained=self.trained,
+            interval=self.interval,
         )
 
     def after_load_checkpoint(self, runner: Any, checkpoint: Mapping) -> None:
@@ -165,6 +173,7 @@ class SWAD(Hook):
             return
         self.valley.load_state_dict(state['valley'])
         self.mean, self.steps = state['mean'], state['steps']
+        self.interval = state.get('interval', self.interval)
         if state['trained'] and checkpoint['meta']['iter'] < runner.max_iters:
             checkpoint['state_dict'] = state['trained']
         else:

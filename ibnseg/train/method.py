@@ -1,67 +1,121 @@
 """`--method`: a config of any method becomes one of another, all else being equal."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.config import Config
 
+from ..methods.others import OTHERS, Other
 from ..text import meant
 
-#: Methods that are a change of the photos: arguments of `OtherStyle`, as in configs/methods.
-STYLES: dict[str, dict[str, Any]] = {
-    'fda': dict(style='fourier', prob=0.5, options=dict(band=0.01)),
-    'reinhard': dict(style='reinhard', prob=0.5),
-}
-_SEGMENTORS = ('EncoderDecoder', 'SiteSegmentor', 'SHADESegmentor')
+_SEGMENTORS = ('EncoderDecoder', 'SiteSegmentor', 'SHADESegmentor', 'AdvStyleSegmentor')
 # What a segmentor of another method had for itself.
-_OWN = ('site_loss', 'consistency', 'retrospection', 'teacher', 'classes')
+_OWN = ('site_loss', 'consistency', 'retrospection', 'teacher', 'classes', 'adversarial_rate')
+_HOOKS = ('StatisticsPass', 'SWAD')
 
 
 def apply(config: Config, method: str) -> None:
     """Have a config train by `method`, whatever it trained by before.
 
-    This sets the placement, the segmentor that collects losses, the statistics pass and the style
-    transform, with each layer's own defaults. SHADE is without its teacher.
+    This sets the placement, the segmentor that collects losses, the hooks of passes and averages
+    and the style transform, with each method's own defaults. SHADE is without its teacher.
 
     Args:
         config: changed in place.
-        method: a name in `PLACEMENTS`, `METHODS` or `STYLES`, or several joined by '+'.
+        method: a name in `PLACEMENTS`, `METHODS` or `OTHERS`, or several joined by '+'.
 
     Raises:
-        ValueError: an unknown name, a segmentor or a training pipeline that it cannot be put into.
+        ValueError: an unknown name, two that do not go together, or a network, segmentor or
+            training pipeline that it cannot be put into.
     """
     from ..placement import METHODS, PLACEMENTS, resolve
 
     table = PLACEMENTS | METHODS
     names = method.split('+')
+    _check(method, names, table)
+    placement = [name for name in names if name in table] or ['bn']
+    others = [OTHERS[name] for name in names if name in OTHERS]
+    layers = {put.layer for put in resolve(placement)}
+    if absent := [key for key in ('model', 'train_dataloader') if not config.get(key)]:
+        raise ValueError(f'--method {method}: {config.filename} has no {absent[0]}')
+    adapter = _adapter(config, [name for name in names if name in table], method)
+    if not adapter:
+        config.model.backbone.placement = placement[0] if len(placement) == 1 else placement
+    _segmentor(config, layers, others, method)
+    _hooks(config, layers, others, method)
+    _restyle(config, [dict(other.style) for other in others if other.style], method)
+    config.method = '+'.join([*adapter, method])
+
+
+def _check(method: str, names: Sequence[str], table: dict[str, Any]) -> None:
     for name in names:
-        if name not in table | STYLES:
-            known = [*table, *STYLES]
+        if name not in table | OTHERS:
+            known = [*table, *(key for key, other in OTHERS.items() if other.by_name)]
             raise ValueError(
                 f'--method {method}: no method {name!r}{meant(name, known)}; choose from '
                 f'{", ".join(known)}, or join some by +'
             )
-    placement = [name for name in names if name in table] or ['bn']
-    layers = {put.layer for put in resolve(placement)}
-    if absent := [key for key in ('model', 'train_dataloader') if not config.get(key)]:
-        raise ValueError(f'--method {method}: {config.filename} has no {absent[0]}')
-    config.model.backbone.placement = placement[0] if len(placement) == 1 else placement
-    _segmentor(config, layers, method)
-    hooks = [one for one in config.get('custom_hooks', []) if one['type'] != 'StatisticsPass']
-    observing = [layer for layer in layers if hasattr(layer, 'observe')]
-    hooks += [dict(type='StatisticsPass', **layer.statistics) for layer in observing]
-    config.custom_hooks = hooks
-    _restyle(config, [STYLES[name] for name in names if name in STYLES], method)
-    config.method = method
+        if name in OTHERS and not OTHERS[name].by_name:
+            other = OTHERS[name]
+            raise ValueError(
+                f'--method {method}: {name} cannot be put into any config; it needs {other.needs}. '
+                f'Take {other.config}'
+            )
+    if len(set(names)) < len(names):
+        raise ValueError(f'--method {method}: one is named twice')
 
 
-def _segmentor(config: Config, layers: set[type], method: str) -> None:
+def _adapter(config: Config, layers: Sequence[str], method: str) -> list[str]:
+    """Return the method of a frozen transformer, which stays as it is; else nothing."""
+    if config.model.backbone.get('type') != 'FrozenViT':
+        return []
+    if layers:
+        raise ValueError(
+            f'--method {method}: model.backbone of {config.filename} is a FrozenViT, which has no '
+            f'places for the layers of {", ".join(layers)}. Take an IBN network'
+        )
+    adapters = [name for name, other in OTHERS.items() if other.at == 'adapters']
+    stated = str(config.get('method')).split('+')
+    return [name for name in stated if name in adapters] or ['frozen']
+
+
+def _segmentor(config: Config, layers: set[type], others: list[Other], method: str) -> None:
     if (kind := config.model.type) not in _SEGMENTORS:
         raise ValueError(f'--method {method}: model.type is {kind!r}; expected {_SEGMENTORS[0]!r}')
-    asked = {layer.segmentor for layer in layers if hasattr(layer, 'segmentor')}
     lossy = any(hasattr(layer, 'loss') for layer in layers)
-    config.model.type = asked.pop() if asked else _SEGMENTORS[lossy]
+    asked = {layer.segmentor: {} for layer in layers if hasattr(layer, 'segmentor')}
+    asked |= {other.segmentor['type']: other.segmentor for other in others if other.segmentor}
+    if len(asked) > 1:
+        raise ValueError(
+            f'--method {method}: its parts need {" and ".join(asked)}, and model.type is one. '
+            'Train them one by one'
+        )
     for key in _OWN:
         config.model.pop(key, None)
+    (kind, given), *_ = [*asked.items(), (_SEGMENTORS[lossy], {})]
+    config.model.update(dict(given, type=kind))
+
+
+def _hooks(config: Config, layers: set[type], others: list[Other], method: str) -> None:
+    mine = [dict(type='StatisticsPass', **one.statistics) for one in layers if _observes(one)]
+    mine += [dict(other.hook) for other in others if other.hook]
+    averages = [hook['type'] for hook in mine if hook['type'] in ('EMAHook', 'SWAD')]
+    gone = [*_HOOKS]
+    # An average of the config's own, which no method asked for, is part of its recipe.
+    if 'EMAHook' in averages or 'ema' in str(config.get('method')).split('+'):
+        gone.append('EMAHook')
+    kept = [hook for hook in config.get('custom_hooks') or [] if hook['type'] not in gone]
+    averages += [hook['type'] for hook in kept if hook['type'] == 'EMAHook']
+    if len(averages) > 1:
+        raise ValueError(
+            f'--method {method}: {" and ".join(averages)} would each report an average of its own. '
+            'Take one'
+        )
+    config.custom_hooks = kept + mine
+
+
+def _observes(layer: type) -> bool:
+    return hasattr(layer, 'observe')
 
 
 def _restyle(config: Config, styles: list[dict[str, Any]], method: str) -> None:
