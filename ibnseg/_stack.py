@@ -4,7 +4,9 @@ import contextlib
 import importlib.abc
 import io
 import logging
+import re
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from importlib import metadata, util
@@ -59,7 +61,12 @@ def check() -> None:
 
 
 def cause(error: Exception) -> Exception:
-    """Return why a module could not be imported: StackError where it is one of the MM packages."""
+    """Return why a module could not be imported.
+
+    StackError where it is one of the MM packages, or a torchvision that does not fit torch.
+    """
+    if text := unfit_torchvision(error):
+        return StackError(text)
     name = str(getattr(error, 'name', '')).partition('.')[0]
     if isinstance(error, ModuleNotFoundError) and name in ('mmcv', 'mmengine', 'mmseg'):
         try:
@@ -69,17 +76,50 @@ def cause(error: Exception) -> Exception:
     return error
 
 
+def unfit_torchvision(error: Exception) -> str:
+    """Return what is wrong where an error came up while torchvision was imported, else ''.
+
+    It says with which command to get the one that fits torch. timm imports it, and MMSegmentation
+    timm where it is there; MMEngine does at the start of a run.
+    """
+    frames = [frame.f_globals.get('__name__', '') for frame, _ in traceback.walk_tb(
+        error.__traceback__)]  # fmt: skip
+    tops = [name.partition('.')[0] for name in frames if not name.startswith('importlib')]
+    if 'torchvision' not in tops or isinstance(error, StackError):
+        return ''
+    torch = sys.modules['torch'].__version__
+    number, _, build = torch.partition('+')
+    major, minor = map(int, number.split('.')[:2])
+    wanted = f'"torchvision==0.{minor + 15}.*"' if major == 2 else 'torchvision'
+    if re.fullmatch(r'cpu|xpu|cu\d+|rocm[\d.]+', build):
+        wanted += f' --index-url https://download.pytorch.org/whl/{build}'
+    version = 'torchvision'
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        version += f' {metadata.version("torchvision")}'
+    what = ' '.join(str(error).split())
+    return (
+        f'{version} does not fit torch {torch} ({type(error).__name__}: {what:.200}), and '
+        f'{tops[tops.index("torchvision") - 1]} imports it. Install the one that fits: pip install '
+        f'--force-reinstall --no-deps {wanted}'
+    )
+
+
 def require() -> None:
-    """Import the MM packages. Raises StackError as `check`.
+    """Import the MM packages. Raises StackError as `check`, and where torchvision is unfit.
 
     Their chatter (a missing OneDL service, absent compiled ops) is kept from the user.
     """
     check()
-    with quiet():
-        import mmengine.runner  # noqa: F401
-        import mmseg.datasets
-        import mmseg.evaluation
-        import mmseg.models  # noqa: F401
+    try:
+        with quiet():
+            import mmengine.runner  # noqa: F401
+            import mmseg.datasets
+            import mmseg.evaluation
+            import mmseg.models  # noqa: F401
+    except Exception as error:
+        if text := unfit_torchvision(error):
+            raise StackError(text) from error
+        raise
 
 
 @contextlib.contextmanager

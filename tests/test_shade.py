@@ -20,6 +20,7 @@ from torch.testing import assert_close
 from ibnseg import registered, weights  # noqa: F401
 from ibnseg.methods import SHM, hallucination, ranks
 from ibnseg.methods.segmentor import check_collected
+from ibnseg.methods.shade import SHADESegmentor
 from ibnseg.train import train as training
 
 TEACHER = dict(type='IBNResNet', depth=18, **TINY)
@@ -86,6 +87,18 @@ def test_a_loss_before_the_doubling_has_its_own_labels():
     put = dict(layer='SAN', at='after_stage', stages=(1,),
                options=dict(classes=(0, 1), num_classes=4))  # fmt: skip
     assert shade([PUT, put]).loss(*batch())['loss_SAN'].isfinite()
+
+
+@pytest.mark.parametrize('change', [dict(strides=(1, 2, 2, 1)), dict(base_channels=16)])
+def test_a_teacher_of_another_shape_is_named_at_the_start(change, monkeypatch):
+    teacher = TEACHER | change
+    wrong = '128x2x2' if 'base_channels' in change else '64x4x4'
+    says = rf'model.teacher: its last features are {wrong} .* those of model.backbone 64x2x2'
+    with pytest.raises(ValueError, match=says):
+        shade(teacher=teacher)
+    monkeypatch.setattr(SHADESegmentor, '_compare', lambda self: None)  # where shapes need values
+    with pytest.raises(ValueError, match=says):
+        shade(teacher=teacher).loss(*batch())
 
 
 @pytest.mark.parametrize('teacher', [None, TEACHER])

@@ -11,7 +11,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .. import disk, weights
+from .. import _stack, disk, weights
 from ..command import say_once
 from ..methods.adapters import Rein, soma
 from ..text import meant
@@ -178,15 +178,13 @@ class FrozenViT(nn.Module):
 def _network(name: str, options: dict[str, Any]) -> nn.Module:
     try:
         import timm
-    except ImportError as error:
+    except Exception as error:
+        if text := _stack.unfit_torchvision(error):
+            raise ValueError(f'FrozenViT needs timm, and {text}') from None
+        if not isinstance(error, ImportError):
+            raise
         raise ValueError(
             f"FrozenViT needs timm ({error}). Install it: pip install 'ibnseg[timm]'"
-        ) from None
-    except RuntimeError as error:  # torchvision's operators are of another build of torch
-        raise ValueError(
-            f'FrozenViT needs a torchvision that fits torch {torch.__version__} ({error}). Install '
-            'it from where torch is from; of torch for CPUs: pip install torchvision '
-            '--index-url https://download.pytorch.org/whl/cpu'
         ) from None
     if name not in (known := timm.list_models()):
         raise ValueError(f'timm has no network {name!r}{meant(name, known)}')

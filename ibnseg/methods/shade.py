@@ -1,5 +1,6 @@
 """SHADE: consistency of a photo's two styles, and features close to a frozen teacher's."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,8 @@ class SHADESegmentor(SiteSegmentor):
             checkpoint, so that a resumed run has it.
         classes: those of the second loss; default: the things of Cityscapes.
 
-    Raises ValueError for a placement that does not double the batch, and with a neck.
+    Raises ValueError for a placement that does not double the batch, with a neck, and for a teacher
+    whose last features have another shape.
 
     Source: Zhao et al., ECCV 2022.
     """
@@ -58,6 +60,19 @@ class SHADESegmentor(SiteSegmentor):
         if teacher is not None:
             self.teacher = revert_sync_batchnorm(MODELS.build(dict(teacher)))
             self.teacher.requires_grad_(False).eval()
+            self._compare()
+
+    def _compare(self) -> None:
+        """Compare the shapes of both networks' last features, before a pass over all photos."""
+        size = getattr(self.data_preprocessor, 'size', None) or (64, 64)
+        nets = [copy.deepcopy(net).to('meta').eval() for net in (self.backbone, self.teacher)]
+        with torch.no_grad():
+            x = torch.zeros(1, 3, *size, device='meta')
+            try:
+                maps = [net(x)[-1] for net in nets]
+            except (RuntimeError, NotImplementedError):  # no shapes without values: then in a step
+                return
+        _check_taught(*maps)
 
     def train(self, mode: bool = True) -> 'SHADESegmentor':
         super().train(mode)
@@ -77,8 +92,19 @@ class SHADESegmentor(SiteSegmentor):
         if self.teacher is not None:
             with torch.no_grad():
                 taught = self.teacher(inputs)[-1]
+            _check_taught(features[-1], taught)
             distance = retrospection(
                 features[-1], torch.cat([taught, taught]), labels, self.classes
             )
             losses['loss_retrospection'] = self.weights[1] * distance
         return losses
+
+
+def _check_taught(y: Tensor, taught: Tensor) -> None:
+    if y.shape[1:] != taught.shape[1:]:
+        one, other = ('x'.join(map(str, maps.shape[1:])) for maps in (y, taught))
+        raise ValueError(
+            f'model.teacher: its last features are {other} (channels, height, width), those of '
+            f'model.backbone {one}; expected the same. Give the teacher the depth, strides, '
+            'dilations and out_indices of the backbone'
+        )
