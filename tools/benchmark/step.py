@@ -27,9 +27,7 @@ def trainer(backbone: dict, args: argparse.Namespace, form: str):
     import torch
     from mmengine.config import Config
     from mmengine.model import revert_sync_batchnorm
-    from mmengine.structures import PixelData
-    from mmseg.registry import MODELS, OPTIM_WRAPPERS
-    from mmseg.structures import SegDataSample
+    from mmseg.registry import MODELS
 
     from ibnseg.train.runner import compile_backbone
 
@@ -42,14 +40,24 @@ def trainer(backbone: dict, args: argparse.Namespace, form: str):
     model = revert_sync_batchnorm(MODELS.build(config.model)).to(args.device).train()
     if form == 'channels_last':
         model = model.to(memory_format=torch.channels_last)
+    if args.compile:
+        compile_backbone(model)
+    return stepper(model, args)[0]
+
+
+def stepper(model, args: argparse.Namespace):
+    """Return a function that makes one training step of a segmentor, and the optimizer."""
+    import torch
+    from mmengine.structures import PixelData
+    from mmseg.registry import OPTIM_WRAPPERS
+    from mmseg.structures import SegDataSample
+
     kind = 'OptimWrapper'
     if args.amp:
         kind = 'AmpOptimWrapper' if args.device.startswith('cuda') else 'CPUAmpOptimWrapper'
     # A rate at which random images cannot blow up the weights.
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9, weight_decay=1e-4)
     wrapper = OPTIM_WRAPPERS.build(dict(type=kind, optimizer=optimizer))
-    if args.compile:
-        compile_backbone(model)
     samples = []
     for _ in range(args.batch):
         sample = SegDataSample(metainfo=dict(img_shape=tuple(args.size)))
@@ -60,7 +68,7 @@ def trainer(backbone: dict, args: argparse.Namespace, form: str):
     def step():
         model.train_step(dict(inputs=images, data_samples=samples), wrapper)
 
-    return step
+    return step, optimizer
 
 
 def main() -> None:

@@ -9,12 +9,16 @@ from pathlib import Path
 
 
 def alternate(
-    functions: Mapping[str, Callable[[], object]], repeats: int, warmup: int = 2, settle: int = 0
+    functions: Mapping[str, Callable[[], object]],
+    repeats: int,
+    warmup: int = 2,
+    settle: int = 0,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
     """Call the functions in turns; return the median milliseconds of each.
 
     `settle` calls go before each that is timed, so that no function pays for the memory that the
-    one before it gave back to the system.
+    one before it gave back to the system. `clock` gives seconds.
     """
     import torch
 
@@ -25,11 +29,11 @@ def alternate(
             for _ in range(settle):
                 function()
             finish()
-            start = time.perf_counter()
+            start = clock()
             function()
             finish()
             if i >= warmup:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(clock() - start)
     return {name: 1e3 * statistics.median(seconds) for name, seconds in times.items()}
 
 
