@@ -191,6 +191,7 @@ METHODS: dict[str, tuple[Put, ...]] = {
     'shade': (Put(SHM, 'after_pool'),),
     'san_saw': (Put(SAN, 'after_stage', (1, 2), options=dict(saw=True)),),
 }
+LAYERS |= {put.layer.__name__: put.layer for row in METHODS.values() for put in row}
 
 
 def resolve(

@@ -41,6 +41,7 @@ def of_checkpoint(
         **(dict(selection_lost=trained['lost']) if 'lost' in trained else {}),
         shares=trained.get('shares'),
         fine_tuned=trained.get('fine_tuned'),
+        **(dict(unlabelled=trained['unlabelled']) if 'unlabelled' in trained else {}),
         training={k: trained[k] for k in ('pairs', 'settings') if k in trained} or None,
         weights=trained.get('weights', []),
         **(dict(averaged=meta['averaged']) if 'averaged' in meta else {}),

@@ -14,6 +14,8 @@ may have besides, all optional, is found by name:
 - `times`: in training its output holds the batch so often; `SiteSegmentor` repeats the labels.
 - `observe(y)`, `settle(trial)` and a buffer `settled`: see `passes.StatisticsPass`.
 - `segmentor`, `segmentor_loss`: the `model.type` that it needs, and what that adds, by weight.
+- `photos`: a step that `--method` adds to the end of the training pipeline. One with a method
+  `unlabelled(data_root)` says which photos it reads, for the record and the report.
 - `statistics`: arguments of the `StatisticsPass` that `--method` adds.
 - `joins(first)`: called by `install` with the first layer of the same class in the network.
 

@@ -28,6 +28,7 @@ KINDS = {
     'protocol': 'numbers of different protocols in one column',
     'engine': 'a difference between networks that different engines ran',
     'selection': 'a checkpoint that was selected on a target',
+    'adaptation': 'a training that read photos of a target, without labels',
     'seeds': 'a difference that so many seeds cannot resolve',
     'images': 'a difference that so many images cannot resolve',
     'both': 'a difference that images and seeds resolve alone, but not together',
@@ -118,6 +119,9 @@ def _columns(table: Table, group: Group) -> Iterator[Finding]:
 
 def _selection(row: Row) -> Iterator[Finding]:
     where = f'{row.name}, trained on {row.source}'
+    if row.saw:
+        what = f'the training read photos of {", ".join(row.saw)}, without labels'
+        yield Finding('adaptation', where, what)
     if row.oracle:
         yield Finding('selection', where, 'the labels of a target chose the checkpoint')
         return

@@ -37,8 +37,8 @@ def gains(row: Row, domains: list[str]) -> dict[str, float]:
 
 
 def leader(group: Group) -> Row | None:
-    """Return the row of the largest mean gain on the targets; never an oracle. None: no gains."""
-    rows = [row for row in group.rows if not row.oracle and gains(row, targets(group))]
+    """Return the row of the largest mean gain on the targets; an honest one. None: no gains."""
+    rows = [row for row in group.rows if row.honest and gains(row, targets(group))]
     most = max((len(gains(row, targets(group))) for row in rows), default=0)
     rows = [row for row in rows if len(gains(row, targets(group))) == most]
     return max(rows, key=lambda row: np.mean([*gains(row, targets(group)).values()]), default=None)
@@ -79,7 +79,7 @@ def _said(group: Group, known: Verdicts) -> tuple[str, str]:
             f'than {other} on average over {len(found)} target domains ({low} to {high}): '
             f'{_NO_IMAGES.sentence if unknown else counted(several)}.'
         )
-    rivals = sum(bool(gains(row, targets(group))) for row in group.rows if not row.oracle)
+    rivals = sum(bool(gains(row, targets(group))) for row in group.rows if row.honest)
     more += [f'It is the largest gain of {rivals} models.'] * (rivals > 1)
     for domain, gain in gains(best, [group.home] if group.home else []).items():
         if domain not in found:

@@ -278,6 +278,7 @@ def _own(group: Group, domain: str) -> Iterator[_Line]:
             cell, rule = row.cells[domain], row.rule or 'not stated'
             why_not = 'another protocol than the others' * cell.mixed
             why_not = 'selected on the target' if row.oracle else why_not
+            why_not = 'read photos of the target' if domain.split(':')[0] in row.saw else why_not
             shown = percent(cell.miou)
             seeds = str(cell.miou.n)
             yield _Line(cell.miou.mean, True, row.name, '', shown, seeds, rule, why_not)

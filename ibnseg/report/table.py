@@ -66,12 +66,19 @@ def origin(record: Record, file: str) -> dict[str, Any]:
         iteration=take('iteration', int),
         training_iterations=take('training_iterations', int),
         rule=take('selection', str),
+        unlabelled=_datasets(take('unlabelled', list) or ()),
         validated=[name for name in take('validated', list) or () if isinstance(name, str)],
         seed=take('seed', int),
         commit=take('commit', str),
         date=take('date', str),
         versions={str(k): v for k, v in versions.items() if isinstance(v, str)},
     )
+
+
+def _datasets(unlabelled: Iterable[Any]) -> list[str]:
+    """Return the datasets whose photos a training read without labels, of what a record says."""
+    parts = (one.get('datasets') for one in unlabelled if isinstance(one, dict))
+    return [name for part in parts if isinstance(part, list) for name in part if type(name) is str]
 
 
 @dataclass(eq=False)
@@ -143,10 +150,24 @@ class Row:
         return 'oracle' in (self.rule or '').lower()
 
     @property
+    def saw(self) -> list[str]:
+        """The targets whose photos the training read, without labels: no generalisation to them."""
+        read = dict.fromkeys(n for run in self.runs for o in run.origins for n in o['unlabelled'])
+        measured = {domain.split(':')[0] for run in self.runs for domain in run.measured}
+        own = re.findall(r'([^\s:+]+):', self.source)
+        return [name for name in read if name in measured and name not in own]
+
+    @property
+    def honest(self) -> bool:
+        """Whether nothing of a target took part in the training."""
+        return not (self.oracle or self.saw)
+
+    @property
     def mark(self) -> str:
         """What must follow the model's name wherever it stands."""
         rule = [self.rule or 'rule unknown'] if self.ambiguous else []
         words = ['target oracle'] if self.oracle else rule
+        words += [f'saw photos of {", ".join(self.saw)}'] if self.saw else []
         words += [part for part in (self.variant, self.engine) if part]
         return f' ({", ".join(words)})' if words else ''
 

@@ -109,8 +109,17 @@ def _trained(runner) -> dict:
         pairs={used.domain: used.summary() for used in data},
         skipped={used.domain: used.skipped for used in data if used.skipped},
         replaced=sorted(replaced.known(runner)),
+        **_unlabelled(runner),
         **{key: stated[key] for key in ('settings', 'weights') if key in stated},
     )
+
+
+def _unlabelled(runner) -> dict[str, list]:
+    """Which photos besides those of the source the steps of the training read."""
+    data = getattr(getattr(runner, 'train_dataloader', None), 'dataset', None)
+    steps = getattr(getattr(data, 'pipeline', None), 'transforms', ())
+    found = [s.unlabelled(str(data.data_root)) for s in steps if hasattr(s, 'unlabelled')]
+    return dict(unlabelled=found) if found else {}
 
 
 def check_finite(outputs: dict | None, data_batch: dict, iteration: int) -> None:

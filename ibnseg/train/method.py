@@ -8,9 +8,11 @@ from mmengine.config import Config
 from ..methods.others import OTHERS, Other
 from ..text import meant
 
-_SEGMENTORS = ('EncoderDecoder', 'SiteSegmentor', 'SHADESegmentor', 'AdvStyleSegmentor')
-# What a segmentor of another method had for itself.
-_OWN = ('site_loss', 'consistency', 'retrospection', 'teacher', 'classes', 'adversarial_rate')
+# Of an EncoderDecoder; a segmentor of a method has more.
+_PARTS = (
+    *('type', 'backbone', 'neck', 'decode_head', 'auxiliary_head', 'train_cfg', 'test_cfg'),
+    *('data_preprocessor', 'pretrained', 'init_cfg'),
+)
 _HOOKS = ('StatisticsPass', 'SWAD')
 
 
@@ -43,7 +45,7 @@ def apply(config: Config, method: str) -> None:
         config.model.backbone.placement = placement[0] if len(placement) == 1 else placement
     _segmentor(config, layers, others, method)
     _hooks(config, layers, others, method)
-    _restyle(config, [dict(other.style) for other in others if other.style], method)
+    _photos(config, layers, others, method)
     config.method = '+'.join([*adapter, method])
 
 
@@ -80,8 +82,8 @@ def _adapter(config: Config, layers: Sequence[str], method: str) -> list[str]:
 
 
 def _segmentor(config: Config, layers: set[type], others: list[Other], method: str) -> None:
-    if (kind := config.model.type) not in _SEGMENTORS:
-        raise ValueError(f'--method {method}: model.type is {kind!r}; expected {_SEGMENTORS[0]!r}')
+    if (kind := config.model.type) not in _known():
+        raise ValueError(f"--method {method}: model.type is {kind!r}; expected 'EncoderDecoder'")
     lossy = any(hasattr(layer, 'loss') for layer in layers)
     asked = {layer.segmentor: {} for layer in layers if hasattr(layer, 'segmentor')}
     asked |= {other.segmentor['type']: other.segmentor for other in others if other.segmentor}
@@ -90,10 +92,23 @@ def _segmentor(config: Config, layers: set[type], others: list[Other], method: s
             f'--method {method}: its parts need {" and ".join(asked)}, and model.type is one. '
             'Train them one by one'
         )
-    for key in _OWN:
-        config.model.pop(key, None)
-    (kind, given), *_ = [*asked.items(), (_SEGMENTORS[lossy], {})]
+    for key in config.model.keys() - _PARTS:
+        del config.model[key]
+    (kind, given), *_ = [*asked.items(), ('SiteSegmentor' if lossy else 'EncoderDecoder', {})]
     config.model.update(dict(given, type=kind))
+
+
+def _known() -> set[str]:
+    """Return the segmentors of methods, and the plain one."""
+    of_layers = {getattr(layer, 'segmentor', 'SiteSegmentor') for layer in _layers()}
+    others = {other.segmentor['type'] for other in OTHERS.values() if other.segmentor}
+    return {'EncoderDecoder', 'SiteSegmentor'} | of_layers | others
+
+
+def _layers() -> set[type]:
+    from ..placement import METHODS
+
+    return {put.layer for row in METHODS.values() for put in row}
 
 
 def _hooks(config: Config, layers: set[type], others: list[Other], method: str) -> None:
@@ -118,12 +133,15 @@ def _observes(layer: type) -> bool:
     return hasattr(layer, 'observe')
 
 
-def _restyle(config: Config, styles: list[dict[str, Any]], method: str) -> None:
+def _photos(config: Config, layers: set[type], others: list[Other], method: str) -> None:
+    """Have the training pipeline change photos, and read those that go beside a sample."""
     data = config.train_dataloader.dataset
-    steps = [step for step in data.pipeline if step['type'] != 'OtherStyle']
+    gone = {'OtherStyle'} | {one.photos['type'] for one in _layers() if hasattr(one, 'photos')}
+    steps = [step for step in data.pipeline if step['type'] not in gone]
+    styles = [dict(type='OtherStyle', **other.style) for other in others if other.style]
     crops = [i for i, step in enumerate(steps, 1) if 'Crop' in step['type']]
     if styles and not crops:
         raise ValueError(f'--method {method}: the training pipeline has no crop to put it behind')
     if styles:
-        steps[crops[0] : crops[0]] = [dict(type='OtherStyle', **style) for style in styles]
-    data.pipeline = steps
+        steps[crops[0] : crops[0]] = styles
+    data.pipeline = steps + [dict(one.photos) for one in layers if hasattr(one, 'photos')]
