@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from . import methods, norms
 from .methods import DSU, IRW, ISW, IW, NP, SAN, SHM, EFDMix, MixStyle, NPPlus, PAdaIN, SwitchWhiten
+from .methods.wild import WildStyle
 from .norms import IBN, InstanceNorm, ParallelIBN, PartialInstanceNorm
 from .text import meant
 
@@ -190,6 +191,7 @@ METHODS: dict[str, tuple[Put, ...]] = {
     'san': (Put(SAN, 'after_stage', (1, 2)),),
     'shade': (Put(SHM, 'after_pool'),),
     'san_saw': (Put(SAN, 'after_stage', (1, 2), options=dict(saw=True)),),
+    'wildnet': _at_b(WildStyle),
 }
 LAYERS |= {put.layer.__name__: put.layer for row in METHODS.values() for put in row}
 

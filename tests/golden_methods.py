@@ -12,13 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from ibnseg import methods
-from ibnseg.methods import adapters, adversarial, hallucination, valley, whitening
+from ibnseg.methods import adapters, adversarial, hallucination, style, valley, whitening, wild
 from ibnseg.pipeline import styles
 from ibnseg.weights import average
 
 #: Pattern of file names -> why nothing covers them. Taken out as parts are built.
 UNCOVERED = {
-    'wildnet_*': 'WildNet is not built',
     'reinhard': 'pipeline.styles.reinhard computes in floating point, the release in whole numbers',
 }
 #: (Builder, output) -> why it is not compared.
@@ -317,7 +316,40 @@ def _retrospection(golden: Golden) -> dict[str, Tensor]:
     return dict(loss=loss, grad_features=features.grad)
 
 
+def _wild_style(golden: Golden) -> dict[str, Tensor]:
+    x, wild_x, eps = golden.leaf('x'), golden.leaf('style'), golden.arguments['eps']
+    y = wild.WildStyle(x.shape[1], eps).restyle(x, *style.moments(wild_x, eps))
+    y.backward(golden['cotangent'])
+    return dict(y=y, grad_x=x.grad, grad_style=wild_x.grad)
+
+
+def _divergence(golden: Golden) -> dict[str, Tensor]:
+    logits, styled = golden.leaf('logits'), golden.leaf('logits_stylised')
+    loss = wild.divergence(logits, styled)
+    loss.backward()
+    return dict(loss=loss, grad_logits=logits.grad, grad_logits_stylised=styled.grad)
+
+
+def _extension(golden: Golden) -> dict[str, Tensor]:
+    given, names = golden.arguments, ('projected', 'projected_stylised')
+    maps = [golden.leaf(name) for name in names]
+    side = given['grid']
+    labels = nn.functional.interpolate(golden['labels'][:, None].double(), (side, side))[:, 0]
+    dictionary = nn.functional.normalize(golden['queue'], dim=0)
+    found = [wild.on_grid(one, side) for one in maps]
+    loss = wild.extension(*found, labels.long(), dictionary, given['T'], ignored=4)
+    loss.backward()
+    rows = wild.on_grid(golden['projected_wild'], given['grid_wild']).flatten(2).mT.flatten(0, 1)
+    pointer = torch.tensor([given['pointer']])
+    wild.replace_oldest(dictionary, pointer, rows)
+    gradients = {f'grad_{name}': one.grad for name, one in zip(names, maps, strict=True)}
+    return gradients | dict(loss=loss, queue_after=dictionary, pointer_after=pointer[0])
+
+
 BUILDERS = {
+    'wildnet_fs': _wild_style,
+    'wildnet_scr': _divergence,
+    'wildnet_cel': _extension,
     'shade_shm': _shm,
     'shade_fps': _farthest,
     'shade_sc': _consistency,

@@ -64,7 +64,10 @@ def test_config_builds(path):
 def test_pipelines_samplers_and_protocols_exist(path):
     config = Config.fromfile(path)
     with DefaultScope.overwrite_default_scope('mmseg'):
-        Compose(config.train_dataloader.dataset.pipeline)
+        for step in (steps := config.train_dataloader.dataset.pipeline):
+            if step.type == 'WildPhoto':  # of a folder that the user names
+                step.photos = str(ROOT.parent / 'docs')
+        Compose(steps)
         for loader in (config.train_dataloader, config.val_dataloader, config.test_dataloader):
             assert loader.sampler.type in DATA_SAMPLERS
         for loader in (config.val_dataloader, config.test_dataloader):
@@ -93,6 +96,9 @@ def test_each_method_has_a_config_that_differs_by_the_method(name):
     kinds = {put.layer.abbr for put in METHODS[name] if hasattr(put.layer, 'loss')}
     other_segmentor = kinds or any(hasattr(put.layer, 'times') for put in METHODS[name])
     weights = {f'model.site_loss.{kind}' for kind in kinds}
+    steps = len(plain.train_pipeline)
+    beside = {put.layer.photos['type'] for put in METHODS[name] if hasattr(put.layer, 'photos')}
+    weights |= {f'train_dataloader.dataset.pipeline.{steps}.type' for _ in beside}
     assert {key for key in changed if not key.startswith('custom_hooks')} == {
         'model.backbone.placement',
         *weights,

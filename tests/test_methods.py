@@ -12,11 +12,14 @@ from ibnseg import hub, methods
 from ibnseg.backbones import IBNResNet
 from ibnseg.measure import origin
 from ibnseg.methods import DSU, NP, EFDMix, MixStyle, NPPlus, PAdaIN
+from ibnseg.methods.wild import WildStyle
 from ibnseg.placement import METHODS, PLACEMENTS, resolve
 
 TINY = dict(stem_channels=16, base_channels=8)
 TRAINING_ONLY = [
-    n for n, row in METHODS.items() if all(hasattr(p.layer, 'training_only') for p in row)
+    name
+    for name, row in METHODS.items()
+    if all(hasattr(put.layer, 'training_only') and put.at != 'stem' for put in row)
 ]
 STYLE = {'mixstyle': MixStyle, 'efdmix': EFDMix, 'dsu': DSU, 'padain': PAdaIN, 'np': NP,
          'np_plus': NPPlus}  # fmt: skip
@@ -37,6 +40,8 @@ def build(placement, depth: int = 18, always: bool = True, **options) -> nn.Modu
             layer.p = 1
         if isinstance(layer, methods.SHM):
             layer.settled.fill_(True)
+        if isinstance(layer, WildStyle):  # of the wild photos of `images`
+            layer.style = torch.randn(2, 3, layer.num_features, 1, 1).square().unbind()
     return net
 
 

@@ -15,14 +15,19 @@ from ibnseg import weights
 from ibnseg.placement import METHODS
 from ibnseg.train import train as training
 
-#: Those that observe photos first are resumed around their pass in test_passes and test_shade.
-ALONE = [name for name, row in METHODS.items() if not hasattr(row[0].layer, 'observe')]
+#: Those that observe photos first are resumed around their pass in test_passes and test_shade, one
+#: with wild photos in test_wildnet.
+ALONE = [
+    name
+    for name, row in METHODS.items()
+    if not (hasattr(row[0].layer, 'observe') or hasattr(row[0].layer, 'photos'))
+]
 #: Of those without draws, each image or the joined batch counts: processes make no difference.
 UNDRAWN = [name for name in ALONE if not any(hasattr(put.layer, 'draw') for put in METHODS[name])]
 
 
 def test_every_method_is_tried():
-    assert set(METHODS) - set(ALONE) == {'isw', 'shade'}
+    assert set(METHODS) - set(ALONE) == {'isw', 'shade', 'wildnet'}
     assert {'san', 'san_saw', 'sw', 'sw_b', 'iw', 'irw'} == set(UNDRAWN)
 
 
