@@ -1,9 +1,9 @@
-"""List the methods beyond IBN: paper, sites, loss, cost, and what each needs.
+"""List the methods beyond IBN: paper, sites, loss, cost, what each needs, the config that has it.
 
     python tools/methods.py
 
-Train one with configs/methods/<name>.py, or put its name into model.backbone.placement; names add
-up: placement=('ibn_b', 'mixstyle'). See docs/methods.md.
+Train one with its config, or put it into any: ibnseg train CONFIG --method NAME. Names add up:
+--method ibn_b+mixstyle. See docs/methods.md.
 """
 
 import argparse

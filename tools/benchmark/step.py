@@ -62,6 +62,8 @@ def stepper(model, args: argparse.Namespace):
     for _ in range(args.batch):
         sample = SegDataSample(metainfo=dict(img_shape=tuple(args.size)))
         sample.gt_sem_seg = PixelData(data=torch.randint(19, (1, *args.size)))
+        wild = torch.randint(256, (3, *args.size), dtype=torch.uint8)
+        sample.wild = PixelData(data=wild)  # of use to WildNet alone
         samples.append(sample)
     images = [torch.randint(256, (3, *args.size), dtype=torch.uint8) for _ in samples]
 
