@@ -83,6 +83,8 @@ SLIPS = {
     'model.decode_head.loss_decode=CrossEntropyLoss': "expected dict(type='...')",
     'model.data_preprocessor=None': 'expected a dict',
     'model.data_preprocessor.pad_val=x': 'expected a number',
+    'model.data_preprocessor.mean=[1,2,3,4,5,6]': 'expected 3 numbers',
+    'model.data_preprocessor.std=[1,2,x]': 'expected 3 numbers',
     'model.test_cfg.mode=wohle': "expected 'whole' or 'slide'",
     'model.test_cfg.mode=slide': "mode 'slide' expects (height, width)",
     'train_dataloader.dataset.pipeline.3.crop_size=x': 'expected a list or a whole number',

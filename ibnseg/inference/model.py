@@ -23,6 +23,7 @@ from ..measure.predict import Predictor
 from ..pipeline import photos
 from ..train.config import check_name, load_config, read_config
 from ..train.untrusted import read_safely
+from ..train.values import check_photos
 
 #: What `Model` takes as one photo.
 Photo = str | Path | np.ndarray | Image.Image
@@ -103,6 +104,7 @@ class Model:
         if 'init_cfg' in config.model.backbone:
             config.model.backbone.init_cfg = None  # the checkpoint has all weights
         config.model.pretrained = None
+        check_photos(config.model, f'{config.filename}: ')
         with DefaultScope.overwrite_default_scope(self._scope):
             self.network = MODELS.build(config.model).eval()
         if problems := weights.misfits(self.network.state_dict(), state):

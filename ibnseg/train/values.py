@@ -90,8 +90,26 @@ def check(config: Config) -> None:
         raise ValueError(f"sync_bn is {sync!r:.60}; expected None, 'torch' or 'mmcv'")
     if not isinstance(unused := config.get('find_unused_parameters', False), bool):
         raise ValueError(f'find_unused_parameters is {unused!r:.60}; expected True or False')
+    check_photos(config.get('model', {}))
     _check_maps(config.get('model', {}))
     _check_test_cfg(at(config, 'model.test_cfg', {}))
+
+
+def check_photos(model: Mapping[str, Any], where: str = '') -> None:
+    """Raise ValueError, which begins with `where`, for a mean or std of too many numbers or none.
+
+    OpenMMLab's preprocessor would say so of the first photo, or divide it in a way of its own.
+    """
+    channels = at(model, 'backbone.in_channels', 3)
+    for key in ('mean', 'std'):
+        value = at(model, f'data_preprocessor.{key}')
+        listed = isinstance(value, list | tuple) and len(value) in (1, channels)
+        numbers_ = listed and all(isinstance(one, numbers.Real) for one in value)
+        if value is not None and not numbers_:
+            raise ValueError(
+                f'{where}model.data_preprocessor.{key} is {value!r:.60}; expected '
+                f'{channels} numbers, one for each channel, or one'
+            )
 
 
 def _check_maps(model: Mapping[str, Any]) -> None:
