@@ -34,6 +34,11 @@ def parser() -> argparse.ArgumentParser:
         help="classes that count instead of the protocol's; 16 and 13 as usual for SYNTHIA, "
         'present: those in the ground truth',
     )
+    p.add_argument(
+        '--figure',
+        action='store_true',
+        help='also tradeoff.png: the change on each target against the change at home',
+    )
     command.add(p, '--domain-file')
     return p
 
@@ -46,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
 def _job(args: argparse.Namespace) -> None:
     from ibnseg import report
 
-    report.make(args.records, args.out, args.baseline, args.mixed, args.classes)
+    report.make(args.records, args.out, args.baseline, args.mixed, args.classes, args.figure)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Figures of the analyses. Only here is matplotlib imported, and without a display."""
+"""Figures of the analyses. matplotlib is imported where one is drawn, and without a display."""
 
 from pathlib import Path
 from typing import Any

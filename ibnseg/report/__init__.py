@@ -12,7 +12,7 @@ from rich.console import Console
 from .. import disk
 from ..measure import records
 from ..text import tell
-from . import certainty, curves, flat, headline, page, render, sections
+from . import certainty, curves, flat, headline, page, render, sections, tradeoff
 from .certainty import Certainty, gather
 from .compare import tabulate
 from .grid import Section
@@ -83,8 +83,11 @@ def make(
     baseline: str | None = None,
     mixed: bool = False,
     classes: str | None = None,
+    figure: bool = False,
 ) -> None:
     """Read record files (see `records.find`), write their report and print it.
+
+    With `figure`, also tradeoff.png (`tradeoff.write`).
 
     Paths without records are named and passed over: `work_dirs/*` may hold other reports.
 
@@ -99,6 +102,9 @@ def make(
     made = {Path(out_dir) / name: text for name, text in shown.items()}
     for path, text in made.items():
         disk.write_atomically(path, text)
+    if figure:
+        made[Path(out_dir) / 'tradeoff.png'] = ''
+        tradeoff.write(table, found, Path(out_dir) / 'tradeoff.png')
     show(table, found)
     for note in said:
         tell(note)

@@ -1,0 +1,94 @@
+"""The gain on each target against the change at home, as a figure."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from .. import disk
+from .certainty import Certainty, Estimate
+from .table import Group, Table
+
+#: Of Okabe & Ito, told apart by colour-blind readers; a marker shape each round of them.
+_COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
+_MARKERS = 'osD^vP*'
+
+
+def write(table: Table, found: Certainty | None, path: Path) -> None:
+    """Draw a panel for each target: a point a model, bars as far as its verdicts look.
+
+    Bars are 95 % over images (or drives) and seeds; with one seed over images alone, and thin.
+    Models against which the others are compared stand at (0, 0).
+
+    Raises ValueError where no model can be compared at home and away.
+    """
+    from matplotlib.figure import Figure
+
+    known = {
+        (one.source, one.domain, one.protocol, one.model, one.against): one
+        for one in (found.pairs if found else ())
+    }
+    panels = [
+        (group, domain, points)
+        for group in table.groups
+        if group.home
+        for domain in group.domains
+        if domain != group.home and (points := _points(group, domain))
+    ]
+    if not panels:
+        raise ValueError(
+            'no figure: no model has a change at home and away; expected a baseline and other '
+            "models, measured on the source's own domain and on another"
+        )
+    figure = Figure((7.4, 4.6 * len(panels)), layout='constrained', dpi=110)
+    for axes, (group, domain, points) in zip(
+        figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True
+    ):
+        axes.axhline(0, color='0.6', lw=0.8)
+        axes.axvline(0, color='0.6', lw=0.8)
+        for i, (row, x, y) in enumerate(points):
+            colour = _COLOURS[i % len(_COLOURS)]
+            marker = _MARKERS[i // len(_COLOURS) % len(_MARKERS)]
+            axes.plot(x, y, marker, color=colour, ms=7, label=_plain(row.name), zorder=3)
+            for one, (value, other), flat in (
+                (group.home, (x, y), True), (domain, (y, x), False),
+            ):  # fmt: skip
+                key = (group.source, one, group.reference[one], row.name, row.against.name)
+                _bar(axes, known.get(key), value, other, flat, colour)
+        axes.set_xlabel(f'change at home, on {_plain(group.home)} (points of mIoU)')
+        axes.set_ylabel(f'change on {_plain(domain)}')
+        axes.set_title(f'Trained on {_plain(group.title)}, against {_against(points)}', fontsize=10)
+        axes.spines[['top', 'right']].set_visible(False)
+        axes.legend(frameon=False, fontsize=8, loc='upper left', bbox_to_anchor=(1, 1))
+    disk.write_by(path, lambda file: figure.savefig(file, format='png'))
+
+
+def _points(group: Group, domain: str) -> list[tuple]:
+    """Return (row, change at home, change on the domain) of rows that have both."""
+    out = []
+    for row in group.rows:
+        cells = [row.cells.get(one) for one in (group.home, domain)]
+        changes = [cell.delta for cell in cells if cell and not cell.delta_mixed]
+        changes = [one for one in changes if one is not None and np.isfinite(one)]
+        if len(changes) == 2 and not row.oracle and domain not in row.saw:
+            out.append((row, *changes))
+    return out
+
+
+def _bar(axes, one: Estimate | None, value: float, other: float, flat: bool, colour: str) -> None:
+    if one is None or not np.isfinite(one.interval.low):
+        return
+    both = np.isfinite(one.verdict.low)
+    source = one.verdict if both else one.interval
+    ends, fixed = (source.low, source.high), (other, other)
+    line: Mapping[str, float] = dict(lw=1.2 if both else 0.5, alpha=0.7)
+    axes.plot(*(ends, fixed) if flat else (fixed, ends), color=colour, **line)
+
+
+def _against(points: list[tuple]) -> str:
+    return ' or '.join(dict.fromkeys(_plain(row.against.name) for row, *_ in points))
+
+
+def _plain(text: str) -> str:
+    """Return a text that matplotlib shows as it is, for a name may hold a formula."""
+    return text.replace('$', r'\$')
