@@ -179,3 +179,6 @@ def test_a_report_says_what_was_drawn(tmp_path):
     made = report.texts(tabulate(*files), found)['statistics.csv'].splitlines()
     assert made[0].endswith('p,p_of_all,over,units') and made[-1].endswith(',drives,3')
     assert 'over drives' in screen(tabulate(*files), 80, found)
+    narrow = screen(tabulate(*files), 60, found)  # no word is broken, no number lost
+    for word in ('ibn_b - resnet50', 'not clear', 'resnet50', 'by seed', f'{one.p_of_all:.3f}'):
+        assert word in narrow, word

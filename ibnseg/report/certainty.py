@@ -253,7 +253,7 @@ def _intervals(some: list[Estimate], corrected: bool) -> Grid:
         header, *lines = (line[:-1] for line in (header, *lines))
     if all(one.seeds < 2 for one in some):
         header, *lines = ([*line[:6], *line[7:]] for line in (header, *lines))
-    return Grid(header, lines, left=2, cut=160)
+    return Grid(header, lines, left=2, breaks=(1, *range(4, len(header))), cut=160)
 
 
 def _line(one: Estimate) -> list[str]:

@@ -58,7 +58,8 @@ class Grid:
     def columns(self, keep: Sequence[int]) -> 'Grid':
         """Return the table of some columns, without its foot."""
         header, *rows = ([line[i] for i in keep] for line in (self.header, *self.rows))
-        return replace(self, header=header, rows=rows, foot=(), breaks=())
+        left = sum(i < self.left for i in keep)
+        return replace(self, header=header, rows=rows, foot=(), breaks=(), left=left)
 
 
 @dataclass(frozen=True)
