@@ -1,7 +1,9 @@
 """How a command ends: signals, a reader that has left, and what is said of an exception."""
 
+import atexit
 import contextlib
 import ctypes
+import gc
 import io
 import logging
 import multiprocessing
@@ -12,9 +14,10 @@ import stat
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from . import machine
 from ._stack import StackError
@@ -74,12 +77,42 @@ def on_signals() -> Iterator[None]:
     mine = [n for n in usual if now[n] is usual[n] or getattr(now[n], 'early', False)]
     for number in mine:
         signal.signal(number, _first)
+    hook, again = sys.unraisablehook, []
+    sys.unraisablehook = lambda lost: _unraisable(lost, hook, again)
     try:
         yield
     finally:
+        for timer in again:
+            timer.cancel()
+        sys.unraisablehook = hook
         for number in mine:
             if signal.getsignal(number) is _first:
                 signal.signal(number, usual[number])
+        atexit.unregister(_leave)
+        atexit.register(_leave)  # before all that was registered so far
+
+
+def _unraisable(lost: Any, hook: Callable[[Any], object], again: list[threading.Timer]) -> None:
+    """Have a signal come again that came in a `__del__`: Python passes over what that raises."""
+    if not isinstance(lost.exc_value, KeyboardInterrupt):
+        hook(lost)
+        return
+    number = lost.exc_value.args[0] if lost.exc_value.args else signal.SIGINT
+    for each in (signal.SIGINT, *_ASKING):
+        if signal.getsignal(each) is _second:
+            signal.signal(each, _first)
+    timer = threading.Timer(0.05, os.kill, (os.getpid(), number))
+    timer.daemon = True
+    again.append(timer)
+    timer.start()
+
+
+def _leave() -> None:
+    """Have Python end this process soon, and as it would without a signal: its work is done."""
+    for number in (signal.SIGINT, *_ASKING):
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, signal.SIG_IGN)
+    gc.freeze()  # the collections of its end look at a million objects of torch and MM packages
 
 
 def _first(number: int, frame: FrameType | None) -> None:

@@ -245,3 +245,48 @@ def test_an_interrupt_that_a_library_turned_into_an_error(monkeypatch, capsys, n
             signal.signal(each, handler)
     said = 'interrupted' if number == signal.SIGINT else 'terminated'
     assert (code, capsys.readouterr().err) == (128 + number, f'{said}; begin anew\n')
+
+
+_WITH_DEL = """
+import os, signal, sys, time
+from ibnseg import command
+class Asked:
+    def __del__(self):
+        os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+        time.sleep(0.01)
+def job():
+    Asked()
+    time.sleep(30)
+    print('outlived it')
+sys.exit(command.run(job, 'kept'))
+"""
+_AT_THE_END = """
+import atexit, os, signal, sys
+from ibnseg import command
+atexit.register(lambda: os.kill(os.getpid(), getattr(signal, sys.argv[1])))
+sys.exit(command.run(lambda: print('done')))
+"""
+
+
+@pytest.mark.parametrize(
+    ('name', 'code', 'text'),
+    [
+        ('SIGINT', 130, 'interrupted'),
+        ('SIGTERM', 143, 'terminated'),
+        ('SIGUSR1', 138, 'terminated'),
+    ],
+)
+def test_a_signal_in_a_finalizer_is_not_lost(name, code, text):
+    """Python passes over what is raised in a `__del__`, and prints its trace."""
+    done = subprocess.run(
+        [sys.executable, '-c', _WITH_DEL, name], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, '', f'{text}; kept\n')
+
+
+@pytest.mark.parametrize('name', ['SIGINT', 'SIGTERM', 'SIGUSR1'])
+def test_a_signal_while_python_ends_changes_nothing(name):
+    done = subprocess.run(
+        [sys.executable, '-c', _AT_THE_END, name], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, 'done\n', '')
