@@ -157,7 +157,9 @@ def run(job: Callable[[], int | None], interrupted: str | Callable[[], str] = ''
             if machine.passing(error) and (way_on := _said(interrupted)):
                 text += f'; {way_on}'
             _report(text, 'error', getattr(error, 'common', False))
-            return getattr(error, 'exit_code', 2)
+            code = getattr(error, 'exit_code', 2)
+            ending.leave_ranks(code)
+            return code
 
 
 def _end(interrupt: KeyboardInterrupt, interrupted: str | Callable[[], str]) -> int:

@@ -107,6 +107,21 @@ def _unraisable(lost: Any, hook: Callable[[Any], object], again: list[threading.
     timer.start()
 
 
+def leave_ranks(code: int) -> None:
+    """End this process at once where it is a rank among others, of which one may have stopped.
+
+    Python's own end of it waits for the others in gloo's threads, and may abort there: the exit
+    code would be another one.
+    """
+    dist = sys.modules.get('torch.distributed')
+    if 'RANK' in os.environ and dist and dist.is_available() and dist.is_initialized():
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # closed, or its reader has left
+                stream.flush()
+        logging.shutdown()
+        os._exit(code)
+
+
 def _leave() -> None:
     """Have Python end this process soon, and as it would without a signal: its work is done."""
     for number in (signal.SIGINT, *_ASKING):
