@@ -123,10 +123,13 @@ def leave_ranks(code: int) -> None:
 
 
 def _leave() -> None:
-    """Have Python end this process soon, and as it would without a signal: its work is done."""
+    """Have Python end this process soon, and as it would without a signal: its work is done.
+
+    The second signal ends it at once, as ever.
+    """
     for number in (signal.SIGINT, *_ASKING):
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, _late)
     gc.freeze()  # the collections of its end look at a million objects of torch and MM packages
 
 
@@ -215,6 +218,20 @@ def end_workers(daemons: bool = False) -> None:
         process.join()
     if before is not None:
         signal.signal(signal.SIGCHLD, before)
+
+
+@atexit.register
+def _deaf() -> None:
+    """After all other ends: Python goes back to the system's handlers before it ends itself."""
+    for number in (signal.SIGINT, *_ASKING):
+        if signal.getsignal(number) is _late:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _late(number: int, frame: FrameType | None) -> None:
+    for each in (signal.SIGINT, *_ASKING):
+        if signal.getsignal(each) is _late:
+            signal.signal(each, _second)
 
 
 def _second(number: int, frame: FrameType | None) -> None:

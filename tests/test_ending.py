@@ -263,7 +263,10 @@ sys.exit(command.run(job, 'kept'))
 _AT_THE_END = """
 import atexit, os, signal, sys
 from ibnseg import command
-atexit.register(lambda: os.kill(os.getpid(), getattr(signal, sys.argv[1])))
+def ask():
+    for _ in range(int(sys.argv[2])):
+        os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+atexit.register(ask)
 sys.exit(command.run(lambda: print('done')))
 """
 
@@ -284,9 +287,10 @@ def test_a_signal_in_a_finalizer_is_not_lost(name, code, text):
     assert (done.returncode, done.stdout, done.stderr) == (code, '', f'{text}; kept\n')
 
 
+@pytest.mark.parametrize(('times', 'ends'), [(1, False), (2, True)])
 @pytest.mark.parametrize('name', ['SIGINT', 'SIGTERM', 'SIGUSR1'])
-def test_a_signal_while_python_ends_changes_nothing(name):
-    done = subprocess.run(
-        [sys.executable, '-c', _AT_THE_END, name], cwd=ROOT, capture_output=True, text=True
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, 'done\n', '')
+def test_a_signal_while_python_ends_changes_nothing_and_a_second_ends_it(name, times, ends):
+    words = [sys.executable, '-u', '-c', _AT_THE_END, name, str(times)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    code = 128 + getattr(signal, name) if ends else 0
+    assert (done.returncode, done.stdout, done.stderr) == (code, 'done\n', '')
