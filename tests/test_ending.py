@@ -236,6 +236,7 @@ def test_an_interrupt_that_a_library_turned_into_an_error(monkeypatch, capsys, n
         time.sleep(0.01)  # the handler runs here at the latest
 
     monkeypatch.setattr(yapf_api, 'FormatCode', formatting)
+    monkeypatch.setattr('mmengine.config.config.FormatCode', formatting, raising=False)
     all_of_them = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1
     before = {each: signal.getsignal(each) for each in all_of_them}
     try:
