@@ -102,9 +102,6 @@ def make(
     made = {Path(out_dir) / name: text for name, text in shown.items()}
     for path, text in made.items():
         disk.write_atomically(path, text)
-    if figure:
-        made[Path(out_dir) / 'tradeoff.png'] = ''
-        tradeoff.write(table, found, Path(out_dir) / 'tradeoff.png')
     show(table, found)
     for note in said:
         tell(note)
@@ -112,3 +109,7 @@ def make(
         tell(f'passed over, holds no record: {path}')
     for path in made:
         tell(str(path))
+    if figure:
+        drawing = Path(out_dir) / 'tradeoff.png'
+        tradeoff.write(table, found, drawing)
+        tell(str(drawing))
