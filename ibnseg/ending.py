@@ -32,6 +32,8 @@ _PR_SET_PDEATHSIG = 1  # of Linux' prctl
 CONTINUE = 75
 #: What schedulers send before they end a job; SIGUSR1 is the usual choice of Slurm's --signal.
 _ASKING = tuple(getattr(signal, name) for name in ('SIGTERM', 'SIGUSR1') if hasattr(signal, name))
+#: All that end a command.
+_ENDING = signal.SIGINT, *_ASKING
 
 
 class Terminated(KeyboardInterrupt):
@@ -98,7 +100,7 @@ def _unraisable(lost: Any, hook: Callable[[Any], object], again: list[threading.
         hook(lost)
         return
     number = lost.exc_value.args[0] if lost.exc_value.args else signal.SIGINT
-    for each in (signal.SIGINT, *_ASKING):
+    for each in _ENDING:
         if signal.getsignal(each) is _second:
             signal.signal(each, _first)
     timer = threading.Timer(0.05, os.kill, (os.getpid(), number))
@@ -127,14 +129,14 @@ def _leave() -> None:
 
     The second signal ends it at once, as ever.
     """
-    for number in (signal.SIGINT, *_ASKING):
+    for number in _ENDING:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _late)
     gc.freeze()  # the collections of its end look at a million objects of torch and MM packages
 
 
 def _first(number: int, frame: FrameType | None) -> None:
-    for each in (signal.SIGINT, *_ASKING):
+    for each in _ENDING:
         if signal.getsignal(each) is _first:
             signal.signal(each, _second)
     raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
@@ -223,13 +225,13 @@ def end_workers(daemons: bool = False) -> None:
 @atexit.register
 def _deaf() -> None:
     """After all other ends: Python goes back to the system's handlers before it ends itself."""
-    for number in (signal.SIGINT, *_ASKING):
+    for number in _ENDING:
         if signal.getsignal(number) is _late:
             signal.signal(number, signal.SIG_IGN)
 
 
 def _late(number: int, frame: FrameType | None) -> None:
-    for each in (signal.SIGINT, *_ASKING):
+    for each in _ENDING:
         if signal.getsignal(each) is _late:
             signal.signal(each, _second)
 

@@ -8,7 +8,7 @@ from .. import disk
 #: Of Okabe & Ito: told apart by colour-blind readers, and in grey by markers and hatches.
 _COLOURS = ('#000000', '#E69F00', '#0072B2', '#009E73', '#CC79A7', '#D55E00', '#56B4E9')
 _SHADES = ('#BBBBBB', *_COLOURS[1:])  # a black bar would outshine the others
-_MARKERS = 'osD^vP*'
+MARKERS = 'osD^vP*'
 
 
 def _axes(width: float, height: float, count: int = 1) -> tuple[Any, Any]:
@@ -36,9 +36,9 @@ def divergence(found: dict[str, Any], path: Path) -> None:
     for i, one in enumerate(networks):
         rows = {row['point']: row for row in one['points']}
         at = [k for k, name in enumerate(names) if name in rows]
-        colour, marker = _COLOURS[i % 7], _MARKERS[i % 7]
+        colour, marker = _COLOURS[i % 7], MARKERS[i % 7]
         mean, median = ([rows[names[k]][key] for k in at] for key in ('divergence', 'median'))
-        axes.plot(at, mean, marker=marker, ms=5, color=colour, label=_plain(one['name']))
+        axes.plot(at, mean, marker=marker, ms=5, color=colour, label=plain(one['name']))
         axes.plot(at, median, '--', lw=0.8, color=colour)
         after = [
             (k, value) for k, value in zip(at, mean, strict=True) if rows[names[k]]['after_in']
@@ -55,7 +55,7 @@ def divergence(found: dict[str, Any], path: Path) -> None:
         axes.set_ylim(bottom=0)
     axes.set_xticks(range(len(names)), names, rotation=45, ha='right', fontsize=8)
     axes.set_ylabel('feature divergence D')
-    axes.set_title(_plain(found['compared']), fontsize=10)
+    axes.set_title(plain(found['compared']), fontsize=10)
     axes.legend(frameon=False, fontsize=8, loc='upper left', bbox_to_anchor=(1, 1))
     _save(figure, path)
 
@@ -78,12 +78,12 @@ def appearance(found: dict[str, Any], path: Path) -> None:
             at = [changes.index(c) + (i - (len(networks) - 1) / 2) * width for c in scores]
             bars = axes.bar(
                 at, list(scores.values()), 0.92 * width, color=_SHADES[i % 7],
-                edgecolor='black', lw=0.4, label=_plain(one['name']),
+                edgecolor='black', lw=0.4, label=plain(one['name']),
             )  # fmt: skip
             axes.bar_label(bars, fmt='%.1f', fontsize=7, padding=1)
-        axes.set_title(_plain(target[0]), fontsize=10)
+        axes.set_title(plain(target[0]), fontsize=10)
         axes.set_ylabel(f'{target[1]} in %')
-        axes.set_xticks(range(len(changes)), map(_plain, changes))
+        axes.set_xticks(range(len(changes)), map(plain, changes))
         axes.tick_params(labelbottom=True)
     every[0].legend(frameon=False, fontsize=8, loc='upper left', bbox_to_anchor=(1, 1))
     _save(figure, path)
@@ -102,7 +102,7 @@ def corruptions(found: dict[str, Any], path: Path) -> None:
     figure = Figure((max(size[0], 5), max(size[1], 2.6)), layout='constrained', dpi=110)
     parts = [*figure.subfigures(len(targets), 1, squeeze=False)[:, 0]]
     for part, target in zip(parts, targets, strict=True):
-        part.suptitle(_plain(target), fontsize=10)
+        part.suptitle(plain(target), fontsize=10)
         part.supylabel('mIoU in %', fontsize=9)
         every = part.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
         for axes, name in zip(every, names, strict=False):
@@ -113,8 +113,8 @@ def corruptions(found: dict[str, Any], path: Path) -> None:
                 if summary := one['summary'].get(target):
                     line = [summary['clean'], *summary['curves'][name]]
                     axes.plot(
-                        [0, *severities], line, marker=_MARKERS[i % 7], ms=3, lw=1,
-                        color=_COLOURS[i % 7], label=_plain(one['name']),
+                        [0, *severities], line, marker=MARKERS[i % 7], ms=3, lw=1,
+                        color=_COLOURS[i % 7], label=plain(one['name']),
                     )  # fmt: skip
             axes.set_xticks([0, *severities])
             axes.tick_params(labelsize=7)
@@ -127,6 +127,6 @@ def corruptions(found: dict[str, Any], path: Path) -> None:
     _save(figure, path)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return a text that matplotlib shows as it is, for a name may hold a formula."""
     return text.replace('$', r'\$')

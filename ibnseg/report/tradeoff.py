@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from .. import disk
+from ..analysis.plots import MARKERS, plain
 from .certainty import Certainty, Estimate
 from .table import Group, Table
 
-#: Of Okabe & Ito, told apart by colour-blind readers; a marker shape each round of them.
+#: Of Okabe & Ito, told apart by colour-blind readers; each round of them has a marker of its own.
 _COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
-_MARKERS = 'osD^vP*'
 
 
 def write(table: Table, found: Certainty | None, path: Path) -> None:
@@ -48,16 +48,16 @@ def write(table: Table, found: Certainty | None, path: Path) -> None:
         axes.axvline(0, color='0.6', lw=0.8)
         for i, (row, x, y) in enumerate(points):
             colour = _COLOURS[i % len(_COLOURS)]
-            marker = _MARKERS[i // len(_COLOURS) % len(_MARKERS)]
-            axes.plot(x, y, marker, color=colour, ms=7, label=_plain(row.name), zorder=3)
+            marker = MARKERS[i // len(_COLOURS) % len(MARKERS)]
+            axes.plot(x, y, marker, color=colour, ms=7, label=plain(row.name), zorder=3)
             for one, (value, other), flat in (
                 (group.home, (x, y), True), (domain, (y, x), False),
             ):  # fmt: skip
                 key = (group.source, one, group.reference[one], row.name, row.against.name)
                 _bar(axes, known.get(key), value, other, flat, colour)
-        axes.set_xlabel(f'change at home, on {_plain(group.home)} (points of mIoU)')
-        axes.set_ylabel(f'change on {_plain(domain)}')
-        axes.set_title(f'Trained on {_plain(group.title)}, against {_against(points)}', fontsize=10)
+        axes.set_xlabel(f'change at home, on {plain(group.home)} (points of mIoU)')
+        axes.set_ylabel(f'change on {plain(domain)}')
+        axes.set_title(f'Trained on {plain(group.title)}, against {_against(points)}', fontsize=10)
         axes.spines[['top', 'right']].set_visible(False)
         axes.legend(frameon=False, fontsize=8, loc='upper left', bbox_to_anchor=(1, 1))
     disk.write_by(path, lambda file: figure.savefig(file, format='png'))
@@ -86,9 +86,4 @@ def _bar(axes, one: Estimate | None, value: float, other: float, flat: bool, col
 
 
 def _against(points: list[tuple]) -> str:
-    return ' or '.join(dict.fromkeys(_plain(row.against.name) for row, *_ in points))
-
-
-def _plain(text: str) -> str:
-    """Return a text that matplotlib shows as it is, for a name may hold a formula."""
-    return text.replace('$', r'\$')
+    return ' or '.join(dict.fromkeys(plain(row.against.name) for row, *_ in points))

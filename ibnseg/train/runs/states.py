@@ -133,10 +133,7 @@ def _launch(command: Sequence[str]) -> int:
     ended = []
 
     def end(*_) -> None:
-        # Not SIGINT: what a script starts in the background ignores that.
-        process.terminate()
-        if _is_stopped(process):
-            process.send_signal(signal.SIGCONT)  # else it would not see that it is to end
+        _end(process)
         ended.append(True)
 
     before = signal.signal(signal.SIGTERM, end)
@@ -158,6 +155,13 @@ def _launch(command: Sequence[str]) -> int:
     return code
 
 
+def _end(process: subprocess.Popen) -> None:
+    # Not SIGINT: what a script starts in the background ignores that.
+    process.terminate()
+    if _is_stopped(process):
+        process.send_signal(signal.SIGCONT)  # else it would not see that it is to end
+
+
 def _wait(process: subprocess.Popen) -> int:
     """Wait for a process; one that stays stopped is told to save and end, and counts as failed.
 
@@ -175,8 +179,7 @@ def _wait(process: subprocess.Popen) -> int:
                 f'after {TIMEOUT} seconds it is told to save its work and end'
             )
         if looks * _LOOK >= TIMEOUT:
-            process.terminate()
-            process.send_signal(signal.SIGCONT)
+            _end(process)
             code = process.wait()
             say(f'process {number} was stopped for {TIMEOUT} seconds, and has ended')
             return 1 if code == CONTINUE else code or 1
