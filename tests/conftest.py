@@ -1,4 +1,7 @@
 import logging
+import shutil
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,30 @@ SHARED = Path(__file__).parents[2] / 'shared'
 
 def pytest_configure():
     torch.set_num_threads(1)  # small tensors: on busy cores more threads are ten times slower
+
+
+#: Seconds after which a test is taken to hang: many times those of the longest on a busy machine.
+HANGS = 900
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Fail a test that hangs, with what runs then; else the suite would say nothing for hours."""
+
+    def fail(*_):
+        running = ''
+        if shutil.which('ps'):
+            what = ['ps', '-eo', 'pid,ppid,stat,etimes,wchan:20,args', '--forest', '-ww']
+            running = subprocess.run(what, capture_output=True, text=True).stdout
+        pytest.fail(f'{item.nodeid} has not ended after {HANGS} seconds\n{running}')
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(HANGS)
+    try:
+        return (yield)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture

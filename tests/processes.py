@@ -10,6 +10,7 @@ import io
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -49,7 +50,12 @@ def _forked(words: list[str], cwd: str, environment: dict) -> subprocess.Complet
         server = _server()
         server.stdin.write(json.dumps([words, cwd, environment, files]) + '\n')
         server.stdin.flush()
-        code = int(server.stdout.readline())
+        try:
+            code = int(server.stdout.readline())
+        except BaseException:  # interrupted, or the command hangs: the next one begins anew
+            os.killpg(server.pid, signal.SIGKILL)
+            _server.cache_clear()
+            raise
         said = [Path(file).read_text() for file in files]
     return subprocess.CompletedProcess(words, code, *said)
 
@@ -58,7 +64,7 @@ def _forked(words: list[str], cwd: str, environment: dict) -> subprocess.Complet
 def _server() -> subprocess.Popen:
     server = subprocess.Popen(
         [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env=os.environ | dict(OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT)),
+        env=os.environ | dict(OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT)), process_group=0,
     )  # fmt: skip
     atexit.register(server.stdin.close)  # it ends with its input
     return server
