@@ -7,8 +7,9 @@ SEED ?= 0
 # A wheel for this Python, where there is one; else pip builds mmcv (40 minutes on two cores).
 TAG := $(shell $(PYTHON) -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
 MMCV ?= $(or $(wildcard ../shared/wheels/mmcv-2.1.0-$(TAG)-*_$(shell uname -m).whl),mmcv==2.1.0)
-# A process a core, each test file in one of them.
-PYTEST = python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# A process a core, each test file in one of them. One that ends early ends the suite.
+PYTEST = python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+  --max-worker-restart 0
 NEW_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python >= 3.10 needed")'
 
 .PHONY: demo setup test test-fast test-openmmlab setup-plugins test-plugins test-stress lint

@@ -1,3 +1,4 @@
+import faulthandler
 import logging
 import shutil
 import signal
@@ -34,9 +35,11 @@ def pytest_runtest_protocol(item):
 
     before = signal.signal(signal.SIGALRM, fail)
     signal.alarm(HANGS)
+    faulthandler.dump_traceback_later(HANGS + 60, exit=True)  # where Python's handlers do not run
     try:
         return (yield)
     finally:
+        faulthandler.cancel_dump_traceback_later()
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
 

@@ -19,6 +19,7 @@ from ibnseg_tools import demo_page
 from ibnseg_tools import predict as tool
 from PIL import Image
 from processes import run as command
+from processes import with_ctrl_c
 from test_inference import make_run
 from test_page import browser  # noqa: F401
 
@@ -52,8 +53,7 @@ def process(runs, tmp_path_factory):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | dict(OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT), TMPDIR=str(kept)),
-        # A shell's background jobs ignore Ctrl-C, and so would what they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=with_ctrl_c,
     )
     said = [started.stdout.readline() for _ in range(4)]
     assert [line.split()[:1] for line in said] == [['model'], ['model'], ['page'], ['Open']]
@@ -126,7 +126,8 @@ def drop(shown, name: str, data: bytes):
 def pictures(shown) -> list[bytes]:
     """Return the files of the pictures that are shown, once they are drawn."""
     images = shown.locator('#pictures img')
-    assert images.evaluate_all('(all) => Promise.all(all.map((one) => one.decode()))')
+    drawn = '[...document.querySelectorAll("#pictures img")].every((one) => one.naturalWidth)'
+    shown.wait_for_function(drawn)
     found = images.evaluate_all('(all) => all.map((one) => one.src)')
     return [base64.b64decode(one.partition(',')[2]) for one in found]
 
@@ -150,6 +151,8 @@ def test_what_is_shown_is_what_predict_writes(shown, runs, tmp_path):
     with shown.expect_download() as saved:
         shown.get_by_text('save labels').last.click()
     assert saved.value.suggested_filename == 'a.ibn.labels.png'
+    wanted = next((tmp_path / 'out' / 'ibn' / 'labels').iterdir())
+    assert saved.value.path().read_bytes() == wanted.read_bytes()
     rows = shown.locator('table tr').evaluate_all(
         '(all) => all.map((row) => [...row.cells].map((one) => one.innerText))'
     )

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import with_ctrl_c
 from torch.utils.data import DataLoader, Dataset
 
 from ibnseg import command, ending
@@ -125,17 +126,18 @@ JOB = """
 import multiprocessing, sys, time
 from ibnseg import command
 def sleep():
-    time.sleep(3600)
+    for _ in range(36000):  # one that comes just before a sleep is seen after it
+        time.sleep(0.1)
 def job():
     child = multiprocessing.get_context('fork').Process(target=sleep)
     child.start()
     try:
         print(child.pid, flush=True)
-        time.sleep(3600)
+        sleep()
     finally:
         if 'slow' in sys.argv:
             print('ending', flush=True)
-            time.sleep(3600)
+            sleep()
         child.kill()
 sys.exit(command.run(job, lambda: command.resuming(sys.argv[1])))
 """
@@ -148,8 +150,7 @@ def start(*words) -> tuple[subprocess.Popen, int]:
         stderr=subprocess.PIPE,
         cwd=ROOT,
         text=True,
-        # What a shell starts in the background ignores Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=with_ctrl_c,
     )
     return process, int(process.stdout.readline())
 
@@ -292,6 +293,6 @@ def test_a_signal_in_a_finalizer_is_not_lost(name, code, text):
 @pytest.mark.parametrize('name', ['SIGINT', 'SIGTERM', 'SIGUSR1'])
 def test_a_signal_while_python_ends_changes_nothing_and_a_second_ends_it(name, times, ends):
     words = [sys.executable, '-u', '-c', _AT_THE_END, name, str(times)]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, preexec_fn=with_ctrl_c)
     code = 128 + getattr(signal, name) if ends else 0
     assert (done.returncode, done.stdout, done.stderr) == (code, 'done\n', '')

@@ -268,7 +268,10 @@ def browser():
         pytest.skip(f'none of {names} is installed: the page cannot be tried in a browser')
     api = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')
     with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=['--no-sandbox'])
+        # No shared memory, which containers have little of; nobody at Google is looked for.
+        options = ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage',
+                   '--disable-background-networking', '--disable-component-update']  # fmt: skip
+        started = playwright.chromium.launch(executable_path=program, args=options)
         yield started
         started.close()
 

@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+from processes import with_ctrl_c
 from test_tools import ROOT, TINY
 
 from ibnseg import miniature, weights
@@ -40,8 +41,7 @@ def start(data, out, *words, processes=1, options=(), config='configs/miniature/
         text=True,
         env=dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT)),
         process_group=0,
-        # A shell's background jobs ignore Ctrl-C, and so would what they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=with_ctrl_c,
     )
 
 
