@@ -24,7 +24,7 @@ $(VENV)/.ready: setup.py constraints.txt
 	@echo "setting up $(VENV) (about a minute)"
 	@$(NEW_PYTHON)
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/pip install -q -c constraints.txt -e '.[onedl,fast,test]'
+	@$(VENV)/bin/pip install -q -c constraints.txt -e '.[onedl,fast,hf,test]'
 	@touch $@
 
 $(VENV_OPENMMLAB)/.ready: setup.py constraints.txt
@@ -42,14 +42,14 @@ setup-plugins: $(VENV_PLUGINS)/.ready
 PLUGIN_TORCH = torch==2.14.1 torchvision==0.29.1
 
 $(VENV_PLUGINS)/.ready: setup.py constraints.txt
-	@echo "setting up $(VENV_PLUGINS): MMDetection and MMPretrain on OpenMMLab's packages (6 GB, minutes)"
+	@echo "setting up $(VENV_PLUGINS): MMDetection, MMPretrain and timm on OpenMMLab's packages (6 GB, minutes)"
 	@echo "mmcv with compiled ops from $(MMCV)$(if $(filter %.whl,$(MMCV)),, (no wheel: pip builds it with a C++ compiler in about 40 minutes))"
 	@$(NEW_PYTHON)
 	@$(PYTHON) -m venv $(VENV_PLUGINS)
 	@grep -v '^torch==' constraints.txt > $(VENV_PLUGINS)/constraints.txt
 	@$(VENV_PLUGINS)/bin/pip install -q -c $(VENV_PLUGINS)/constraints.txt $(PLUGIN_TORCH) wheel 'setuptools<81'
 	@$(VENV_PLUGINS)/bin/pip install -q -c $(VENV_PLUGINS)/constraints.txt --no-build-isolation $(MMCV)
-	@$(VENV_PLUGINS)/bin/pip install -q -c $(VENV_PLUGINS)/constraints.txt -e '.[openmmlab,test]' mmdet mmpretrain
+	@$(VENV_PLUGINS)/bin/pip install -q -c $(VENV_PLUGINS)/constraints.txt -e '.[openmmlab,timm,test]' mmdet mmpretrain
 	@touch $@
 
 test: $(VENV)/.ready lint
@@ -63,10 +63,10 @@ test-fast: $(VENV)/.ready lint
 test-openmmlab: $(VENV_OPENMMLAB)/.ready
 	@$(VENV_OPENMMLAB)/bin/$(PYTEST) -m 'not one_stack and not slow and not stress'
 
-# ImageNet, detection and re-identification. All of it runs or fails: nothing is skipped for want of
-# a package.
+# ImageNet, detection, re-identification, foundation backbones. All of it runs or fails: nothing is
+# skipped for want of a package.
 test-plugins: $(VENV_PLUGINS)/.ready
-	@IBNSEG_NO_SKIP=1 $(VENV_PLUGINS)/bin/$(PYTEST) tests/plugins
+	@IBNSEG_NO_SKIP=1 $(VENV_PLUGINS)/bin/$(PYTEST) tests/plugins tests/test_foundation.py
 
 # Runs ended at random moments, a long run, random inputs; counts: make test-stress KILLS=13
 # SIGNALS=20 SOAK=500 EXAMPLES=300.

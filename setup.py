@@ -49,6 +49,8 @@ setup(
         'docs': ['mkdocs-material'],  # the documentation as a site: mkdocs build
         'cluster': ['submitit'],  # sweep and finetune --on local:N|slurm
         'page': ['werkzeug>=3'],  # ibnseg demo-page
+        # Not in 'test': MMPretrain does not import beside transformers 5.
+        'hf': ['transformers; python_version >= "3.11"'],  # ibnseg test --model hf:
         'completion': ['argcomplete'],  # of commands and names in a shell
         'corruptions': ['imagecorruptions-imaug'],  # ibnseg analyze corruptions
         'test': [
@@ -59,7 +61,6 @@ setup(
             *('onnx', 'onnxscript', 'onnxruntime', 'openvino'),
             'imagecorruptions-imaug',
             'submitit',
-            'transformers; python_version >= "3.11"',  # its SegFormer is measured
             'setuptools>=71',  # builds the wheel that is tested
             'werkzeug>=3',
             'tensorboard',  # the others of --track are tested where they are installed

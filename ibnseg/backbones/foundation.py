@@ -25,7 +25,8 @@ class FrozenViT(nn.Module):
     """A vision transformer of timm whose own weights are never trained, and an adapter.
 
     Images (N, 3, H, W), sides multiples of the patch, to maps (N, D, H / patch, W / patch) of some
-    layers. The transformer stays in evaluation mode.
+    layers, and behind them the queries (m, query_dims) of a Rein that makes some. The transformer
+    stays in evaluation mode.
 
     A checkpoint holds what is trained (the adapter, with SoMA the biases, too) and a hash of the
     file `pretrained`, which it is loaded with again. Without a file it holds everything.
@@ -119,10 +120,11 @@ class FrozenViT(nn.Module):
                 'crop_size=(512, 512), stride=(341, 341)), and such a crop in training'
             )
         with self._refined():
-            return self.net.forward_intermediates(
+            maps = self.net.forward_intermediates(
                 x, indices=[*self.out_indices], intermediates_only=True, norm=False,
                 output_fmt='NCHW',
             )  # fmt: skip
+        return [*maps, self.reins.queries()] if hasattr(self.reins, 'merge') else maps
 
     @contextlib.contextmanager
     def _refined(self) -> Iterator[None]:
@@ -219,6 +221,8 @@ def _load(net: nn.Module, file: str) -> None:
 class Rescale(nn.Module):
     """A neck without parameters: the same map at several scales, for heads of a pyramid.
 
+    Queries (m, C) behind the maps pass as they are.
+
     Args:
         scales: of each map; above 1 bilinear, below 1 by the maximum.
     """
@@ -228,7 +232,9 @@ class Rescale(nn.Module):
         self.scales = tuple(scales)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        return [_rescaled(y, scale) for y, scale in zip(maps, self.scales, strict=True)]
+        queries = [y for y in maps if y.ndim == 2]
+        maps = maps[: len(maps) - len(queries)]
+        return [*(_rescaled(y, s) for y, s in zip(maps, self.scales, strict=True)), *queries]
 
 
 def _rescaled(y: Tensor, scale: float) -> Tensor:
