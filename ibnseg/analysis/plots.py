@@ -6,8 +6,8 @@ from typing import Any
 from .. import disk
 
 #: Of Okabe & Ito: told apart by colour-blind readers, and in grey by markers and hatches.
-_COLOURS = ('#000000', '#E69F00', '#0072B2', '#009E73', '#CC79A7', '#D55E00', '#56B4E9')
-_SHADES = ('#BBBBBB', *_COLOURS[1:])  # a black bar would outshine the others
+COLOURS = ('#000000', '#E69F00', '#0072B2', '#009E73', '#CC79A7', '#D55E00', '#56B4E9')
+_SHADES = ('#BBBBBB', *COLOURS[1:])  # a black bar would outshine the others
 MARKERS = 'osD^vP*'
 
 
@@ -36,7 +36,7 @@ def divergence(found: dict[str, Any], path: Path) -> None:
     for i, one in enumerate(networks):
         rows = {row['point']: row for row in one['points']}
         at = [k for k, name in enumerate(names) if name in rows]
-        colour, marker = _COLOURS[i % 7], MARKERS[i % 7]
+        colour, marker = COLOURS[i % 7], MARKERS[i % 7]
         mean, median = ([rows[names[k]][key] for k in at] for key in ('divergence', 'median'))
         axes.plot(at, mean, marker=marker, ms=5, color=colour, label=plain(one['name']))
         axes.plot(at, median, '--', lw=0.8, color=colour)
@@ -114,7 +114,7 @@ def corruptions(found: dict[str, Any], path: Path) -> None:
                     line = [summary['clean'], *summary['curves'][name]]
                     axes.plot(
                         [0, *severities], line, marker=MARKERS[i % 7], ms=3, lw=1,
-                        color=_COLOURS[i % 7], label=plain(one['name']),
+                        color=COLOURS[i % 7], label=plain(one['name']),
                     )  # fmt: skip
             axes.set_xticks([0, *severities])
             axes.tick_params(labelsize=7)

@@ -6,12 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from .. import disk
-from ..analysis.plots import MARKERS, plain
+from ..analysis.plots import COLOURS, MARKERS, plain
 from .certainty import Certainty, Estimate
 from .table import Group, Table
-
-#: Of Okabe & Ito, told apart by colour-blind readers; each round of them has a marker of its own.
-_COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
 
 
 def write(table: Table, found: Certainty | None, path: Path) -> None:
@@ -47,8 +44,8 @@ def write(table: Table, found: Certainty | None, path: Path) -> None:
         axes.axhline(0, color='0.6', lw=0.8)
         axes.axvline(0, color='0.6', lw=0.8)
         for i, (row, x, y) in enumerate(points):
-            colour = _COLOURS[i % len(_COLOURS)]
-            marker = MARKERS[i // len(_COLOURS) % len(MARKERS)]
+            colour = COLOURS[i % len(COLOURS)]
+            marker = MARKERS[i // len(COLOURS) % len(MARKERS)]
             axes.plot(x, y, marker, color=colour, ms=7, label=plain(row.name), zorder=3)
             for one, (value, other), flat in (
                 (group.home, (x, y), True), (domain, (y, x), False),
