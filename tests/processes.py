@@ -15,6 +15,8 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 
@@ -47,6 +49,25 @@ def run(
         done = _forked(words, str(cwd), environment)
     assert code in (None, done.returncode), done.stdout + done.stderr
     return done
+
+
+def group_of_two(job: Callable, folder: Path, *words) -> None:
+    """Run `job(rank, folder, *words)` in two processes that are one group; fails if one fails."""
+    import torch.multiprocessing
+
+    torch.multiprocessing.spawn(_rank, (job, str(folder), *words), nprocs=2)
+
+
+def _rank(rank: int, job: Callable, folder: str, *words) -> None:
+    import torch.distributed
+
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        'gloo', f'file://{folder}/meet', rank=rank, world_size=2, timeout=timedelta(minutes=5)
+    )
+    job(rank, folder, *words)
+    torch.distributed.barrier()
+    os._exit(0)  # Python's own end waits for gloo's threads, or aborts there
 
 
 def _forked(words: list[str], cwd: str, environment: dict) -> subprocess.CompletedProcess:

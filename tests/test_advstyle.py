@@ -4,9 +4,8 @@ import shutil
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmengine.registry import DefaultScope
+from processes import group_of_two
 from test_resume import LENGTH, assert_same, data, interrupt, mmseg_scope  # noqa: F401
 from test_resume import config as run_config
 from test_whitening import batch, segmentor
@@ -130,7 +129,6 @@ def _fixed():
 
 
 def _rank(rank, folder):
-    dist.init_process_group('gloo', f'file://{folder}/meet', rank=rank, world_size=2)
     with DefaultScope.overwrite_default_scope('mmseg'):
         model = _fixed()
     x, samples = batch()
@@ -142,11 +140,10 @@ def _rank(rank, folder):
     model.parse_losses(losses)[0].backward()
     adversarial = seen[1].chunk(2)[1].detach()
     torch.save([adversarial, *(p.grad for p in model.parameters())], f'{folder}/{rank}.pth')
-    dist.destroy_process_group()
 
 
 def test_two_processes_are_one(tmp_path):
-    mp.spawn(_rank, (str(tmp_path),), nprocs=2)
+    group_of_two(_rank, tmp_path)
     expected = _found(_fixed(), *batch())
     for rank in (0, 1):
         adversarial, *gradients = torch.load(tmp_path / f'{rank}.pth')

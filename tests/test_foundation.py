@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmengine.config import Config
 from mmseg.registry import MODELS
+from processes import group_of_two
 from test_resume import LENGTH, assert_same, config, data, interrupt, mmseg_scope  # noqa: F401
 from torch.testing import assert_close
 
@@ -269,18 +268,16 @@ def _gradients(net, x) -> list[torch.Tensor]:
 
 
 def _rank(rank, folder, kind):
-    dist.init_process_group('gloo', f'file://{folder}/meet', rank=rank, world_size=2)
     net = build(adapter=dict(kind=kind, rank=2)).train()
     wrapped = torch.nn.parallel.DistributedDataParallel(net)
     _gradients(wrapped, images(4)[rank::2])
     torch.save([p.grad for p in net.parameters() if p.requires_grad], f'{folder}/{rank}.pth')
-    dist.destroy_process_group()
 
 
 @needs_timm
 @pytest.mark.parametrize('kind', ['rein', 'soma'])
 def test_two_processes_are_one(kind, tmp_path):
-    mp.spawn(_rank, (str(tmp_path), kind), nprocs=2)
+    group_of_two(_rank, tmp_path, kind)
     expected = _gradients(build(adapter=dict(kind=kind, rank=2)).train(), images(4))
     for rank in (0, 1):
         for one, other in zip(torch.load(tmp_path / f'{rank}.pth'), expected, strict=True):

@@ -5,8 +5,8 @@ import shutil
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmengine.registry import DefaultScope
+from processes import group_of_two
 from test_resume import assert_same, config, data, interrupt, mmseg_scope  # noqa: F401
 from test_whitening import batch, segmentor
 from torch.testing import assert_close
@@ -68,7 +68,6 @@ def _found(model: torch.nn.Module, x: torch.Tensor, samples: list) -> dict[str, 
 
 
 def _rank(rank: int, folder: str) -> None:
-    dist.init_process_group('gloo', f'file://{folder}/meet', rank=rank, world_size=2)
     x, samples = batch()
     every = {}
     for name in UNDRAWN:
@@ -79,13 +78,12 @@ def _rank(rank: int, folder: str) -> None:
             tensor /= 2
     if rank == 0:
         torch.save(every, f'{folder}/found.pth')
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope='module')
 def two_processes(tmp_path_factory):
     folder = tmp_path_factory.mktemp('ranks')
-    mp.spawn(_rank, (str(folder),), nprocs=2)
+    group_of_two(_rank, folder)
     return torch.load(folder / 'found.pth')
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import group_of_two
 from test_whitening import batch, mmseg_scope, segmentor  # noqa: F401
 from torch.nn import functional as F
 from torch.testing import assert_close
@@ -131,21 +131,19 @@ def _grads(san, x, labels) -> list[torch.Tensor]:
 
 
 def _rank(rank, folder):
-    dist.init_process_group('gloo', f'file://{folder}/meet', rank=rank, world_size=2)
     x, labels = torch.load(f'{folder}/batch.pth')
     grads = _grads(layer(saw=True), x[rank::2], labels[rank::2])
     for grad in grads:
         dist.all_reduce(grad)
     if rank == 0:
         torch.save([grad / 2 for grad in grads], f'{folder}/grads.pth')
-    dist.destroy_process_group()
 
 
 def test_two_processes_are_one(tmp_path):
     x, labels = maps(4), torch.randint(4, (4, 16, 16))
     labels[0, :8] = 255
     torch.save((x, labels), tmp_path / 'batch.pth')
-    mp.spawn(_rank, (str(tmp_path),), nprocs=2)
+    group_of_two(_rank, tmp_path)
     for one, both in zip(
         _grads(layer(saw=True), x, labels), torch.load(tmp_path / 'grads.pth'), strict=True
     ):

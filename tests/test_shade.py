@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
+from processes import group_of_two
 from test_resume import LENGTH, assert_same, config, data, interrupt, mmseg_scope  # noqa: F401
 from test_whitening import TINY, batch, segmentor
 from torch.nn import functional as F
@@ -153,7 +153,6 @@ def _losses(model, x, samples) -> tuple[list[torch.Tensor], dict]:
 
 
 def _rank(rank, folder):
-    dist.init_process_group('gloo', f'file://{folder}/meet', rank=rank, world_size=2)
     points = torch.arange(10.0).view(5, 2)
     assert torch.equal(ranks.dealt(points[rank::2]), points)
     with DefaultScope.overwrite_default_scope('mmseg'):
@@ -168,7 +167,6 @@ def _rank(rank, folder):
         tensor /= 2
     if rank == 0:
         torch.save((grads, losses, layer.proto_mean), f'{folder}/found.pth')
-    dist.destroy_process_group()
 
 
 def _uneven():
@@ -192,7 +190,7 @@ def _deterministic():
 
 
 def test_two_processes_are_one(tmp_path):
-    mp.spawn(_rank, (str(tmp_path),), nprocs=2)
+    group_of_two(_rank, tmp_path)
     model, (x, samples) = _deterministic(), _uneven()
     layer = next(m for m in model.modules() if isinstance(m, SHM))
     layer.observe(x.repeat(1, 6, 1, 1)[:, :16])

@@ -4,9 +4,8 @@ import shutil
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmengine.registry import DefaultScope
+from processes import group_of_two
 from test_resume import CONFIG, LENGTH, assert_same, data, interrupt, mmseg_scope, train  # noqa: F401
 from test_tools import TINY
 from test_tools import run as run_tool
@@ -215,10 +214,8 @@ def _photos() -> torch.Tensor:
 
 
 def _rank(rank, folder):
-    dist.init_process_group('gloo', f'file://{folder}/meet', rank=rank, world_size=2)
     norm = _renewed([dict(x=x) for x in _photos()[rank::2]])
     torch.save(norm.running_mean, f'{folder}/{rank}.pth')
-    dist.destroy_process_group()
 
 
 def test_statistics_are_the_mean_over_batches_and_processes(tmp_path):
@@ -227,6 +224,6 @@ def test_statistics_are_the_mean_over_batches_and_processes(tmp_path):
     assert_close(norm.running_mean, photos.mean((0, 1, 3, 4)))
     each = [batch.transpose(0, 1).flatten(1).var(1) for batch in photos]
     assert_close(norm.running_var, torch.stack(each).mean(0))
-    mp.spawn(_rank, (str(tmp_path),), nprocs=2)
+    group_of_two(_rank, tmp_path)
     for rank in (0, 1):
         assert_close(torch.load(tmp_path / f'{rank}.pth'), norm.running_mean)

@@ -4,8 +4,7 @@ import tempfile
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import group_of_two
 from torch import nn
 from torch.testing import assert_close
 
@@ -41,14 +40,11 @@ def step(made: nn.Module, x: torch.Tensor, cotangent: torch.Tensor) -> dict[str,
 
 
 def _rank(rank: int, folder: str, kind: int) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group('gloo', f'file://{folder}/meet', rank=rank, world_size=2)
     own = slice(0, 2) if rank == 0 else slice(2, 5)  # batches of two sizes
     found = step(layer(kind=kind), maps()[own], maps().flip(0)[own])
     for name, _ in layer(kind=kind).named_parameters():
         found[name] = ranks.summed(found[name])
     torch.save(found, f'{folder}/{rank}.pth')
-    dist.destroy_process_group()
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -56,7 +52,7 @@ def test_two_processes_are_one_batch(kind):
     """Outputs, gradients and buffers; also where the processes' batches are not equally large."""
     whole = step(layer(kind=kind), maps(), maps().flip(0))
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_rank, (folder, kind), nprocs=2)
+        group_of_two(_rank, folder, kind)
         parts = [torch.load(f'{folder}/{rank}.pth') for rank in (0, 1)]
     for name in ('y', 'x'):
         assert_close(torch.cat([part[name] for part in parts]), whole.pop(name), **exact)

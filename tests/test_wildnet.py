@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from mmengine.registry import DefaultScope
 from mmengine.structures import PixelData
 from mmseg.registry import TRANSFORMS
+from processes import group_of_two
 from test_resume import LENGTH, assert_same, config, data, interrupt, mmseg_scope  # noqa: F401
 from test_whitening import batch, segmentor
 from torch import nn
@@ -224,7 +224,6 @@ def _found(model, x, samples):
 
 
 def _rank(rank, folder):
-    dist.init_process_group('gloo', f'file://{folder}/meet', rank=rank, world_size=2)
     x, samples = wild_batch()
     with DefaultScope.overwrite_default_scope('mmseg'):
         model = fixed(wildnet()).double()
@@ -233,11 +232,10 @@ def _rank(rank, folder):
         dist.all_reduce(tensor)
         tensor /= 2
     torch.save((found, model.wild_cont_dict), f'{folder}/{rank}.pth')
-    dist.destroy_process_group()
 
 
 def test_two_processes_are_one(tmp_path):
-    mp.spawn(_rank, (str(tmp_path),), nprocs=2)
+    group_of_two(_rank, tmp_path)
     model, (x, samples) = fixed(wildnet()).double(), wild_batch()
     expected = _found(model, x.double(), samples)
     for rank in (0, 1):
