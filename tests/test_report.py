@@ -635,6 +635,16 @@ def test_columns_that_do_not_fit_follow_below():
         assert len(re.findall(re.escape(domain) + r'(?![0-9])', columns)) == 2
 
 
+def test_a_domain_of_joined_splits_leaves_the_models_their_names():
+    runs = three(('gta5:val', 'camvid:0001TP+0006R0+0016E5+Seq05VD'))
+    for one in runs:
+        one.model += '_of_a_long_name'
+    shown = screen(report.tabulate(runs), 60)
+    assert all(f'\n{one.model} ' in shown for one in runs)
+    for part in ('camvid:0001TP+', '0006R0+', '0016E5+', 'Seq05VD'):
+        assert re.search(rf' {re.escape(part)} *\n| {part} ', shown), part
+
+
 # Files and the command.
 
 

@@ -166,11 +166,13 @@ def _table(grid: Grid) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     rows = [[_rich(cell, grid.cut) for cell in row] for row in grid.rows]
     for i, cell in enumerate(grid.header):
-        # A header is broken at its spaces, so that it does not make its column wide.
+        # A header is broken at its spaces and behind the + of joined splits, so that it does not
+        # make its column wide.
         width = max([6, *(len(row[i]) for row in rows)])
         name = _rich(cell, 80)
+        joined = re.sub(r'(?<=\w)\+(?=\w)', '+\0 ', name.plain)
         unbroken = dict(break_long_words=False, break_on_hyphens=False)
-        name.plain = textwrap.fill(name.plain, width, **unbroken)
+        name.plain = textwrap.fill(joined, width, **unbroken).replace('\0 ', '').replace('\0', '')
         number = i >= grid.left
         justify = 'right' if number else 'left'
         table.add_column(name, justify=justify, no_wrap=number, overflow='fold')
