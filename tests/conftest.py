@@ -15,6 +15,8 @@ SHARED = Path(__file__).parents[2] / 'shared'
 
 
 def pytest_configure():
+    # What a shell starts in the background ignores Ctrl-C, and so does all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)  # small tensors: on busy cores more threads are ten times slower
 
 

@@ -23,11 +23,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def with_ctrl_c() -> None:
-    """For a new process, as its `preexec_fn`: what a shell starts in the background ignores it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def run(
     *words, cwd: Path = ROOT, code: int | None = 0, fresh: bool = False, **variables: str
 ) -> subprocess.CompletedProcess:

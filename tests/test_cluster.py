@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import with_ctrl_c
 from test_finetune import CONFIG
 from test_sweep import CONFIGS, ROOT, data, words  # noqa: F401
 from test_tools import TINY, run
@@ -28,7 +27,7 @@ def start(data, out, *more, options=(), seeds=(0,)):  # noqa: F811
     return subprocess.Popen(
         [*map(str, command), *more], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, env=dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT)),
-        process_group=0, preexec_fn=with_ctrl_c,
+        process_group=0,
     )  # fmt: skip
 
 

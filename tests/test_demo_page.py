@@ -19,7 +19,6 @@ from ibnseg_tools import demo_page
 from ibnseg_tools import predict as tool
 from PIL import Image
 from processes import run as command
-from processes import with_ctrl_c
 from test_inference import make_run
 from test_page import browser  # noqa: F401
 
@@ -53,7 +52,6 @@ def process(runs, tmp_path_factory):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | dict(OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT), TMPDIR=str(kept)),
-        preexec_fn=with_ctrl_c,
     )
     said = [started.stdout.readline() for _ in range(4)]
     assert [line.split()[:1] for line in said] == [['model'], ['model'], ['page'], ['Open']]

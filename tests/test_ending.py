@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import with_ctrl_c
 from torch.utils.data import DataLoader, Dataset
 
 from ibnseg import command, ending
@@ -150,7 +149,6 @@ def start(*words) -> tuple[subprocess.Popen, int]:
         stderr=subprocess.PIPE,
         cwd=ROOT,
         text=True,
-        preexec_fn=with_ctrl_c,
     )
     return process, int(process.stdout.readline())
 
@@ -293,6 +291,6 @@ def test_a_signal_in_a_finalizer_is_not_lost(name, code, text):
 @pytest.mark.parametrize('name', ['SIGINT', 'SIGTERM', 'SIGUSR1'])
 def test_a_signal_while_python_ends_changes_nothing_and_a_second_ends_it(name, times, ends):
     words = [sys.executable, '-u', '-c', _AT_THE_END, name, str(times)]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, preexec_fn=with_ctrl_c)
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     code = 128 + getattr(signal, name) if ends else 0
     assert (done.returncode, done.stdout, done.stderr) == (code, 'done\n', '')

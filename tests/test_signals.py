@@ -9,7 +9,6 @@ import time
 
 import pytest
 import torch
-from processes import with_ctrl_c
 from test_tools import ROOT, TINY
 
 from ibnseg import miniature, weights
@@ -41,7 +40,6 @@ def start(data, out, *words, processes=1, options=(), config='configs/miniature/
         text=True,
         env=dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT)),
         process_group=0,
-        preexec_fn=with_ctrl_c,
     )
 
 
