@@ -23,6 +23,12 @@ def need(*modules: str) -> None:
         pytest.skip(reason.replace('\n', ' '), allow_module_level=True)
 
 
+def begun() -> dict:
+    """A checkpoint that a run goes on from, of no network."""
+    meta = dict(seed=0, epoch=1, iter=1)
+    return dict(meta=meta, state_dict={}, optimizer={}, message_hub={}, param_schedulers=[])
+
+
 def run(*words, code=0, processes=0):
     """Run tools/run.py as a user would; return the finished process."""
     start = [sys.executable]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from .processes import ROOT, need, run
+from .processes import ROOT, begun, need, run
 
 need('mmdet', 'mmcv.ops')
 
@@ -231,9 +231,9 @@ def test_resumed_run_ends_with_the_same_weights(trained, coco, tmp_path):
         (['train', CONFIG, '--resume', '--work-dir', '/nowhere'], '--resume: no epoch_*.pth'),
         (
             ['train', CONFIG, '--cfg-options', 'train_cfg.type=IterBasedTrainLoop'],
-            'tools/run.py trains by epochs',
+            'ibnseg run trains by epochs',
         ),
-        (['train', 'configs/miniature/ibn_b.py'], 'tools/run.py trains by epochs'),
+        (['train', 'configs/miniature/ibn_b.py'], 'ibnseg run trains by epochs'),
     ],
 )
 def test_bad_input_ends_with_one_line(words, says, tmp_path, capsys):
@@ -248,7 +248,7 @@ def test_bad_input_ends_with_one_line(words, says, tmp_path, capsys):
 
 
 def test_a_run_is_not_overwritten(tmp_path, capsys):
-    torch.save(dict(meta=dict(seed=0)), tmp_path / 'epoch_1.pth')
+    torch.save(begun(), tmp_path / 'epoch_1.pth')
     assert tool.main(['train', CONFIG, '--work-dir', str(tmp_path)]) == 2
     assert 'holds a run already (epoch_1.pth)' in capsys.readouterr().err
     words = ['train', CONFIG, '--work-dir', str(tmp_path), '--resume', '--seed', '7']

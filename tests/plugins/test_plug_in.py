@@ -8,7 +8,7 @@ from documented import blocks
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from .processes import ROOT, need
+from .processes import ROOT, begun, need
 
 need('mmdet', 'mmcv.ops', 'mmpretrain', 'torchvision')
 
@@ -59,13 +59,11 @@ def test_reid(tmp_path):
 @pytest.mark.parametrize('line', COMMANDS)
 def test_commands_go_as_far_as_the_data(line, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
-    python, script, *words = shlex.split(line)
-    assert (python, script) == ('python', 'tools/run.py')
+    program, command, *words = shlex.split(line)
+    assert (program, command) == ('ibnseg', 'run')
     words[words.index('--data-root') + 1] = str(tmp_path / 'absent')
     if '--resume' in words or 'CHECKPOINT' in words:
-        torch.save(
-            dict(meta=dict(seed=0, epoch=1, iter=1), state_dict={}), tmp_path / 'epoch_1.pth'
-        )
+        torch.save(begun(), tmp_path / 'epoch_1.pth')
     words = [str(tmp_path / 'epoch_1.pth') if w == 'CHECKPOINT' else w for w in words]
     assert tool.main([*words, '--work-dir', str(tmp_path)]) == 2
     error = capsys.readouterr().err
