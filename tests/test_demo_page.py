@@ -124,8 +124,8 @@ def drop(shown, name: str, data: bytes):
 def pictures(shown) -> list[bytes]:
     """Return the files of the pictures that are shown, once they are drawn."""
     images = shown.locator('#pictures img')
-    drawn = '[...document.querySelectorAll("#pictures img")].every((one) => one.naturalWidth)'
-    shown.wait_for_function(drawn)
+    drawn = '(all) => all.length > 0 && all.every((one) => one.naturalWidth)'
+    shown.wait_for_function(f'({drawn})([...document.querySelectorAll("#pictures img")])')
     found = images.evaluate_all('(all) => all.map((one) => one.src)')
     return [base64.b64decode(one.partition(',')[2]) for one in found]
 

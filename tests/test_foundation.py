@@ -91,7 +91,10 @@ def test_outputs_at_the_start_are_those_of_the_frozen_network(name):
         assert_close(one, other, rtol=1e-4, atol=1e-5)
     rein = build(name, dict(kind='rein', rank=2, scale=0.0))
     for one, other in zip(rein(images()), plain, strict=True):
-        assert_close(one, other, rtol=1e-5, atol=1e-6)  # SAM's maps have another layout after it
+        if name.startswith('samvit'):  # its maps have another layout after it
+            assert_close(one, other, rtol=1e-5, atol=1e-6)
+        else:
+            assert torch.equal(one, other)
     for one, other in zip(build(name, 'rein')(images()), plain, strict=True):
         assert not torch.equal(one, other)
         assert (one - other).abs().max() < 0.1
