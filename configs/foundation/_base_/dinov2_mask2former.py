@@ -9,16 +9,6 @@ _feed_forward = dict(
     ffn_drop=0.0,
     act_cfg=dict(type='ReLU', inplace=True),
 )
-_mask = dict(type='mmdet.CrossEntropyLoss', use_sigmoid=True, reduction='mean', loss_weight=5.0)
-_dice = dict(
-    type='mmdet.DiceLoss',
-    use_sigmoid=True,
-    activate=True,
-    reduction='mean',
-    naive_dice=True,
-    eps=1.0,
-    loss_weight=5.0,
-)
 model = dict(
     decode_head=dict(
         _delete_=True,
@@ -74,8 +64,18 @@ model = dict(
             reduction='mean',
             class_weight=[1.0] * num_classes + [0.1],
         ),
-        loss_mask=_mask,
-        loss_dice=_dice,
+        loss_mask=dict(
+            type='mmdet.CrossEntropyLoss', use_sigmoid=True, reduction='mean', loss_weight=5.0
+        ),
+        loss_dice=dict(
+            type='mmdet.DiceLoss',
+            use_sigmoid=True,
+            activate=True,
+            reduction='mean',
+            naive_dice=True,
+            eps=1.0,
+            loss_weight=5.0,
+        ),
         train_cfg=dict(
             num_points=12544,
             oversample_ratio=3.0,
