@@ -252,9 +252,10 @@ CASES = {
 
 
 def test_every_dialect_is_tested():
+    adapters = {'SoMA'}  # test_foundation.py
     assert {name for _, _, name in CASES.values()} == {
         dialect.name for dialect in dialects.DIALECTS
-    }
+    } - adapters
 
 
 @pytest.fixture(params=CASES)

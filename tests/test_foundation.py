@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmseg.registry import MODELS
 from processes import group_of_two
 from test_resume import LENGTH, assert_same, config, data, interrupt, mmseg_scope  # noqa: F401
+from torch.nn import functional as F
 from torch.testing import assert_close
 
 from ibnseg import registered, weights  # noqa: F401
@@ -205,12 +206,64 @@ def test_bfloat16_stays_finite(kind):
 
 
 @needs_timm
-def test_weights_are_resized_to_patches_and_positions(tmp_path):
+@pytest.mark.parametrize('name', ['vit_small_patch14_dinov2', 'vit_small_patch14_reg4_dinov2'])
+def test_weights_are_resized_to_patches_and_positions_as_the_releases_do(name, tmp_path):
     torch.manual_seed(3)
-    large = FrozenViT(NAME, None, None, OUT[4], dict(SMALL, img_size=140, patch_size=14))
-    net = build(pretrained=file_of(large, tmp_path / 'large.pth'))
-    assert torch.equal(net.net.blocks[0].attn.qkv.weight, large.net.blocks[0].attn.qkv.weight)
-    assert net.net.patch_embed.proj.weight.shape[-1] == 16
+    large = FrozenViT(name, None, None, OUT[4], dict(SMALL, img_size=140, patch_size=14))
+    net = build(name, pretrained=file_of(large, tmp_path / 'large.pth')).net
+    large = large.net
+    assert torch.equal(net.blocks[0].attn.qkv.weight, large.blocks[0].attn.qkv.weight)
+    kernel = F.interpolate(large.patch_embed.proj.weight, (16, 16), mode='bicubic')
+    assert torch.equal(net.patch_embed.proj.weight, kernel)
+    first = large.pos_embed.shape[1] - 100
+    grid = large.pos_embed[:, first:].reshape(1, 10, 10, 32).permute(0, 3, 1, 2)
+    resized = F.interpolate(grid, (4, 4), mode='bicubic').permute(0, 2, 3, 1).reshape(1, 16, 32)
+    assert torch.equal(net.pos_embed[:, first:], resized)
+    assert torch.equal(net.pos_embed[:, :first], large.pos_embed[:, :first])
+
+
+def released_soma(net: FrozenViT, path: Path) -> tuple[str, dict]:
+    """Write the adapter of a network as SoMA's release does, other values in it; return both."""
+    torch.manual_seed(7)
+    content = {'backbone.model.mask_token': torch.zeros(1, 32)}
+    expected = {}
+    trained = {key for key, p in net.net.named_parameters() if p.requires_grad}
+    for key, tensor in torch.nn.Module.state_dict(net.net).items():
+        adapted = key in trained
+        if not adapted and not key.endswith('bias'):
+            continue
+        value = tensor + torch.randn(tensor.shape) if adapted else tensor
+        expected[f'net.{key}'] = value
+        name = key.replace('.parametrizations.weight.0', '')
+        name = f'backbone.model.{name}.weight' if 'lora' in name else f'backbone.model.{name}'
+        for one, part in zip('qkv', value.chunk(3) if '.qkv.' in key else [value], strict=False):
+            content[name.replace('.qkv.', f'.{one}.')] = part.squeeze(0) if 'lora' in key else part
+    torch.save(dict(state_dict=content | {'decode_head.a': torch.ones(1)}), path)
+    return str(path), expected
+
+
+@needs_timm
+def test_an_adapter_that_soma_released_is_taken(tmp_path):
+    base = file_of(build(), tmp_path / 'base.pth')
+    file, expected = released_soma(build(NAME, dict(kind='soma', rank=2), base), tmp_path / 's.pth')
+    keys = weights.read(file)['state_dict']
+    assert keys['backbone.model.blocks.2.attn.k.lora_A.weight'].shape == (2, 32)
+    assert keys['backbone.model.blocks.2.mlp.fc1.lora_B.weight'].shape == (128, 2)
+    assert keys['backbone.model.blocks.3.attn.v.bias'].shape == (32,)
+    net = build(NAME, dict(kind='soma', rank=2, pretrained=file), base)
+    net.init_weights()
+    for key, tensor in expected.items():
+        assert torch.equal(torch.nn.Module.state_dict(net)[key], tensor), key
+    other = build(NAME, dict(kind='soma', rank=3, pretrained=file), base)
+    with pytest.raises(ValueError, match=r's.pth has no adapter .* wrong shapes'):
+        other.init_weights()
+    torch.manual_seed(9)
+    strange = FrozenViT(NAME, None, None, OUT[4], dict(SMALL, img_size=64, patch_size=16))
+    for parameter in strange.net.parameters():
+        parameter.data.add_(0.1)
+    strange = file_of(strange, tmp_path / 'strange.pth')
+    with pytest.raises(ValueError, match=r's.pth was trained on other weights .*bias differs'):
+        build(NAME, dict(kind='soma', rank=2, pretrained=file), strange).init_weights()
 
 
 @needs_timm

@@ -4,8 +4,8 @@ pip install 'ibnseg[timm]'
 python tools/train.py configs/foundation/soma.py --data-root DATA \
   --cfg-options model.backbone.pretrained=dinov2_vitl14_pretrain.pth
 
-Published with Mask2Former and another schedule, which this config does not have, the mean mIoU on
-Cityscapes, BDD100K and Mapillary: 68.27 (readme of ysj9909/SoMA).
+Published with Mask2Former, a falling weight decay and averaged weights, which this config does not
+have, the mean mIoU on Cityscapes, BDD100K and Mapillary: 68.27 (readme of ysj9909/SoMA).
 """
 
 _base_ = './_base_/dinov2.py'

@@ -1,6 +1,7 @@
 """Frozen vision transformers of timm with an adapter, and the maps that a head takes of them."""
 
 import contextlib
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from .. import _stack, disk, weights
 from ..command import say_once
 from ..methods.adapters import Rein, soma
 from ..text import meant
+from ..weights import dialects
 
 ADAPTERS = ('rein', 'soma')
 _DIGEST = 8  # bytes
@@ -34,7 +36,8 @@ class FrozenViT(nn.Module):
     Args:
         name: of timm: 'vit_large_patch14_dinov2', 'vit_large_patch16_dinov3', 'eva02_...', ...
         pretrained: file of its weights, in timm's or the authors' names. Patches and positions are
-            resized to `options`.
+            resized to `options`: bicubic, as Rein and SoMA do it; where they have other names than
+            timm's (CLIP's and SAM's own files), as timm does it.
         adapter: 'rein', 'soma', None, or dict(kind=...) with options of `Rein`, or `rank` and
             `first` (block) of SoMA; `pretrained` there is a file that holds a trained adapter.
         out_indices: layers; default: those of Rein, (7, 11, 15, 23) of 24.
@@ -85,26 +88,43 @@ class FrozenViT(nn.Module):
             self.load_adapter(self._trained)
 
     def load_adapter(self, file: str) -> None:
-        """Load a trained adapter: of a checkpoint of ibnseg, or Rein's as released.
+        """Load a trained adapter: of a checkpoint of ibnseg, or Rein's or SoMA's as released.
 
-        Raises ValueError where it is of another network. Without `query_dims` those parts of Rein
-        that make queries are passed over.
+        Raises ValueError where it is of another network, or was trained on other weights. Without
+        `query_dims` those parts of Rein that make queries are passed over.
         """
         content = weights.read(file)
         state = weights.unwrapped(content.get('state_dict', content))
         start = 'backbone.' if any(key.startswith('backbone.') for key in state) else ''
         own = {k.removeprefix(start): t for k, t in state.items() if k.startswith(start)}
+        own = dialects.translate(own, dialects.detect(own)).tensors
         wanted = {key for key, p in self.named_parameters() if p.requires_grad}
         found = {k: t for k, t in own.items() if k in wanted or k.startswith('reins.')}
         if self.reins is not None and not hasattr(self.reins, 'merge'):
             unused = ('reins.transform.', 'reins.merge.')
             found = {k: t for k, t in found.items() if not k.startswith(unused)}
         trained = {key: p.detach() for key, p in self.named_parameters() if key in wanted}
+        for key in found.keys() & wanted:  # parts of a layer lie one below the other in a release
+            if trained[key].ndim == 3 and found[key].shape == trained[key].flatten(0, 1).shape:
+                found[key] = found[key].view_as(trained[key])
         if problems := weights.misfits(trained, found):
             raise ValueError(f'{file} has no adapter for this network: {"; ".join(problems)}')
+        self._check_frozen(file, {key: t for key, t in own.items() if key not in wanted})
         with torch.no_grad():
             for key, tensor in trained.items():
                 tensor.copy_(found[key])
+
+    def _check_frozen(self, file: str, given: Mapping[str, Tensor]) -> None:
+        """Raise ValueError where frozen vectors, which are never resized, or the hash differ."""
+        frozen = {f'net.{key}': t for key, t in nn.Module.state_dict(self.net).items()}
+        frozen['digest'] = getattr(self, 'digest', None)
+        for key, tensor in given.items():
+            own = frozen.get(key)
+            if own is not None and own.ndim == 1 and not torch.equal(own, tensor.to(own)):
+                raise ValueError(
+                    f'{file} was trained on other weights than those of model.backbone.pretrained: '
+                    f'{key} differs. Name the file that it was trained on'
+                )
 
     def train(self, mode: bool = True) -> 'FrozenViT':
         super().train(mode)
@@ -197,10 +217,10 @@ def _network(name: str, options: dict[str, Any]) -> nn.Module:
 
 
 def _load(net: nn.Module, file: str) -> None:
-    """Load weights as published, resized as timm does it. Raises ValueError where some lack."""
+    """Load weights as published. Raises ValueError where some lack."""
     content = weights.read(file)
     inner = next((content[k] for k in ('state_dict', 'model') if k in content), content)
-    state = weights.unwrapped(inner)
+    state = _resized(weights.unwrapped(inner), net)
     resized = getattr(sys.modules[type(net).__module__], 'checkpoint_filter_fn', None)
     try:
         if resized is not None:
@@ -215,6 +235,33 @@ def _load(net: nn.Module, file: str) -> None:
         )
     if others:
         say_once(f'{Path(file).name}: {len(others)} tensors are not used, such as {others[0]}')
+
+
+def _resized(state: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
+    """Return weights with patches and positions of the network's size, as Rein and SoMA do it.
+
+    timm would keep a patch's response instead (FlexiViT, CVPR 2023): other maps, to which no
+    released adapter was trained.
+    """
+    state = dict(state)
+
+    def bicubic(y: Tensor, size: Sequence[int]) -> Tensor:
+        return F.interpolate(y.float(), tuple(size), mode='bicubic', align_corners=False).to(y)
+
+    patch = state.get('patch_embed.proj.weight')
+    size = net.patch_embed.patch_size
+    if patch is not None and patch.ndim == 4 and patch.shape[2:] != size:
+        state['patch_embed.proj.weight'] = bicubic(patch, size)
+    grid, positions = net.patch_embed.grid_size, state.get('pos_embed')
+    if positions is not None and positions.ndim == 3:
+        number = positions.shape[1]
+        side = math.isqrt(number)
+        first = number - side**2  # the class token's
+        if number - math.prod(grid) not in (0, 1) and first in (0, 1):
+            square = positions[:, first:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
+            rest = bicubic(square, grid).flatten(2).mT
+            state['pos_embed'] = torch.cat([positions[:, :first], rest], 1)
+    return state
 
 
 @MODELS.register_module()

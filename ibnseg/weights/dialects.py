@@ -22,7 +22,7 @@ class Dialect:
     Args:
         sign: pattern that some key of every such file matches, with or without its prefix.
         rules: (pattern, replacement) pairs as for `re.sub`, applied in order. In a replacement,
-            `<3>` makes 2, for those who count from 1; `#0` and `#1` at its end make two parts of a
+            `<3>` makes 2, for those who count from 1; `#0`, `#1`, ... at its end make parts of a
             tensor, joined along the first axis.
         drop: pattern of keys that are none of the backbone's, beside `files.HEADS`.
         note: what names can't say and a user must know.
@@ -111,6 +111,15 @@ DIALECTS = (
             for after, layer in enumerate(('conv', 'bn'))
         ),
     ),
+    Dialect(
+        'SoMA',  # the release's, of DINOv2: query, key and value apart, below one more `model`
+        r'\.lora_[AB]\.weight$',
+        (
+            (r'^model\.', 'net.'),
+            (r'\.lora_([AB])\.weight$', r'.parametrizations.weight.0.lora_\1'),
+            *((rf'\.attn\.{one}\.(.+)$', rf'.attn.qkv.\1#{i}') for i, one in enumerate('qkv')),
+        ),
+    ),
     # From here on tensors have the original's names already.
     Dialect(
         'fast-reid',
@@ -175,7 +184,8 @@ def translate(tensors: Mapping[str, Tensor], dialect: Dialect) -> Translation:
         others[part] = key
     for name, keys in parts.items():
         ordered = result.sources[name] = tuple(keys[part] for part in sorted(keys))
-        if set(keys) not in ({''}, {'0', '1'}):
+        whole = [str(i) for i in range(max(2, len(keys)))]
+        if sorted(keys) not in ([''], whole):
             raise ValueError(f'{", ".join(ordered)} ({dialect.name}): only a part of {name}')
         given = [tensors[key] for key in ordered]
         try:
