@@ -1,5 +1,7 @@
 """Photos in the style of others of the source."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from mmcv.transforms import Compose
@@ -10,6 +12,7 @@ from ibnseg.errors import DataError
 from ibnseg.pipeline import DomainDataset
 from ibnseg.pipeline.restyle import OtherStyle
 from ibnseg.pipeline.styles import STYLES
+from ibnseg.train import checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -76,3 +79,21 @@ def test_what_cannot_be_done_is_refused(data):  # noqa: F811
         OtherStyle(prob=2)
     with pytest.raises(DataError, match=r'x\.png: OtherStyle draws its partner from the photos of'):
         OtherStyle(prob=1)(dict(img=np.zeros((4, 4, 3), np.uint8), img_path='x.png'))
+
+
+def test_partners_of_a_pool_that_is_named_are_told(data):  # noqa: F811
+    pool = dict(photos='cityscapes:train', data_root=str(data))
+    one, plain = (dataset(data, prob=1, **options) for options in (pool, {}))
+    step = one.pipeline.transforms[2]
+    assert {path.parent.parent.parent.parent for path in step.pool.files} == {data / 'cityscapes'}
+    assert one[(0, 1), 0]['inputs'].equal(one[(0, 1), 0]['inputs'])
+    drawn = []
+    step.pool.draw = lambda: drawn.append(1) or np.zeros((4, 4, 3), np.uint8)
+    assert not one[(0, 1), 0]['inputs'].equal(plain[(0, 1), 0]['inputs']) and drawn
+    told = [
+        checkpoint._unlabelled(SimpleNamespace(train_dataloader=SimpleNamespace(dataset=each)))
+        for each in (one, plain)
+    ]
+    assert told[0]['unlabelled'][0]['datasets'] == ['cityscapes'] and not told[1]
+    with pytest.raises(DataError, match='nowhere'):
+        OtherStyle(photos='nowhere')

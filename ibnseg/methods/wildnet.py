@@ -1,8 +1,6 @@
 """WildNet: training photos in the styles of wild photos, and with their contents."""
 
 import contextlib
-import functools
-import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,9 +15,7 @@ from mmseg.utils import add_prefix
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .. import disk
-from ..domains import DOMAINS
-from ..pipeline import appearance, photos
+from ..pipeline.pool import Pool
 from . import ranks, wild
 from .segmentor import SiteSegmentor
 
@@ -50,35 +46,14 @@ class WildPhoto(BaseTransform):
                 'or with --cfg-options train_dataloader.dataset.pipeline.N.photos=FOLDER, N the '
                 'place of the step, from 0'
             )
-        self.photos, self.data_root = photos, str(data_root)
-        self.files = appearance.image_files(photos, self.data_root)
+        self.pool = Pool(photos, data_root)
 
-    @functools.cache  # noqa: B019  # of one step, for as long as the run
     def unlabelled(self, data_root: str) -> dict[str, Any]:
-        """Return what a record says of the photos: {photos, files, digest, datasets}.
-
-        `digest` is of the files' names; `datasets` are the names of those that they belong to.
-
-        Args:
-            data_root: of the datasets.
-        """
-        names = '\n'.join(path.name for path in self.files)
-        found = {path.parent.resolve() for path in self.files}
-        rows = {row.name: row.root(self.data_root or data_root) for row in DOMAINS.values()}
-        return dict(
-            photos=self.photos,
-            files=len(self.files),
-            digest=hashlib.sha256(names.encode()).hexdigest()[:8],
-            datasets=[
-                name
-                for name, root in rows.items()
-                if any(folder.is_relative_to(root.resolve()) for folder in found)
-            ],
-        )
+        """Return what a record says of the photos, see `Pool.told`."""
+        return self.pool.told(data_root)
 
     def transform(self, results: dict) -> dict:
-        path = self.files[np.random.randint(len(self.files))]
-        photo = photos.read(disk.read(path), path)
+        photo = self.pool.draw()
         height, width = results['inputs'].shape[1:]
         scale = max(height / photo.shape[0], width / photo.shape[1])
         tall, wide = (max(side, round(scale * n)) for side, n in zip(

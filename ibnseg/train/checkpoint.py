@@ -118,7 +118,8 @@ def _unlabelled(runner) -> dict[str, list]:
     """Which photos besides those of the source the steps of the training read."""
     data = getattr(getattr(runner, 'train_dataloader', None), 'dataset', None)
     steps = getattr(getattr(data, 'pipeline', None), 'transforms', ())
-    found = [s.unlabelled(str(data.data_root)) for s in steps if hasattr(s, 'unlabelled')]
+    told = [s.unlabelled(str(data.data_root)) for s in steps if hasattr(s, 'unlabelled')]
+    found = [one for one in told if one]
     return dict(unlabelled=found) if found else {}
 
 
