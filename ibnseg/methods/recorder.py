@@ -2,8 +2,11 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from torch import Tensor, nn
+
+Seen = list[tuple[nn.Module, Any]]
 
 
 def with_loss(network: nn.Module, name: str = 'loss') -> list[nn.Module]:
@@ -15,7 +18,7 @@ def with_loss(network: nn.Module, name: str = 'loss') -> list[nn.Module]:
 
 
 @contextlib.contextmanager
-def recording(network: nn.Module, name: str = 'loss') -> Iterator[list[tuple[nn.Module, Tensor]]]:
+def recording(network: nn.Module, name: str = 'loss') -> Iterator[Seen]:
     """Give a list that fills with (layer, its output) of each layer with a method `name`.
 
     Of a layer `with_input`: (layer, (its input, its output)).
@@ -26,17 +29,58 @@ def recording(network: nn.Module, name: str = 'loss') -> Iterator[list[tuple[nn.
         with recording(network) as seen:
             logits = network(images)
         loss = loss + weight * sum(layer.loss(y) for layer, y in seen) / len(seen)
+
+    A compiled network (`record_always`) is recorded in training; else it runs uncompiled here.
     """
-    seen: list[tuple[nn.Module, Tensor]] = []
+    kept = getattr(network, 'recorded', None)
+    if kept is not None and name == 'loss' and network.training:
+        kept.clear()
+        try:
+            yield (seen := [])
+        finally:
+            seen += kept
+            kept.clear()
+        return
+    seen: Seen = []
+    handles = _hook(network, name, seen)
+    compiled = network._compiled_call_impl
+    if compiled:
+        network._compiled_call_impl = None
+    try:
+        yield seen
+    finally:
+        if compiled:
+            network._compiled_call_impl = compiled
+        for handle in handles:
+            handle.remove()
+
+
+def record_always(network: nn.Module) -> None:
+    """Have a network that will be compiled note the outputs of its training for `recording`.
+
+    A compiled network keeps the hooks that it had at its first call, and runs no others.
+
+    Raises ValueError with `with_cp`: what is noted in a part that is computed twice cannot be
+    traced, and running statistics would move twice.
+    """
+    if layers := with_loss(network):
+        if any(getattr(module, 'with_cp', False) for module in network.modules()):
+            raise ValueError(
+                f'--compile: the loss of {layers[0].abbr} and with_cp=True do not go together with '
+                'it. Leave --compile or model.backbone.with_cp away'
+            )
+        network.recorded = []
+        _hook(network, 'loss', network.recorded, in_training=True)
+
+
+def _hook(network: nn.Module, name: str, seen: Seen, in_training: bool = False) -> list[Any]:
+    """Have layers add to a list; return the handles of their hooks."""
 
     def note(layer: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+        if in_training and not layer.training:
+            return output
         both = getattr(layer, 'with_input', False)
         seen.append((layer, (inputs[0], output) if both else output))
         return output.clone()
 
-    handles = [layer.register_forward_hook(note) for layer in with_loss(network, name)]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
+    return [layer.register_forward_hook(note) for layer in with_loss(network, name)]

@@ -53,10 +53,10 @@ class SiteSegmentor(EncoderDecoder):
         with recording(self.backbone) as seen:
             losses = self.own_losses(inputs, data_samples)
         unseen = [layer.site for layer in with_loss(self.backbone) if layer not in dict(seen)]
-        if unseen:  # say, a compiled backbone that runs no hooks
+        if unseen:  # say, a backbone that was compiled by hand, and runs no hooks
             raise RuntimeError(
                 f'the output of {", ".join(unseen)} was not seen, so its loss would be left out. '
-                'Train without --compile, and do not call the layers by other ways than forward'
+                'Compile by --compile alone, and call the layers in no other way than by forward'
             )
         labels = torch.stack([sample.gt_sem_seg.data[0] for sample in data_samples])
         by_kind: dict[str, list[Tensor]] = {}

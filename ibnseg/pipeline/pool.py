@@ -1,4 +1,4 @@
-"""Photos beside the sources that a training reads without labels, and what a record says of them."""
+"""Photos beside the sources that a training reads without labels, and what records say of them."""
 
 import functools
 import hashlib

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from .. import disk, ending, machine, registered, weights  # noqa: F401
-from ..methods import with_loss
 from ..methods.passes import check_observed
+from ..methods.recorder import record_always
 from ..methods.segmentor import check_collected
 from . import averaged, feeding, losses, plainfiles, unbuilt, untrusted
 from .checkpoint import AtomicCheckpointHook
@@ -46,14 +46,10 @@ def compile_backbone(model: nn.Module) -> None:
     The first step of each mode and size of image takes minutes. Not with hooks on single layers.
 
     Raises:
-        ValueError: torch.compile does not work on this machine, or the backbone has site losses,
-            whose hooks it passes over.
+        ValueError: torch.compile does not work on this machine, or not for this backbone.
     """
-    if layers := with_loss(model):
-        raise ValueError(
-            f'--compile: a compiled backbone would pass over the loss of {layers[0].abbr}. Leave '
-            '--compile away for this placement'
-        )
+    segmentor = model.module if is_model_wrapper(model) else model
+    record_always(segmentor.backbone)
     try:
         torch.compile(torch.neg)(torch.ones(2, device=mmengine.device.get_device()))
     except Exception as error:  # whatever a missing or broken compiler leads to
@@ -62,7 +58,6 @@ def compile_backbone(model: nn.Module) -> None:
             f'--compile: torch.compile does not work here: {reason}. It takes a C++ compiler '
             '(apt install g++), on a GPU Triton too. Install them or leave --compile away'
         ) from error
-    segmentor = model.module if is_model_wrapper(model) else model
     segmentor.backbone.compile()
 
 
