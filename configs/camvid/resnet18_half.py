@@ -7,8 +7,8 @@ python tools/train.py configs/camvid/resnet18_half.py --data-root DATA
 
 _base_ = './resnet18.py'
 select = 'last'
-iterations = 300
-crop_size = (128, 160)
+iterations = 400
+crop_size = (96, 128)
 train_pipeline = [
     dict(type='LoadPhoto'),
     dict(type='LoadLabels'),
@@ -31,4 +31,4 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.1, begin=0, end=20, by_epoch=False),
     dict(type='PolyLR', eta_min=0, power=0.9, begin=20, end=iterations, by_epoch=False),
 ]
-train_cfg = dict(max_iters=iterations, val_interval=iterations // 3)
+train_cfg = dict(max_iters=iterations, val_interval=iterations // 4)
