@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -277,3 +278,15 @@ def test_of_hundreds_of_domains_a_terminal_shows_some_and_says_so(tmp_path):
     assert '142 tables of other domains are in the files of' in shown
     assert shown.count('Certainty of mIoU on') == 59
     assert report.texts(table, found)['report.md'].count('Certainty of mIoU on') == 100
+
+
+def test_worst_images_of_many_models_are_for_the_files(tmp_path):
+    paths = [write(tmp_path, f'a_long_name_{i}', 0, 0) for i in range(7)]
+    shown = screen(tabulate(*paths[:6]), found=gather(*paths[:6]))
+    pieces = re.findall(r'^image \(.*?(?:\n\n|\Z)', shown, re.MULTILINE | re.DOTALL)
+    assert len(pieces) > 1 and all('camvid/test/3.png' in piece for piece in pieces)
+    for i in range(6):
+        assert sum(f' a_long_name_{i}' in piece for piece in pieces) == 1
+    table, found = tabulate(*paths), gather(*paths)
+    assert 'Worst images' not in screen(table, found=found)
+    assert 'Worst images' in report.texts(table, found)['report.md']

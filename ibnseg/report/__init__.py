@@ -25,14 +25,16 @@ __all__ = ['Certainty', 'Table', 'gather', 'make', 'show', 'tabulate', 'texts']
 
 
 _ON_SCREEN = 60  # tables of intervals and of worst images
+_SIDE_BY_SIDE = 6  # models whose worst images are shown there
 
 
 def show(table: Table, found: Certainty | None = None, console: Console | None = None) -> None:
-    """Print what fits a terminal, with the three worst images of each domain.
+    """Print what fits a terminal, with the three worst images of each domain for a few models.
 
     Of hundreds of domains, the first: rich takes a second for 50 such tables.
     """
-    detail = [*certainty.sections(found, worst=3)]
+    models = max((len(photos.models) for photos in found.photos), default=0) if found else 0
+    detail = [*certainty.sections(found, worst=3 if models <= _SIDE_BY_SIDE else 0)]
     if (more := len(detail) - _ON_SCREEN) > 0:
         said = f'{more + 1:,} tables of other domains are in the files of ibnseg report --out DIR'
         detail[_ON_SCREEN - 1 : -1] = [Section(items=[said])]

@@ -236,7 +236,8 @@ def sections(found: Certainty | None, worst: int) -> Iterator[Section]:
         ]
         title = f'Worst images of {photos.title}'
         header = ['image (mIoU / accuracy)', *photos.models]
-        yield Section(title, _WORST, Grid(header, lines, cut=120))
+        breaks = tuple(range(1, len(header)))
+        yield Section(title, _WORST, Grid(header, lines, breaks=breaks, cut=120))
     yield Section(items=found.notes)
 
 
