@@ -36,3 +36,16 @@ def test_nothing_to_compare_is_said(tmp_path):
     with pytest.raises(ValueError, match='no model has a change at home and away'):
         tradeoff.write(report.tabulate([record('bn')]), None, tmp_path / 'x.png')
     assert not [*tmp_path.iterdir()]
+
+
+def test_what_all_names_begin_with_is_said_once():
+    table = report.tabulate(
+        [record(f'r18-{n}', away=(i + 1, i)) for i, n in enumerate(('bn', 'dsu', 'ibn_b-x'))]
+    )
+    (group,) = table.groups
+    points = tradeoff._points(group, 'cityscapes:val')
+    names = [name for row, *_ in points for name in (row.name, row.against.name)]
+    assert tradeoff._shared(names) == 'r18-'
+    title = tradeoff._title(group, points, 'r18-')
+    assert title.startswith('r18, trained on ') and 'r18-' not in title
+    assert tradeoff._shared(['bn', 'ibn_b']) == '' == tradeoff._shared(['a-x', 'b-x'])
