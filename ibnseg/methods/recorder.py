@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -30,16 +31,18 @@ def recording(network: nn.Module, name: str = 'loss') -> Iterator[Seen]:
             logits = network(images)
         loss = loss + weight * sum(layer.loss(y) for layer, y in seen) / len(seen)
 
-    A compiled network (`record_always`) is recorded in training; else it runs uncompiled here.
+    A compiled network (`record_always`) has noted its training when the block ends; else it runs
+    uncompiled here.
     """
     kept = getattr(network, 'recorded', None)
     if kept is not None and name == 'loss' and network.training:
-        kept.clear()
+        kept.on = True
         try:
             yield (seen := [])
         finally:
-            seen += kept
-            kept.clear()
+            seen += kept.seen
+            kept.on = False
+            kept.seen.clear()
         return
     seen: Seen = []
     handles = _hook(network, name, seen)
@@ -69,15 +72,23 @@ def record_always(network: nn.Module) -> None:
                 f'--compile: the loss of {layers[0].abbr} and with_cp=True do not go together with '
                 'it. Leave --compile or model.backbone.with_cp away'
             )
-        network.recorded = []
-        _hook(network, 'loss', network.recorded, in_training=True)
+        network.recorded = _Kept()
+        _hook(network, 'loss', network.recorded.seen, network.recorded)
 
 
-def _hook(network: nn.Module, name: str, seen: Seen, in_training: bool = False) -> list[Any]:
-    """Have layers add to a list; return the handles of their hooks."""
+@dataclass
+class _Kept:
+    """What permanent hooks noted, and whether they are to."""
+
+    on: bool = False
+    seen: Seen = field(default_factory=list)
+
+
+def _hook(network: nn.Module, name: str, seen: Seen, kept: _Kept | None = None) -> list[Any]:
+    """Have layers add to a list, where `kept` is on; return the handles of their hooks."""
 
     def note(layer: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
-        if in_training and not layer.training:
+        if kept and not kept.on:
             return output
         both = getattr(layer, 'with_input', False)
         seen.append((layer, (inputs[0], output) if both else output))
