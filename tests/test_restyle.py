@@ -82,7 +82,7 @@ def test_what_cannot_be_done_is_refused(data):  # noqa: F811
 
 
 def test_partners_of_a_pool_that_is_named_are_told(data):  # noqa: F811
-    pool = dict(photos='cityscapes:train', data_root=str(data))
+    pool = dict(photos='cityscapes:train')  # below the dataset's data root
     one, plain = (dataset(data, prob=1, **options) for options in (pool, {}))
     step = one.pipeline.transforms[2]
     assert {path.parent.parent.parent.parent for path in step.pool.files} == {data / 'cityscapes'}

@@ -32,7 +32,7 @@ class WildPhoto(BaseTransform):
 
     Args:
         photos: a folder, a list of files (*.txt), or a domain ('name:split').
-        data_root: of a domain.
+        data_root: of a domain; default: that of the training's dataset.
 
     Raises:
         ValueError: no photos named. DataError: none there, or one that cannot be read.

@@ -73,6 +73,12 @@ def seed(entropy: Sequence[int]) -> int:
     return int(stream[2])
 
 
+def _rooted(step: Any, data_root: str) -> Any:
+    """Return a step; one that reads photos of other domains finds them where the dataset is."""
+    reads = isinstance(step, Mapping) and step.get('type') in ('OtherStyle', 'WildPhoto')
+    return dict(step, data_root=step.get('data_root') or data_root) if reads else step
+
+
 @DATASETS.register_module()
 class DomainDataset(BaseSegDataset):
     """One split of one domain, or of several as one source.
@@ -130,7 +136,7 @@ class DomainDataset(BaseSegDataset):
         super().__init__(
             data_root=data_root,
             data_prefix={},
-            pipeline=pipeline,
+            pipeline=[_rooted(step, data_root) for step in pipeline],
             metainfo=dict(classes=classes.classes, palette=classes.palette.tolist()),
             **kwargs,
         )

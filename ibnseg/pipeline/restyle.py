@@ -33,7 +33,7 @@ class OtherStyle(BaseTransform):
         photos: partners instead: a folder, a list of files (*.txt), or a domain ('name:split').
             The record names them. Photos of a target make it adaptation, as FDA was published; a
             report marks such a row.
-        data_root: of a domain in `photos`.
+        data_root: of a domain in `photos`; default: that of the training's dataset.
 
     Raises:
         ValueError: an unknown style, or prob outside [0, 1].
