@@ -264,6 +264,23 @@ def test_an_adapter_that_soma_released_is_taken(tmp_path):
     strange = file_of(strange, tmp_path / 'strange.pth')
     with pytest.raises(ValueError, match=r's.pth was trained on other weights .*bias differs'):
         build(NAME, dict(kind='soma', rank=2, pretrained=file), strange).init_weights()
+    torch.save({k: t for k, t in keys.items() if '2.attn.q.' not in k}, tmp_path / 's.pth')
+    with pytest.raises(ValueError, match=r's.pth: .*2.attn.k.bias.* only a part of'):
+        build(NAME, dict(kind='soma', rank=2, pretrained=file), base).init_weights()
+
+
+@needs_timm
+def test_an_adapter_of_ones_own_that_was_trained_on_another_file_is_refused(tmp_path):
+    base = file_of(build(), tmp_path / 'base.pth')
+    trained = build(adapter=dict(kind='rein', rank=2), pretrained=base)
+    torch.save(dict(state_dict=trained.state_dict()), tmp_path / 'run.pth')
+    adapter = dict(kind='rein', rank=2, pretrained=str(tmp_path / 'run.pth'))
+    build(adapter=adapter, pretrained=base).init_weights()
+    other = build()
+    other.net.norm.bias.data.add_(1)
+    other = file_of(other, tmp_path / 'other.pth')
+    with pytest.raises(ValueError, match=r'run.pth: model.backbone.pretrained is .*Name that'):
+        build(adapter=adapter, pretrained=other).init_weights()
 
 
 @needs_timm

@@ -96,35 +96,50 @@ class FrozenViT(nn.Module):
         content = weights.read(file)
         state = weights.unwrapped(content.get('state_dict', content))
         start = 'backbone.' if any(key.startswith('backbone.') for key in state) else ''
-        own = {k.removeprefix(start): t for k, t in state.items() if k.startswith(start)}
-        own = dialects.translate(own, dialects.detect(own)).tensors
-        wanted = {key for key, p in self.named_parameters() if p.requires_grad}
-        found = {k: t for k, t in own.items() if k in wanted or k.startswith('reins.')}
+        own = {
+            k.removeprefix(start): t
+            for k, t in state.items()
+            if k.startswith(start) and isinstance(t, Tensor)
+        }
+        try:
+            own = dialects.translate(own, dialects.detect(own)).tensors
+        except ValueError as error:
+            raise ValueError(f'{file}: {error}') from None
+        trained = {key: p.detach() for key, p in self.named_parameters() if p.requires_grad}
+        found = {k: t for k, t in own.items() if k in trained or k.startswith('reins.')}
         if self.reins is not None and not hasattr(self.reins, 'merge'):
             unused = ('reins.transform.', 'reins.merge.')
             found = {k: t for k, t in found.items() if not k.startswith(unused)}
-        trained = {key: p.detach() for key, p in self.named_parameters() if key in wanted}
-        for key in found.keys() & wanted:  # parts of a layer lie one below the other in a release
+        for key in found.keys() & trained:  # parts of a layer lie one below the other in a release
             if trained[key].ndim == 3 and found[key].shape == trained[key].flatten(0, 1).shape:
-                found[key] = found[key].view_as(trained[key])
+                found[key] = found[key].reshape(trained[key].shape)
         if problems := weights.misfits(trained, found):
             raise ValueError(f'{file} has no adapter for this network: {"; ".join(problems)}')
-        self._check_frozen(file, {key: t for key, t in own.items() if key not in wanted})
+        self._check_frozen(file, {key: t for key, t in own.items() if key not in trained})
         with torch.no_grad():
             for key, tensor in trained.items():
                 tensor.copy_(found[key])
 
     def _check_frozen(self, file: str, given: Mapping[str, Tensor]) -> None:
         """Raise ValueError where frozen vectors, which are never resized, or the hash differ."""
+        self._check_digest(f'{file}: model.backbone.', given.get('digest'))
         frozen = {f'net.{key}': t for key, t in nn.Module.state_dict(self.net).items()}
-        frozen['digest'] = getattr(self, 'digest', None)
-        for key, tensor in given.items():
-            own = frozen.get(key)
-            if own is not None and own.ndim == 1 and not torch.equal(own, tensor.to(own)):
+        for key in given.keys() & frozen:
+            own = frozen[key]
+            if own.ndim == 1 and not torch.equal(own, given[key].to(own)):
                 raise ValueError(
                     f'{file} was trained on other weights than those of model.backbone.pretrained: '
                     f'{key} differs. Name the file that it was trained on'
                 )
+
+    def _check_digest(self, prefix: str, digest: Tensor | None) -> None:
+        """Raise ValueError where an adapter was trained on another file than `pretrained`."""
+        if self.whole or digest is None or torch.equal(digest.cpu(), self.digest.cpu()):
+            return
+        raise ValueError(
+            f'{prefix}pretrained is a file with hash {bytes(self.digest.tolist()).hex()}...; '
+            f'the adapter was trained on {bytes(digest.tolist()).hex()}.... Name that file'
+        )
 
     def train(self, mode: bool = True) -> 'FrozenViT':
         super().train(mode)
@@ -181,16 +196,7 @@ class FrozenViT(nn.Module):
         return found
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
-        digest = state_dict.get(f'{prefix}digest')
-        if (
-            not self.whole
-            and digest is not None
-            and not torch.equal(digest.cpu(), self.digest.cpu())
-        ):
-            raise ValueError(
-                f'{prefix}pretrained is a file with hash {bytes(self.digest.tolist()).hex()}...; '
-                f'the adapter was trained on {bytes(digest.tolist()).hex()}.... Name that file'
-            )
+        self._check_digest(prefix, state_dict.get(f'{prefix}digest'))
         own = nn.Module.state_dict(self.net, prefix=f'{prefix}net.')
         for key in self._frozen():
             state_dict.setdefault(prefix + key, own[prefix + key])
@@ -221,10 +227,10 @@ def _load(net: nn.Module, file: str) -> None:
     content = weights.read(file)
     inner = next((content[k] for k in ('state_dict', 'model') if k in content), content)
     state = _resized(weights.unwrapped(inner), net)
-    resized = getattr(sys.modules[type(net).__module__], 'checkpoint_filter_fn', None)
+    renamed = getattr(sys.modules[type(net).__module__], 'checkpoint_filter_fn', None)
     try:
-        if resized is not None:
-            state = resized(dict(state), net)
+        if renamed is not None:
+            state = renamed(state, net)
         missing, others = net.load_state_dict(state, strict=False)
     except (RuntimeError, KeyError) as error:
         raise ValueError(f'{file} does not fit {type(net).__name__}: {error}') from None

@@ -44,13 +44,13 @@ def recording(network: nn.Module, name: str = 'loss') -> Iterator[Seen]:
             kept.on = False
             kept.seen.clear()
         return
-    seen: Seen = []
-    handles = _hook(network, name, seen)
+    kept = _Kept(on=True)
+    handles = _hook(network, name, kept)
     compiled = network._compiled_call_impl
     if compiled:
         network._compiled_call_impl = None
     try:
-        yield seen
+        yield kept.seen
     finally:
         if compiled:
             network._compiled_call_impl = compiled
@@ -73,25 +73,25 @@ def record_always(network: nn.Module) -> None:
                 'it. Leave --compile or model.backbone.with_cp away'
             )
         network.recorded = _Kept()
-        _hook(network, 'loss', network.recorded.seen, network.recorded)
+        _hook(network, 'loss', network.recorded)
 
 
 @dataclass
 class _Kept:
-    """What permanent hooks noted, and whether they are to."""
+    """What hooks noted, and whether they are to."""
 
     on: bool = False
     seen: Seen = field(default_factory=list)
 
 
-def _hook(network: nn.Module, name: str, seen: Seen, kept: _Kept | None = None) -> list[Any]:
-    """Have layers add to a list, where `kept` is on; return the handles of their hooks."""
+def _hook(network: nn.Module, name: str, kept: _Kept) -> list[Any]:
+    """Have layers add to what is kept, while that is on; return the handles of their hooks."""
 
     def note(layer: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
-        if kept and not kept.on:
+        if not kept.on:
             return output
         both = getattr(layer, 'with_input', False)
-        seen.append((layer, (inputs[0], output) if both else output))
+        kept.seen.append((layer, (inputs[0], output) if both else output))
         return output.clone()
 
     return [layer.register_forward_hook(note) for layer in with_loss(network, name)]
