@@ -258,7 +258,7 @@ def install(
             f'ratio={ratio} has no effect: no layer of placement {placement!r} takes one'
         )
     sites = list(network.sites())
-    taken, first = set(), {}
+    taken, first = {}, {}
     for put in puts:
         options = dict(put.options)
         if ratio is not None and put in takes_ratio:
@@ -268,8 +268,11 @@ def install(
             raise ValueError(f'{put} matches no site of this {kind}')
         for site in matches:
             if site.name in taken:
-                raise ValueError(f'two layers at one site, {site.name}: the second is of {put}')
-            taken.add(site.name)
+                raise ValueError(
+                    f'two layers at one site, {site.name}: {taken[site.name]} and '
+                    f'{put.layer.__name__}. Name one of the two in placement {placement!r}'
+                )
+            taken[site.name] = put.layer.__name__
             layer = put.layer(site.channels, norm=norm, **options)
             for module in layer.modules():
                 module.site = site.name

@@ -307,6 +307,8 @@ def test_every_norm_and_one_of_them_are_refused():
     puts = [Put('IBN', 'norm1', (2,)), Put('IN', 'every_norm')]
     with pytest.raises(ValueError, match=r'two layers at one site, layer2\.0\.norm1'):
         IBNResNet(18, placement=puts, **TINY)
+    with pytest.raises(ValueError, match=r'stem: InstanceNorm and ISW. .*ibn_b.*isw'):
+        IBNResNet(18, placement=('ibn_b', 'isw'), **TINY)
 
 
 def test_install_into_any_network_with_sites():

@@ -462,6 +462,29 @@ def test_a_change_is_against_the_baseline_that_was_trained_alike():
     assert note.startswith('ibn_a, trained otherwise than bn: pairs of gta5:train: 3 of 12')
 
 
+FLIP, PACK = {'type': 'RandomFlip', 'prob': 0.5}, {'type': 'PackSegInputs'}
+STYLE = {'type': 'OtherStyle', 'style': 'fourier', 'options.band': 0.01}
+
+
+@pytest.mark.parametrize(
+    ('first', 'second', 'note'),
+    [
+        ([STYLE, FLIP, PACK], [FLIP, PACK], 'OtherStyle(style=fourier, options.band=0.01) | none'),
+        ([FLIP, PACK], [FLIP | {'prob': 0.1}, PACK], 'RandomFlip(prob=0.5) | RandomFlip(prob=0.1)'),
+        ([FLIP, FLIP, PACK], [FLIP, PACK], 'RandomFlip(prob=0.5) | none'),
+        ([FLIP, PACK], [PACK, FLIP], 'in another order'),
+        ([FLIP], [], 'RandomFlip(prob=0.5) | none'),
+    ],
+)
+def test_a_list_is_compared_by_its_parts(first, second, note):
+    """A step put in front moves all others, which are the same for all that."""
+    runs = []
+    for model, steps in (('ibn_a', first), ('bn', second)):
+        facts = {f'a.b.{i}.{k}': v for i, step in enumerate(steps) for k, v in step.items()}
+        runs.append(trained(model=model, **facts | ({} if steps else {'a.b': []})))
+    assert report.tabulate(runs).notes == [f'ibn_a, trained otherwise than bn: a.b: {note}.']
+
+
 @pytest.mark.parametrize('value', [None, 7, 'x', [1], {'a': 1}, {'a': {'pairs': [], 'b': {}}}])
 def test_a_training_of_any_type_is_shown(value):
     kinds = (value, dict(pairs=value, settings=value), dict(pairs={}, settings={'': value}))

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -117,7 +119,44 @@ def marks(trainings: Sequence[Training]) -> list[str]:
 
 
 def described(trainings: Sequence[Training], names: Sequence[str]) -> str:
-    """Return the values of facts side by side, as 'train_cfg.max_iters: 2000 | 4000'."""
-    shown = [f'{n}: {" | ".join(one.say(n) for one in trainings)}' for n in names[:_SHOWN]]
-    more = [f'{len(names) - _SHOWN} more'] * (len(names) > _SHOWN)
+    """Return the values of facts side by side, as 'train_cfg.max_iters: 2000 | 4000'.
+
+    Of a list, such as a pipeline, the parts that not all have: 'custom_hooks: EMAHook() | none'.
+    """
+    lists = dict.fromkeys(_list_of(name, trainings) or name for name in names)
+    shown = [f'{name}: {" | ".join(_values(name, trainings))}' for name in list(lists)[:_SHOWN]]
+    more = [f'{len(lists) - _SHOWN} more'] * (len(lists) > _SHOWN)
     return '; '.join(shown + more)
+
+
+def _list_of(name: str, trainings: Sequence[Training]) -> str | None:
+    """Return the list of parts with a type that fact `name` belongs to: 'custom_hooks'."""
+    for number in re.finditer(r'\.\d+\.|$', name):
+        prefix = name[: number.start()]
+        if any(f'{prefix}.0.type' in one.facts for one in trainings):
+            return prefix
+    return None
+
+
+def _values(name: str, trainings: Sequence[Training]) -> list[str]:
+    if _list_of(name, trainings) is None:
+        return [one.say(name) for one in trainings]
+    parts = [_parts(name, one) for one in trainings]
+    common = parts[0]
+    for others in parts[1:]:
+        common = common & others
+    own = [', '.join((one - common).elements()) for one in parts]
+    return [one or 'none' for one in own] if any(own) else ['in another order']
+
+
+def _parts(name: str, training: Training) -> Counter[str]:
+    """Return the parts of a list as 'EMAHook(momentum=0.001)'."""
+    found: dict[str, dict[str, str]] = {}
+    for key in training.facts:
+        number, dot, argument = key.removeprefix(f'{name}.').partition('.')
+        if dot and key.startswith(f'{name}.'):
+            found.setdefault(number, {})[argument] = training.say(key)
+    return Counter(
+        f'{part.pop("type", "?")}({", ".join(f"{key}={value}" for key, value in part.items())})'
+        for part in found.values()
+    )
