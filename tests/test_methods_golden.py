@@ -6,6 +6,7 @@ IBNSEG_GOLDEN=FOLDER names another folder of the same form; `pytest -rs` lists w
 import os
 from pathlib import Path
 
+import cv2
 import golden_methods
 import numpy as np
 import pytest
@@ -49,6 +50,9 @@ def test_our_values_are_those_of_the_release(path, dtype):
         ours = found[name]
         ours = ours.detach().numpy() if isinstance(ours, torch.Tensor) else np.asarray(ours)
         assert ours.shape == expected.shape, name
+        if ours.dtype == np.uint8 and cv2.__version__ != '5.0.0':  # versions differ by a level
+            assert np.abs(ours.astype(int) - expected).max() <= 1
+            continue
         if not np.issubdtype(ours.dtype, np.floating):
             np.testing.assert_array_equal(ours, expected, err_msg=name)
             continue

@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from ..norms import instance
 
-#: The values of a map that its regions are told by are rounded to so many.
-_LEVELS = 256
+#: The values of a map that its regions are told by are rounded to so many, if there are more than
+#: so many of them.
+_LEVELS, _FEW = 256, 512
 
 
 class SAN(nn.Module):
@@ -146,16 +147,24 @@ class SAN(nn.Module):
 def _lowest(values: Tensor, k: int) -> Tensor:
     """Return an upper bound (N, 1) of the lowest of k clusters of each row of values (N, P).
 
-    The clusters are those of the least sum of squared distances over all partitions of the rounded
-    values, in tensors alone, so that nothing waits for a GPU and exporters can follow.
+    The clusters are those of the least sum of squared distances over all partitions of the values,
+    of many values rounded, in tensors alone, so that nothing waits for a GPU and exporters can
+    follow.
     """
     low, high = values.aminmax(dim=1, keepdim=True)
     step = (high - low) / (_LEVELS - 1)
     step = torch.where(step > 0, step, torch.ones_like(step))
-    level = ((values - low) / step).round().nan_to_num(0).clamp(0, _LEVELS - 1).long()
-    position = torch.linspace(-0.5, 0.5, _LEVELS, dtype=torch.float64, device=values.device)
-    counts = torch.zeros_like(level[:, :1], dtype=torch.float64).repeat(1, _LEVELS)
-    counts = counts.scatter_add(1, level, torch.ones_like(level, dtype=torch.float64))
+    if values.shape[1] <= _FEW:
+        bounds = values.sort(dim=1).values
+        position = ((bounds.double() - low) / (step * (_LEVELS - 1)) - 0.5).nan_to_num(0)
+        counts = torch.ones_like(position)
+    else:
+        level = ((values - low) / step).round().nan_to_num(0).clamp(0, _LEVELS - 1).long()
+        position = torch.linspace(-0.5, 0.5, _LEVELS, dtype=torch.float64, device=values.device)
+        counts = torch.zeros_like(level[:, :1], dtype=torch.float64).repeat(1, _LEVELS)
+        counts = counts.scatter_add(1, level, torch.ones_like(level, dtype=torch.float64))
+        levels = torch.arange(_LEVELS, dtype=step.dtype, device=values.device)
+        bounds = low + (levels + 0.5) * step
     sums = [F.pad((counts * position**i).cumsum(1), (1, 0)) for i in (0, 1, 2)]
     number, sum_, square = (one[:, None, 1:] - one[:, :-1, None] for one in sums)
     spread = (square - sum_**2 / number.clamp_min(1)).clamp_min(0)  # of levels first..last
@@ -164,8 +173,7 @@ def _lowest(values: Tensor, k: int) -> Tensor:
     rest = spread[:, :, -1]  # the least of all from a level on, in one cluster, then in more
     for _ in range(k - 2):
         rest = (spread + _after(rest)[:, None]).amin(2)
-    last = (spread[:, 0] + _after(rest)).argmin(1, keepdim=True)
-    return low + (last + 0.5) * step
+    return bounds.gather(1, (spread[:, 0] + _after(rest)).argmin(1, keepdim=True))
 
 
 def _after(rest: Tensor) -> Tensor:

@@ -10,18 +10,24 @@ import numpy as np
 _BAND = 0.01
 
 
-def reinhard(photo: np.ndarray, partner: np.ndarray) -> np.ndarray:
+def reinhard(photo: np.ndarray, partner: np.ndarray, as_released: bool = False) -> np.ndarray:
     """Give a photo the mean and the standard deviation of its partner, by channel of CIELAB.
 
     Reinhard et al., IEEE CG&A 2001, who do it in the l-alpha-beta space.
+
+    Args:
+        as_released: as the package `color_transfer` does with preserve_paper=False: in whole
+            numbers, those of the result cut off, which turns colours by a few levels.
     """
     both = photo, partner
-    lab, target = (
-        cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_BGR2LAB) for image in both
-    )
+    if not as_released:
+        both = (image.astype(np.float32) / 255 for image in both)
+    lab, target = (cv2.cvtColor(image, cv2.COLOR_BGR2LAB).astype(np.float32) for image in both)
     mean, spread = (np.float32(v).ravel() for v in cv2.meanStdDev(lab))
     new_mean, new_spread = (np.float32(v).ravel() for v in cv2.meanStdDev(target))
     lab = (lab - mean) * (new_spread / np.maximum(spread, 1e-6)) + new_mean
+    if as_released:
+        return cv2.cvtColor(lab.clip(0, 255).astype(np.uint8), cv2.COLOR_LAB2BGR)
     return _eight_bits(255 * cv2.cvtColor(lab, cv2.COLOR_LAB2BGR))
 
 
