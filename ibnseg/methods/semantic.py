@@ -168,7 +168,7 @@ def _lowest(values: Tensor, k: int) -> Tensor:
     sums = [F.pad((counts * position**i).cumsum(1), (1, 0)) for i in (0, 1, 2)]
     number, sum_, square = (one[:, None, 1:] - one[:, :-1, None] for one in sums)
     spread = (square - sum_**2 / number.clamp_min(1)).clamp_min(0)  # of levels first..last
-    backwards = torch.ones_like(spread, dtype=torch.bool).tril(-1)
+    backwards = torch.ones_like(spread[0], dtype=torch.bool).tril(-1)
     spread = spread.masked_fill(backwards, float('inf'))
     rest = spread[:, :, -1]  # the least of all from a level on, in one cluster, then in more
     for _ in range(k - 2):
