@@ -112,17 +112,19 @@ WIDE = ('test_dialects.py', 'test_family.py', 'test_golden.py', 'test_hub.py', '
 # What no MM package takes part in, or only as in files that are not listed.
 ONE_STACK = ('test_advstyle.py', 'test_audit.py', 'test_average.py', 'test_bootstrap.py',
              'test_cache.py', 'test_claim.py', 'test_claims.py', 'test_cluster.py',
-             'test_corruptions.py', 'test_curves.py', 'test_dialects.py', 'test_domains.py',
-             'test_ending.py', 'test_family.py', 'test_finetune.py', 'test_foreign.py',
-             'test_gallery.py', 'test_hub.py', 'test_labels.py', 'test_listing.py',
+             'test_compile.py', 'test_corruptions.py', 'test_curves.py', 'test_dialects.py',
+             'test_domains.py', 'test_ending.py', 'test_engines.py', 'test_family.py',
+             'test_finetune.py', 'test_foreign.py', 'test_fuzz.py', 'test_gallery.py',
+             'test_hub.py', 'test_labels.py', 'test_listing.py', 'test_machine.py',
              'test_matrices.py', 'test_method_option.py', 'test_methods_docs.py',
              'test_methods_runs.py', 'test_miniature.py', 'test_named.py', 'test_norms.py',
-             'test_odd_data.py', 'test_own.py', 'test_page.py', 'test_pairs.py', 'test_passes.py',
-             'test_pictures.py', 'test_predictions.py', 'test_progress.py', 'test_published.py',
-             'test_ranking.py', 'test_records.py', 'test_report.py', 'test_report_certainty.py',
-             'test_sampling.py', 'test_selection.py', 'test_semantic.py', 'test_shade.py',
-             'test_signals.py', 'test_site.py', 'test_splits.py', 'test_swad.py',
-             'test_sweep.py', 'test_switching.py', 'test_units.py', 'test_verdict.py')  # fmt: skip
+             'test_odd_data.py', 'test_own.py', 'test_packages.py', 'test_page.py',
+             'test_pairs.py', 'test_passes.py', 'test_pictures.py', 'test_predictions.py',
+             'test_progress.py', 'test_published.py', 'test_ranking.py', 'test_records.py',
+             'test_report.py', 'test_report_certainty.py', 'test_sampling.py', 'test_selection.py',
+             'test_semantic.py', 'test_shade.py', 'test_signals.py', 'test_site.py',
+             'test_splits.py', 'test_swad.py', 'test_sweep.py', 'test_switching.py',
+             'test_units.py', 'test_verdict.py', 'test_wheel.py', 'test_wildnet.py')  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
