@@ -1,6 +1,8 @@
 """Runs with a statistics pass: resumed anywhere, and on two processes."""
 
+import os
 import shutil
+import signal
 
 import pytest
 import torch
@@ -9,8 +11,8 @@ from test_resume import CONFIG, LENGTH, assert_same, data, interrupt, mmseg_scop
 from test_tools import TINY
 from test_tools import run as run_tool
 
-from ibnseg import weights
-from ibnseg.methods import ISW
+from ibnseg import ending, weights
+from ibnseg.methods import ISW, passes
 
 PASS = dict(type='StatisticsPass', at=3, images=3, trials=2)
 ISW_MODEL = ['model.type=SiteSegmentor', 'model.backbone.placement=isw']
@@ -64,6 +66,32 @@ def test_a_run_killed_in_the_pass_is_the_run(whole, data, tmp_path, monkeypatch)
     train(data, tmp_path, *ISW_MODEL, hooks=[PASS], resume=True)
     last = f'iter_{LENGTH}.pth'
     assert_same(weights.read(tmp_path / last), whole[last])
+
+
+@pytest.mark.parametrize('at', [0, 3])
+@pytest.mark.parametrize('place', [1, 5], ids=['in the first trial', 'in the second'])
+def test_a_run_asked_to_end_in_the_pass_is_the_run(at, place, data, tmp_path, monkeypatch):  # noqa: F811
+    """It ends there, saved as before the pass; not after a pass that may take half an hour."""
+    hooks, run, last = [dict(PASS, at=at)], tmp_path / 'run', f'iter_{LENGTH}.pth'
+    train(data, tmp_path / 'whole', *ISW_MODEL, hooks=hooks)
+    observe, times = ISW.observe, []
+
+    def asked(self, y):
+        observe(self, y)
+        times.append(self)
+        if len(times) == place * 3:  # three layers, three pairs a trial
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(passes, '_ASK_EVERY', 1)
+    monkeypatch.setattr(ISW, 'observe', asked)
+    with pytest.raises(ending.Saved):
+        train(data, run, *ISW_MODEL, hooks=hooks)
+    assert len(times) == place * 3
+    monkeypatch.undo()
+    assert max(int(path.stem[5:]) for path in run.glob('iter_*.pth')) == at
+    assert not any(tensor.any() for tensor in masks(weights.read(run / f'iter_{at}.pth')).values())
+    train(data, run, *ISW_MODEL, hooks=hooks, resume=True)
+    assert_same(weights.read(run / last), weights.read(tmp_path / 'whole' / last))
 
 
 def test_the_pass_leaves_the_training_as_it_was(data, tmp_path):  # noqa: F811

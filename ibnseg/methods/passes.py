@@ -36,7 +36,8 @@ class StatisticsPass(Hook):
     the training's own random numbers are left as they were.
 
     A resumed run makes the pass where the uninterrupted one did. One that finds a layer not
-    settled after that, by its buffer `settled`, makes it at once.
+    settled after that, by its buffer `settled`, makes it at once. A run that is asked to end within
+    a pass saves itself as it was before the pass.
 
     Args:
         at: iteration, or a share of the run (below 1). RobustNet's is after 6 of 51.7 epochs.
@@ -105,19 +106,31 @@ class StatisticsPass(Hook):
             runner.logger.info(f'pass over {self.trials} x {self.images or "all"} {what}')
             # Lines: the training shows a bar already.
             step = progress.Lines('statistics pass') if is_main_process() else _silent
+            before = [copy.deepcopy(layer.state_dict()) for layer in layers]
             with torch.random.fork_rng():
-                self.run(runner, layers, step)
+                asked = self.run(runner, layers, step)
+            if asked:
+                for layer, state in zip(layers, before, strict=True):
+                    layer.load_state_dict(state)
+                _saver(runner).end_before(runner, asked)
 
     @torch.no_grad()
     def run(
         self, runner: Any, layers: Sequence[nn.Module], step: Callable[[int, int], None]
-    ) -> None:
-        """Make the pass now; `step` is told how many of how many trials are done."""
+    ) -> int:
+        """Make the pass now; `step` is told how many of how many trials are done.
+
+        Returns the signal that asked the run to end within it, 0 where it came to its end.
+        """
         model, dataset = _bare(runner.model), runner.train_dataloader.dataset
         seed = runner.train_dataloader.sampler.seed
         with evaluating(model):
             for trial in range(self.trials):
                 for pair in self._pairs(dataset, (seed, runner.iter, trial)):
+                    if pair is None:
+                        if asked := _asked(runner):
+                            return asked
+                        continue
                     data = model.data_preprocessor(pair, training=False)
                     with recording(model.backbone, 'observe') as seen:
                         model.extract_feat(data['inputs'])
@@ -126,13 +139,18 @@ class StatisticsPass(Hook):
                 for layer in layers:
                     layer.settle(trial)
                 step(trial + 1, self.trials)
+        return 0
 
-    def _pairs(self, dataset: Any, entropy: tuple[int, int, int]) -> Iterator[dict[str, list]]:
-        """Yield the pairs of a trial that are this process's."""
+    def _pairs(
+        self, dataset: Any, entropy: tuple[int, int, int]
+    ) -> Iterator[dict[str, list] | None]:
+        """Yield the pairs of a trial that are this process's; None now and then, in all at once."""
         views = self._views(dataset)
         rank, size = get_dist_info()
         order = np.random.default_rng(entropy).permutation(len(dataset))[: self.images]
-        for place in range(rank, len(order), size):
+        for number, place in enumerate(range(rank, len(order), size)):
+            if number % _ASK_EVERY == 0 and (number + 1) * size <= len(order):
+                yield None
             index, where = int(order[place]), (*entropy, place)
             try:
                 pair = [view[where, index] for view in views]
@@ -163,6 +181,19 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         for module, training in modes:
             module.training = training
 
+
+def _saver(runner: Any) -> Hook | None:
+    """Return the hook that can save a run within an iteration; None in others' trainings."""
+    return next((hook for hook in runner.hooks if hasattr(hook, 'end_before')), None)
+
+
+def _asked(runner: Any) -> int:
+    saver = _saver(runner)
+    return saver.asked_before(runner) if saver else 0
+
+
+#: Pairs of a process after which it looks whether the run is asked to end.
+_ASK_EVERY = 8
 
 #: What may be None.
 _NONE = ((None, 'images'), (None, 'every'))

@@ -27,7 +27,8 @@ class AtomicCheckpointHook(Hook):
     """Save `iter_N.pth` every `interval` iterations and `best_iter_N.pth` by source validation.
 
     Where gradients are accumulated, `iter_N.pth` waits for the update, so none are lost. A run that
-    is asked to end by SIGTERM or SIGUSR1 saves its last iteration and ends, on all ranks.
+    is asked to end by SIGTERM or SIGUSR1 saves its last iteration and ends, on all ranks. Within
+    a long pass of a method it is saved as it was before that.
     An older file is deleted only after the newer one is whole on disk. Each file says what it was
     trained on and by which rule it was selected: 'target oracle' where the validation holds
     another dataset than the source.
@@ -76,6 +77,18 @@ class AtomicCheckpointHook(Hook):
             self._save(runner, f'iter_{done}.pth', 'iter_*.pth', self.keep, {}, done)
             if asked:
                 raise ending.Saved(asked)
+
+    def asked_before(self, runner) -> int:
+        """Return the signal that asks a run to end while an iteration has yet to begin.
+
+        0 for none, and where gradients wait for an update. All ranks have to ask at once.
+        """
+        return _asked(runner) if updated(runner) else 0
+
+    def end_before(self, runner, asked: int) -> None:
+        """Save a run as it is before an iteration. Raises ending.Saved."""
+        self._save(runner, f'iter_{runner.iter}.pth', 'iter_*.pth', self.keep, {}, runner.iter)
+        raise ending.Saved(asked)
 
     def after_val_epoch(self, runner, metrics=None) -> None:
         value = (metrics or {}).get('mIoU')
