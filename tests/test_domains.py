@@ -1,4 +1,3 @@
-import gc
 import json
 import pickle
 import random
@@ -33,14 +32,6 @@ CAMVID = {
     'val': ('0016E5_f5', '0001TP_f6'),
     'test': ('Seq05VD_f0',),
 }
-
-
-@pytest.fixture(autouse=True, scope='module')
-def quick_collection():
-    """MMEngine collects garbage for each dataset, 0.3 s if torch's objects are looked at."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

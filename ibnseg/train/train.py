@@ -10,7 +10,7 @@ from mmengine.config import Config
 from .. import disk
 from ..measure import records
 from ..measure.records import Record
-from . import checks, initial, parts, settings
+from . import checks, formatted, initial, parts, settings
 from . import resume as resuming
 from .checkpoint import begin, chosen
 from .runner import build
@@ -41,7 +41,7 @@ def train(
         DataError, ValueError: data, weights or config are not as expected, before any training.
     """
     parts.check(config)
-    with disk.claimed(config.work_dir, resuming.rank(config)):
+    with disk.claimed(config.work_dir, resuming.rank(config)), formatted.once():
         return _train(config, resume, seed, show, select)
 
 
