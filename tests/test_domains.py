@@ -1,3 +1,4 @@
+import gc
 import json
 import pickle
 import random
@@ -78,6 +79,19 @@ def build(
 
 def names(pairs: domains.Pairs) -> list[str]:
     return [photo.stem for photo, _ in pairs]
+
+
+@pytest.mark.parametrize('by_the_host', [False, True])
+def test_garbage_stays_the_hosts(data, by_the_host):
+    """Nothing is left frozen, nor thawed."""
+    if by_the_host:
+        gc.freeze()
+    before = gc.get_freeze_count()
+    try:
+        build('gta5:val', data)
+        assert (gc.get_freeze_count() > 0) == (before > 0) == by_the_host
+    finally:
+        gc.unfreeze()
 
 
 # ------------------------------------------------------------------------ as downloaded

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from .. import formatted
 from ..config import below_configs
 from .states import Planned, planned
 
 _NOTE = 'sweep.config'
 
 
+@formatted.once()
 def plan(
     configs: Sequence[str],
     seeds: Sequence[int],
