@@ -6,6 +6,7 @@ A network lists its `Site`s. A placement is a tuple of `Put`s, each a layer and 
 
 import functools
 import inspect
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -224,6 +225,16 @@ def resolve(
         else:
             puts.append(part if isinstance(part, Put) else Put(**part))
     return tuple(puts)
+
+
+def clash(puts: Sequence[Put]) -> tuple[Put, Put] | None:
+    """Return two Puts that would take one site of every network, None where none surely do."""
+    for put, other in itertools.combinations(puts, 2):
+        alike = put.blocks == other.blocks or 'all' in (put.blocks, other.blocks)
+        shared = set(put.stages) & set(other.stages) or put.at in _SINGLE
+        if put.at == other.at and shared and alike:
+            return put, other
+    return None
 
 
 def install(

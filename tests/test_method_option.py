@@ -110,6 +110,8 @@ def test_options_change_what_it_sets():
         ('average', 'Take ibnseg weights average'),
         ('fda+fda', 'named twice'),
         ('swad+ema', 'SWAD and EMAHook would each report an average'),
+        ('ibn_b+isw', 'InstanceNorm and ISW would stand at one site, stem'),
+        ('ibn_a+ibn_a_stage1', 'IBN and IBN would stand at one site, norm1'),
         ('advstyle+shade', 'need SHADESegmentor and AdvStyleSegmentor'),
     ],
 )

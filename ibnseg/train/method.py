@@ -30,14 +30,18 @@ def apply(config: Config, method: str) -> None:
         ValueError: an unknown name, two that do not go together, or a network, segmentor or
             training pipeline that it cannot be put into.
     """
-    from ..placement import METHODS, PLACEMENTS, resolve
+    from ..placement import METHODS, PLACEMENTS, clash, resolve
 
     table = PLACEMENTS | METHODS
     names = method.split('+')
     _check(method, names, table)
     placement = [name for name in names if name in table] or ['bn']
     others = [OTHERS[name] for name in names if name in OTHERS]
-    layers = {put.layer for put in resolve(placement)}
+    puts = resolve(placement)
+    if both := clash(puts):
+        kinds = ' and '.join(put.layer.__name__ for put in both)
+        raise ValueError(f'--method {method}: {kinds} would stand at one site, {both[0].at}')
+    layers = {put.layer for put in puts}
     if absent := [key for key in ('model', 'train_dataloader') if not config.get(key)]:
         raise ValueError(f'--method {method}: {config.filename} has no {absent[0]}')
     adapter = _adapter(config, [name for name in names if name in table], method)
