@@ -2,24 +2,25 @@
 
 import pytest
 from mmengine.config import Config
-from yapf.yapflib import yapf_api
 
 from ibnseg.train import formatted
 
 
 def test_each_text_is_formatted_once_and_is_the_same(monkeypatch):
-    config, calls, format_code = Config(dict(a=dict(b=[1, 2]))), [], yapf_api.FormatCode
+    config, calls = Config(dict(a=dict(b=[1, 2]))), []
+    format_code = formatted.PLACES[-1].FormatCode
 
     def counted(text, **options):
         calls.append(text)
         return format_code(text, **options)
 
     plain = config.pretty_text
-    monkeypatch.setattr(yapf_api, 'FormatCode', counted)
+    for module in formatted.PLACES:
+        monkeypatch.setattr(module, 'FormatCode', counted)
     with pytest.raises(KeyError), formatted.once():
         assert config.pretty_text == config.pretty_text == plain
         assert len(calls) == 1
         config.a.b = [3]
         assert '3' in config.pretty_text and len(calls) == 2
         raise KeyError
-    assert yapf_api.FormatCode is counted
+    assert all(module.FormatCode is counted for module in formatted.PLACES)
