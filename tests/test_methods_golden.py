@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import SHARED
+from golden_files import Golden
 
 FOLDER = Path(os.environ.get('IBNSEG_GOLDEN', SHARED / 'golden' / 'methods'))
 FILES = sorted(FOLDER.glob('*.json'))
@@ -36,7 +37,7 @@ def test_our_values_are_those_of_the_release(path, dtype):
     build = golden_methods.builder(path.stem)
     if build is None:
         pytest.skip(f'{path.name}: {golden_methods.why_not(path.stem)}')
-    golden = golden_methods.Golden(path, dtype)
+    golden = Golden(path, dtype)
     found = build(golden)
     key = golden_methods.covered_by(path.stem)
     reasons = {

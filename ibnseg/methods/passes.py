@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dataset import Compose
-from mmengine.dist import get_dist_info, is_main_process
+from mmengine.dist import get_dist_info, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmseg.registry import HOOKS
@@ -107,30 +107,38 @@ class StatisticsPass(Hook):
             # Lines: the training shows a bar already.
             step = progress.Lines('statistics pass') if is_main_process() else _silent
             before = [copy.deepcopy(layer.state_dict()) for layer in layers]
+            # None in others' trainings, which end as they do.
+            saver = next((hook for hook in runner.hooks if hasattr(hook, 'end_before')), None)
             with torch.random.fork_rng():
-                asked = self.run(runner, layers, step)
+                asked = self.run(runner, layers, step, saver)
             if asked:
                 for layer, state in zip(layers, before, strict=True):
                     layer.load_state_dict(state)
-                _saver(runner).end_before(runner, asked)
+                saver.end_before(runner, asked)
 
     @torch.no_grad()
     def run(
-        self, runner: Any, layers: Sequence[nn.Module], step: Callable[[int, int], None]
+        self,
+        runner: Any,
+        layers: Sequence[nn.Module],
+        step: Callable[[int, int], None],
+        saver: Any = None,
     ) -> int:
         """Make the pass now; `step` is told how many of how many trials are done.
 
-        Returns the signal that asked the run to end within it, 0 where it came to its end.
+        Returns the signal that asked the run to end within it, as `saver` finds it now and then; 0
+        where it came to its end.
         """
         model, dataset = _bare(runner.model), runner.train_dataloader.dataset
         seed = runner.train_dataloader.sampler.seed
+        # Only where each process has a pair: all of them have to ask at once.
+        everywhere = min(len(dataset), self.images or len(dataset)) // get_world_size()
+        asks = range(0, everywhere if saver else 0, _ASK_EVERY)
         with evaluating(model):
             for trial in range(self.trials):
-                for pair in self._pairs(dataset, (seed, runner.iter, trial)):
-                    if pair is None:
-                        if asked := _asked(runner):
-                            return asked
-                        continue
+                for number, pair in enumerate(self._pairs(dataset, (seed, runner.iter, trial))):
+                    if number in asks and (asked := saver.asked_before(runner)):
+                        return asked
                     data = model.data_preprocessor(pair, training=False)
                     with recording(model.backbone, 'observe') as seen:
                         model.extract_feat(data['inputs'])
@@ -141,16 +149,12 @@ class StatisticsPass(Hook):
                 step(trial + 1, self.trials)
         return 0
 
-    def _pairs(
-        self, dataset: Any, entropy: tuple[int, int, int]
-    ) -> Iterator[dict[str, list] | None]:
-        """Yield the pairs of a trial that are this process's; None now and then, in all at once."""
+    def _pairs(self, dataset: Any, entropy: tuple[int, int, int]) -> Iterator[dict[str, list]]:
+        """Yield the pairs of a trial that are this process's."""
         views = self._views(dataset)
         rank, size = get_dist_info()
         order = np.random.default_rng(entropy).permutation(len(dataset))[: self.images]
-        for number, place in enumerate(range(rank, len(order), size)):
-            if number % _ASK_EVERY == 0 and (number + 1) * size <= len(order):
-                yield None
+        for place in range(rank, len(order), size):
             index, where = int(order[place]), (*entropy, place)
             try:
                 pair = [view[where, index] for view in views]
@@ -180,16 +184,6 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-def _saver(runner: Any) -> Hook | None:
-    """Return the hook that can save a run within an iteration; None in others' trainings."""
-    return next((hook for hook in runner.hooks if hasattr(hook, 'end_before')), None)
-
-
-def _asked(runner: Any) -> int:
-    saver = _saver(runner)
-    return saver.asked_before(runner) if saver else 0
 
 
 #: Pairs of a process after which it looks whether the run is asked to end.

@@ -8,9 +8,10 @@ from torch.nn import functional as F
 
 from ..norms import instance
 
-#: The values of a map that its regions are told by are rounded to so many, if there are more than
-#: so many of them.
-_LEVELS, _FEW = 256, 512
+#: The values of a map that its regions are told by are rounded to so many levels.
+_LEVELS = 256
+#: Up to so many values are not rounded.
+_FEW = 512
 
 
 class SAN(nn.Module):
@@ -167,10 +168,10 @@ def _lowest(values: Tensor, k: int) -> Tensor:
         bounds = low + (levels + 0.5) * step
     sums = [F.pad((counts * position**i).cumsum(1), (1, 0)) for i in (0, 1, 2)]
     number, sum_, square = (one[:, None, 1:] - one[:, :-1, None] for one in sums)
-    spread = (square - sum_**2 / number.clamp_min(1)).clamp_min(0)  # of levels first..last
+    spread = (square - sum_**2 / number.clamp_min(1)).clamp_min(0)  # of points first..last
     backwards = torch.ones_like(spread[0], dtype=torch.bool).tril(-1)
     spread = spread.masked_fill(backwards, float('inf'))
-    rest = spread[:, :, -1]  # the least of all from a level on, in one cluster, then in more
+    rest = spread[:, :, -1]  # the least of all from a point on, in one cluster, then in more
     for _ in range(k - 2):
         rest = (spread + _after(rest)[:, None]).amin(2)
     return bounds.gather(1, (spread[:, 0] + _after(rest)).argmin(1, keepdim=True))

@@ -123,9 +123,14 @@ def described(trainings: Sequence[Training], names: Sequence[str]) -> str:
 
     Of a list, such as a pipeline, the parts that not all have: 'custom_hooks: EMAHook() | none'.
     """
-    lists = dict.fromkeys(_list_of(name, trainings) or name for name in names)
-    shown = [f'{name}: {" | ".join(_values(name, trainings))}' for name in list(lists)[:_SHOWN]]
-    more = [f'{len(lists) - _SHOWN} more'] * (len(lists) > _SHOWN)
+    said: dict[str, list[str]] = {}
+    for name in names:
+        if whole := _list_of(name, trainings):
+            said[whole] = said.get(whole) or _own_parts(whole, trainings)
+        else:
+            said[name] = [one.say(name) for one in trainings]
+    shown = [f'{name}: {" | ".join(values)}' for name, values in list(said.items())[:_SHOWN]]
+    more = [f'{len(said) - _SHOWN} more'] * (len(said) > _SHOWN)
     return '; '.join(shown + more)
 
 
@@ -138,9 +143,8 @@ def _list_of(name: str, trainings: Sequence[Training]) -> str | None:
     return None
 
 
-def _values(name: str, trainings: Sequence[Training]) -> list[str]:
-    if _list_of(name, trainings) is None:
-        return [one.say(name) for one in trainings]
+def _own_parts(name: str, trainings: Sequence[Training]) -> list[str]:
+    """Return in words what each training's list has that not all have."""
     parts = [_parts(name, one) for one in trainings]
     common = parts[0]
     for others in parts[1:]:

@@ -18,12 +18,13 @@ from ..measure import matrices, predictions, records, reliability
 from ..measure.protocols import Protocol
 from ..measure.records import Measurement, Record
 from ..text import tell
-from . import checks, parts
+from . import checks, formatted, parts
 from .config import check_file
 from .runner import FOR_TRAINING, SegRunner, build
 from .subject import Subject
 
 
+@formatted.once()
 def test(
     config: Config,
     subject: str | Path | Subject,
