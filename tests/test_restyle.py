@@ -75,6 +75,10 @@ def test_never_and_half_of_the_time(data):  # noqa: F811
 def test_what_cannot_be_done_is_refused(data):  # noqa: F811
     with pytest.raises(ValueError, match=r"style is 'fourrier'.*did you mean 'fourier'"):
         OtherStyle('fourrier')
+    for style in ('reinhard', 'histogram'):
+        with pytest.raises(ValueError, match=f"{style} has no option 'as_relased'"):
+            OtherStyle(style, options=dict(as_relased=True))
+    assert OtherStyle('reinhard', options=dict(as_released=True)).options == {'as_released': True}
     with pytest.raises(ValueError, match='prob is 2'):
         OtherStyle(prob=2)
     with pytest.raises(DataError, match=r'x\.png: OtherStyle draws its partner from the photos of'):

@@ -1,5 +1,6 @@
 """Training photos in the style of other photos of the source."""
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,14 @@ class OtherStyle(BaseTransform):
         style: a name in `ibnseg.pipeline.styles.STYLES`: 'fourier' (FDA; Yang & Soatto, CVPR 2020),
             'reinhard' (Reinhard et al., IEEE CG&A 2001) or 'histogram'.
         prob: of a photo being changed.
-        options: of the style, say dict(band=0.05) of 'fourier'.
+        options: of the style: dict(band=0.05) of 'fourier', dict(as_released=True) of 'reinhard'.
         photos: partners instead: a folder, a list of files (*.txt), or a domain ('name:split').
             The record names them. Photos of a target make it adaptation, as FDA was published; a
             report marks such a row.
         data_root: of a domain in `photos`; default: that of the training's dataset.
 
     Raises:
-        ValueError: an unknown style, or prob outside [0, 1].
+        ValueError: an unknown style or option, or prob outside [0, 1].
         DataError: the partner cannot be read, there are no `photos`, or the photo is not of a
             `DomainDataset`.
     """
@@ -56,6 +57,12 @@ class OtherStyle(BaseTransform):
             )
         if not 0 <= prob <= 1:
             raise ValueError(f'OtherStyle: prob is {prob!r}; expected a number from 0 to 1')
+        known = [*inspect.signature(styles.STYLES[style]).parameters][2:]  # after the two photos
+        if unknown := [name for name in options or () if name not in known]:
+            raise ValueError(
+                f'OtherStyle: {style} has no option {unknown[0]!r}{meant(unknown[0], known)}; '
+                f'choose from {known}'
+            )
         self.style, self.prob, self.options = style, prob, dict(options or {})
         self.pool = None if photos is None else Pool(photos, data_root)
 
