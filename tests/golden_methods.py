@@ -188,7 +188,7 @@ def _soma(golden: Golden) -> dict[str, Tensor]:
     weight, x = golden['weight'], golden.leaf('x')
     layer = nn.Linear(*reversed(weight.shape)).to(golden.dtype)
     layer.weight.data, layer.bias.data = weight, golden['bias']
-    adapters.soma(layer, golden.arguments['r'])
+    adapters.soma(layer, golden.arguments['r'], golden.arguments['lora_alpha'])
     y = layer(x)
     y.backward(golden['cotangent'])
     (part,) = layer.parametrizations.weight

@@ -119,6 +119,22 @@ def test_rein_has_as_many_parameters_as_published():
     assert rein.scale == 0.001
 
 
+def test_somas_alpha_changes_the_factors_and_neither_output_nor_gradient_of_their_product():
+    weight, found = torch.randn(12, 8, dtype=torch.float64), []
+    for alpha in (None, 2, 8):
+        part = MinorComponents(weight, 2, 3, alpha)
+        whole = part(part.right_inverse(weight))
+        assert_close(whole, weight)
+        whole.square().sum().backward()
+        a = part.lora_A.detach()
+        found.append((part.right_inverse(weight), a, part.lora_A.grad.mT @ a))
+    for rest, _, gram in found:
+        assert_close(rest, found[0][0])
+        assert_close(gram, found[0][2])
+    assert_close(found[1][1], found[0][1])
+    assert_close(2 * found[2][1], found[0][1])
+
+
 @needs_timm
 def test_soma_has_as_many_parameters_as_published():
     with torch.device('meta'):
@@ -293,6 +309,14 @@ def test_what_does_not_fit_is_named(tmp_path):
         build(adapter='lora')
     with pytest.raises(ValueError, match=r'rank is 99; expected 1 to 32'):
         build(adapter=dict(kind='soma', rank=99))
+    with pytest.raises(ValueError, match=r'first of SoMA is 4; expected 0 to 3'):
+        build(adapter=dict(kind='soma', first=4))
+    with pytest.raises(ValueError, match=r"'soma' has no option 'ranks' \(did you mean 'rank'"):
+        build(adapter=dict(kind='soma', ranks=2))
+    with pytest.raises(ValueError, match=r"'rein' has no option 'first'; choose from .'tokens'"):
+        build(adapter=dict(kind='rein', first=2))
+    with pytest.raises(ValueError, match=r'alpha is 0; expected a number above 0'):
+        build(adapter=dict(kind='soma', alpha=0))
     with pytest.raises(ValueError, match='no vision transformer'):
         FrozenViT('resnet18')
     with pytest.raises(ValueError, match=r'images of 65x64; expected multiples .*16x16'):

@@ -1,6 +1,7 @@
 """Frozen vision transformers of timm with an adapter, and the maps that a head takes of them."""
 
 import contextlib
+import inspect
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,13 @@ from ..text import meant
 from ..weights import dialects
 
 ADAPTERS = ('rein', 'soma')
+
+#: The options that an adapter takes here, None being none.
+OPTIONS = {
+    None: [],
+    'rein': [*inspect.signature(Rein).parameters][2:],  # after the network's depth and width
+    'soma': ['rank', 'first', 'alpha'],
+}
 _DIGEST = 8  # bytes
 
 
@@ -38,14 +46,16 @@ class FrozenViT(nn.Module):
         pretrained: file of its weights, in timm's or the authors' names. Patches and positions are
             resized to `options`: bicubic, as Rein and SoMA do it; where they have other names than
             timm's (CLIP's and SAM's own files), as timm does it.
-        adapter: 'rein', 'soma', None, or dict(kind=...) with options of `Rein`, or `rank` and
-            `first` (block) of SoMA; `pretrained` there is a file that holds a trained adapter.
+        adapter: 'rein', 'soma', None, or dict(kind=...) with options of `Rein`, or of SoMA `rank`,
+            `alpha` and `first` (block; default: a third of them); `pretrained` there is a file that
+            holds a trained adapter.
         out_indices: layers; default: those of Rein, (7, 11, 15, 23) of 24.
         options: of `timm.create_model`, say dict(img_size=512, patch_size=16).
 
     Raises:
-        ValueError: timm or a torchvision that fits torch is missing, an unknown adapter, weights of
-            another network, or a checkpoint whose adapter was trained on other weights.
+        ValueError: timm or a torchvision that fits torch is missing, an unknown adapter or
+            option, weights of another network, or a checkpoint whose adapter was trained on other
+            weights.
     """
 
     def __init__(
@@ -72,15 +82,17 @@ class FrozenViT(nn.Module):
             digest = bytes.fromhex(disk.sha256(weights.locate(pretrained)))[:_DIGEST]
             self.register_buffer('digest', torch.tensor([*digest], dtype=torch.uint8))
         self.net.requires_grad_(False).eval()
-        stated = dict(kind=adapter) if isinstance(adapter, str) else dict(adapter or {})
-        kind, self._trained = stated.pop('kind', None), stated.pop('pretrained', None)
-        if kind not in (None, *ADAPTERS):
-            near = meant(str(kind), ADAPTERS)
-            raise ValueError(f'FrozenViT: adapter is {kind!r}; choose from {ADAPTERS}, None{near}')
+        kind, self._trained, stated = _adapter(adapter)
         self.reins = Rein(depth, width, **stated) if kind == 'rein' else None
         if kind == 'soma':
-            for block in self.net.blocks[stated.get('first', depth // 3) :]:
-                soma(block, stated.get('rank', 16))
+            first = stated.pop('first', depth // 3)
+            if first not in range(depth):
+                raise ValueError(
+                    f'FrozenViT: first of SoMA is {first!r}; expected 0 to {depth - 1}, a block of '
+                    f'{name}'
+                )
+            for block in self.net.blocks[first:]:
+                soma(block, **stated)
 
     def init_weights(self) -> None:
         """Take a trained adapter; the transformer has its weights already."""
@@ -201,6 +213,23 @@ class FrozenViT(nn.Module):
         for key in self._frozen():
             state_dict.setdefault(prefix + key, own[prefix + key])
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _adapter(
+    stated: str | Mapping[str, Any] | None,
+) -> tuple[str | None, str | None, dict[str, Any]]:
+    """Return an adapter's kind, the file of its trained weights and its options."""
+    options = dict(kind=stated) if isinstance(stated, str) else dict(stated or {})
+    kind, trained = options.pop('kind', None), options.pop('pretrained', None)
+    if kind not in OPTIONS:
+        near = meant(str(kind), ADAPTERS)
+        raise ValueError(f'FrozenViT: adapter is {kind!r}; choose from {ADAPTERS}, None{near}')
+    if unknown := [name for name in options if name not in OPTIONS[kind]]:
+        raise ValueError(
+            f'FrozenViT: adapter {kind!r} has no option {unknown[0]!r}'
+            f'{meant(unknown[0], OPTIONS[kind])}; choose from {OPTIONS[kind]}'
+        )
+    return kind, trained, options
 
 
 def _network(name: str, options: dict[str, Any]) -> nn.Module:
