@@ -2,7 +2,7 @@
 
 import difflib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 #: Characters that a line may have: names of a stranger may have millions.
@@ -47,3 +47,12 @@ def meant(name: object, names: Iterable[object]) -> str:
     """Return ' (did you mean X?)' with the nearest of `names`, '' where none is near."""
     near = nearest(name, names)
     return '' if near is None else f' (did you mean {near!r}?)'
+
+
+def check_options(owner: str, options: Iterable[str], known: Sequence[str]) -> None:
+    """Raise ValueError for the first of `options` that `owner` does not take."""
+    for name in options:
+        if name not in known:
+            raise ValueError(
+                f'{owner} has no option {name!r}{meant(name, known)}; choose from {[*known]}'
+            )

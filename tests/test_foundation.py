@@ -317,6 +317,10 @@ def test_what_does_not_fit_is_named(tmp_path):
         build(adapter=dict(kind='rein', first=2))
     with pytest.raises(ValueError, match=r'alpha is 0; expected a number above 0'):
         build(adapter=dict(kind='soma', alpha=0))
+    with pytest.raises(ValueError, match=r"alpha is '2'; expected a number above 0"):
+        build(adapter=dict(kind='soma', alpha='2'))
+    with pytest.raises(ValueError, match=r"adapter is \['soma'\]; choose from"):
+        build(adapter=dict(kind=['soma']))
     with pytest.raises(ValueError, match='no vision transformer'):
         FrozenViT('resnet18')
     with pytest.raises(ValueError, match=r'images of 65x64; expected multiples .*16x16'):

@@ -16,17 +16,15 @@ from torch.nn import functional as F
 from .. import _stack, disk, weights
 from ..command import say_once
 from ..methods.adapters import Rein, soma
-from ..text import meant
+from ..text import check_options, meant
 from ..weights import dialects
 
-ADAPTERS = ('rein', 'soma')
-
-#: The options that an adapter takes here, None being none.
+#: The options that an adapter takes here.
 OPTIONS = {
-    None: [],
     'rein': [*inspect.signature(Rein).parameters][2:],  # after the network's depth and width
     'soma': ['rank', 'first', 'alpha'],
 }
+ADAPTERS = tuple(OPTIONS)
 _DIGEST = 8  # bytes
 
 
@@ -221,14 +219,10 @@ def _adapter(
     """Return an adapter's kind, the file of its trained weights and its options."""
     options = dict(kind=stated) if isinstance(stated, str) else dict(stated or {})
     kind, trained = options.pop('kind', None), options.pop('pretrained', None)
-    if kind not in OPTIONS:
+    if kind not in (None, *ADAPTERS):
         near = meant(str(kind), ADAPTERS)
         raise ValueError(f'FrozenViT: adapter is {kind!r}; choose from {ADAPTERS}, None{near}')
-    if unknown := [name for name in options if name not in OPTIONS[kind]]:
-        raise ValueError(
-            f'FrozenViT: adapter {kind!r} has no option {unknown[0]!r}'
-            f'{meant(unknown[0], OPTIONS[kind])}; choose from {OPTIONS[kind]}'
-        )
+    check_options(f'FrozenViT: adapter {kind!r}', options, OPTIONS.get(kind, []))
     return kind, trained, options
 
 

@@ -114,7 +114,7 @@ class MinorComponents(nn.Module):
                 f'SoMA: rank is {rank!r}; expected 1 to {min(out // parts, channels)}, of a weight '
                 f'of {out}x{channels}'
             )
-        if alpha is not None and not 0 < alpha < math.inf:
+        if alpha is not None and not (isinstance(alpha, (int, float)) and 0 < alpha < math.inf):
             raise ValueError(f'SoMA: alpha is {alpha!r}; expected a number above 0, or None')
         self.scale = 1.0 if alpha is None else alpha / rank
         each = weight.detach().double().reshape(parts, out // parts, channels)

@@ -12,7 +12,7 @@ from mmseg.registry import TRANSFORMS
 
 from .. import disk
 from ..errors import DataError
-from ..text import meant
+from ..text import check_options, meant
 from . import photos, styles
 from .pool import Pool
 
@@ -58,11 +58,7 @@ class OtherStyle(BaseTransform):
         if not 0 <= prob <= 1:
             raise ValueError(f'OtherStyle: prob is {prob!r}; expected a number from 0 to 1')
         known = [*inspect.signature(styles.STYLES[style]).parameters][2:]  # after the two photos
-        if unknown := [name for name in options or () if name not in known]:
-            raise ValueError(
-                f'OtherStyle: {style} has no option {unknown[0]!r}{meant(unknown[0], known)}; '
-                f'choose from {known}'
-            )
+        check_options(f'OtherStyle: {style}', options or (), known)
         self.style, self.prob, self.options = style, prob, dict(options or {})
         self.pool = None if photos is None else Pool(photos, data_root)
 
