@@ -7,7 +7,7 @@ python tools/train.py configs/camvid/resnet18_half.py --data-root DATA
 
 _base_ = './resnet18.py'
 select = 'last'
-iterations = 800
+iterations = 1600
 crop_size = (96, 128)
 train_pipeline = [
     dict(type='LoadPhoto'),
@@ -26,7 +26,10 @@ test_pipeline = [
 model = dict(data_preprocessor=dict(size=crop_size))
 train_dataloader = dict(batch_size=4, dataset=dict(pipeline=train_pipeline))
 # The head starts from random weights, the backbone from ImageNet's.
-optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(decode_head=dict(lr_mult=10))))
+optim_wrapper = dict(
+    optimizer=dict(_delete_=True, type='AdamW', lr=5e-4, weight_decay=0.01),
+    paramwise_cfg=dict(custom_keys=dict(decode_head=dict(lr_mult=10))),
+)
 val_dataloader = dict(dataset=dict(protocol=protocol))
 test_dataloader = dict(dataset=dict(protocol=protocol, pipeline=test_pipeline))
 param_scheduler = [
