@@ -7,7 +7,7 @@ python tools/train.py configs/camvid/resnet18_half.py --data-root DATA
 
 _base_ = './resnet18.py'
 select = 'last'
-iterations = 1600
+iterations = 1600  # twice as many gain plain nothing at home
 crop_size = (96, 128)
 train_pipeline = [
     dict(type='LoadPhoto'),
